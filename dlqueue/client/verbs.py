@@ -1,0 +1,107 @@
+"""The methods of the table as attributes, for both clients: `client.tasks.list(status="error")`."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Generic, TypeVar, overload
+
+from dlqueue.protocol import messages, methods
+
+R = TypeVar("R")
+
+Json = dict[str, Any]
+
+
+class Space:
+    """One namespace (`tasks`) of a client that blocks."""
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self._name = name
+        self._call = call
+
+
+class AsyncSpace(Space):
+    """One namespace of a client whose calls are awaited."""
+
+
+class Verb(Generic[R]):
+    """One method. Called with the params of the table as keywords; answers its result."""
+
+    def __set_name__(self, owner: type[Space], name: str) -> None:
+        self._verb = name
+
+    @overload
+    def __get__(self, space: AsyncSpace, owner: object = None) -> Callable[..., Awaitable[R]]: ...
+    @overload
+    def __get__(self, space: Space, owner: object = None) -> Callable[..., R]: ...
+    def __get__(self, space: Space, owner: object = None) -> Callable[..., Any]:
+        return partial(space._call, f"{space._name}.{self._verb}")
+
+
+class _Daemon(Space):
+    info = Verb[messages.DaemonInfo]()
+    config = Verb[Json]()
+    shutdown = Verb[messages.ShuttingDown]()
+
+
+class _Tasks(Space):
+    submit = Verb[messages.Task]()
+    submit_many = Verb[builtins.list[messages.Task]]()
+    get = Verb[messages.Task]()
+    list = Verb[messages.TaskPage]()
+    count = Verb[int]()
+    cancel = Verb[Any]()
+    pause = Verb[Any]()
+    resume = Verb[Any]()
+    retry = Verb[Any]()
+    remove = Verb[Any]()
+    wait = Verb[messages.Task]()
+    progress = Verb[messages.Progress | None]()
+    result = Verb[Any]()
+    history = Verb[messages.History]()
+    why = Verb[messages.Why]()
+
+
+class _Downloads(Space):
+    add = Verb[messages.Task]()
+
+
+class _Downloaders(Space):
+    list = Verb[messages.DownloaderPage]()
+
+
+class Daemon(_Daemon): ...
+
+
+class Tasks(_Tasks): ...
+
+
+class Downloads(_Downloads): ...
+
+
+class Downloaders(_Downloaders): ...
+
+
+class AsyncDaemon(_Daemon, AsyncSpace): ...
+
+
+class AsyncTasks(_Tasks, AsyncSpace): ...
+
+
+class AsyncDownloads(_Downloads, AsyncSpace): ...
+
+
+class AsyncDownloaders(_Downloaders, AsyncSpace): ...
+
+
+def patience(method: str, default: float | None) -> float | None:
+    """How long an answer may take, in seconds: what waits by nature may take as long as it was told to."""
+    row = methods.METHODS.get(method)
+    return None if row is not None and row.waits else default
+
+
+def given(params: Json) -> Json:
+    """Params without those that are `None`: not given."""
+    return {name: value for name, value in params.items() if value is not None}

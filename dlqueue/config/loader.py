@@ -1,0 +1,211 @@
+"""From files to `Config`: which files, which sections, and what must agree between them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic.errors import PydanticSchemaGenerationError
+
+from dlqueue.config.files import Sources
+from dlqueue.config.problems import ConfigError, Problem, dotted, nearest, quoted
+from dlqueue.config.sections import (
+    DOWNLOADS_QUEUE,
+    NAME,
+    Config,
+    DaemonSection,
+    DownloaderSection,
+    PolicySection,
+    QueueSection,
+    StoreSection,
+)
+from dlqueue.config.tables import NOT_YET, Checker
+from dlqueue.places import Mode, Places, home, places
+from dlqueue.sdk import Downloader
+
+SECTIONS = ("daemon", "store", "queues", "downloaders", "policy")
+SECTIONS_LATER = ("routes", "seeding", "retention", "http", "notify", "node", "hooks")
+QUEUE_KEYS_LATER = ("capacity", "rate")
+DOWNLOADER_KEYS_LATER = ("stall", "failover_after", "directory", "paths", "delivery")
+
+
+def load(
+    path: Path | None,
+    *,
+    mode: Mode,
+    kinds: Mapping[str, type[Downloader]],
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read the configuration of an instance.
+
+    :param path: the config file, where the caller names one; else ``DLQUEUE_CONFIG``, else the instance's default
+        place. A file that was named must exist. ``conf.d/*.toml`` beside it is laid over it in the order of names.
+    :param kinds: the downloader kinds that are installed.
+
+    Raises `ConfigError` with every problem at once.
+    """
+    env = os.environ if environ is None else environ
+    here = places(mode, env)
+    if path is not None:
+        path = path.absolute()
+        here = dataclasses.replace(here, config_file=path, conf_d=path.parent / here.conf_d.name)
+    named = path is not None or bool(env.get("DLQUEUE_CONFIG"))
+    sources = Sources()
+    sources.read(here.config_file, named=named)
+    sources.read_folder(here.conf_d)
+    checker = Checker(sources, env)
+    config = _Builder(checker, here, kinds, home(env) if mode == "user" else None).build()
+    if mode == "system":
+        _check_readers(checker)
+    if sources.problems:
+        order = {file: position for position, file in enumerate(sources.files)}
+        raise ConfigError(
+            sorted(sources.problems, key=lambda p: (order.get(p.file, -1) if p.file else -1, p.line or 0))
+        )
+    return config
+
+
+@dataclasses.dataclass
+class _Builder:
+    checker: Checker
+    places: Places
+    kinds: Mapping[str, type[Downloader]]
+    home: Path | None
+    """Allowed as a destination by default; ``None`` for the system's instance."""
+
+    def build(self) -> Config:
+        for name in self.checker.sources.data:
+            if name in SECTIONS_LATER:
+                self._problem(name, message=NOT_YET)
+            elif name not in SECTIONS:
+                self._problem(name, message=f"unknown section; {nearest(name, SECTIONS)}")
+        return Config(
+            mode=self.places.mode,
+            places=self.places,
+            daemon=self._daemon(),
+            store=self._store(),
+            queues=self._queues(),
+            downloaders=self._downloaders(),
+            policy=self._section(PolicySection, "policy"),
+            files=tuple(self.checker.sources.files),
+        )
+
+    def _section(self, cls: type[Any], *at: str, later: tuple[str, ...] = ()) -> Any:
+        table = self.checker.table(at)
+        self.checker.keys(table, at, [one.name for one in dataclasses.fields(cls)], later)
+        return cls(**self.checker.values(cls, table, at))
+
+    def _daemon(self) -> DaemonSection:
+        before = len(self.checker.sources.problems)
+        daemon: DaemonSection = self._section(DaemonSection, "daemon")
+        if len(self.checker.sources.problems) > before:
+            return daemon  # what one key means for another is worth saying only when both are right
+        downloads = daemon.downloads or self.places.downloads
+        allowed = daemon.allow_destinations or tuple(p for p in (self.home, downloads) if p)
+        if downloads and not any(downloads.is_relative_to(root) for root in allowed):
+            key = "downloads" if daemon.downloads else "allow_destinations"
+            default = "" if daemon.downloads else " (the default destination)"
+            self._problem(
+                "daemon", key, message=f"downloads = {quoted(str(downloads))}{default} is in none of allow_destinations"
+            )
+        return dataclasses.replace(daemon, downloads=downloads, allow_destinations=allowed)
+
+    def _store(self) -> StoreSection:
+        store: StoreSection = self._section(StoreSection, "store")
+        scheme, _, rest = store.url.partition("://")
+        database = scheme.partition("+")[0]
+        if not store.url:
+            return dataclasses.replace(store, url=self.places.database_url)
+        if database in ("postgresql", "mysql", "mariadb"):
+            self._problem("store", "url", message=f"{database} is {NOT_YET}; use sqlite:////absolute/path")
+        elif scheme != "sqlite":
+            self._problem("store", "url", message="unknown database; write sqlite:////absolute/path")
+        elif not rest.startswith("//") or len(rest.strip("/")) == 0 or "?" in rest:
+            self._problem("store", "url", message="must be sqlite:////absolute/path, with four slashes and no options")
+        return store
+
+    def _queues(self) -> dict[str, QueueSection]:
+        queues = {"downloads": DOWNLOADS_QUEUE}
+        for name in self.checker.table(("queues",)):
+            self._check_name("queues", name)
+            queue = self._section(QueueSection, "queues", name, later=QUEUE_KEYS_LATER)
+            default = queues.get(name, QueueSection())
+            queues[name] = dataclasses.replace(
+                default, **{k: v for k, v in dataclasses.asdict(queue).items() if v is not None}
+            )
+        return queues
+
+    def _downloaders(self) -> dict[str, DownloaderSection]:
+        names = list(self.checker.table(("downloaders",)))
+        if names or "downloaders" in self.checker.sources.data:
+            return {name: section for name in names if (section := self._downloader(name)) is not None}
+        builtin = self.kinds.get("http")
+        return {"http": DownloaderSection("http", "http", options=builtin.config_type())} if builtin else {}
+
+    def _downloader(self, name: str) -> DownloaderSection | None:
+        at = ("downloaders", name)
+        self._check_name(*at)
+        table = self.checker.table(at)
+        common = [one.name for one in dataclasses.fields(DownloaderSection) if one.name not in ("name", "options")]
+        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options"))
+        kind = self.kinds.get(values.get("kind", ""))
+        if kind is None:
+            self.checker.keys(table, at, list(table), DOWNLOADER_KEYS_LATER)
+            if "kind" in values:
+                hint = nearest(values["kind"], list(self.kinds))
+                self._problem(*at, "kind", message=f"unknown kind {quoted(values['kind'])}; {hint}")
+            return None
+        before = len(self.checker.sources.problems)
+        try:
+            own = [one.name for one in dataclasses.fields(kind.config_type) if one.init]
+            options = self.checker.values(kind.config_type, table, at)
+        except (TypeError, NameError, PydanticSchemaGenerationError) as error:
+            self._problem(*at, "kind", message=f"the plug-in declares options that cannot be checked: {error}")
+            return None
+        self.checker.keys(table, at, [*common, *own], DOWNLOADER_KEYS_LATER)
+        if self.checker.sources.broken or len(self.checker.sources.problems) > before:
+            return None
+        try:
+            return DownloaderSection(name=name, **values, options=kind.config_type(**options))
+        except (TypeError, ValueError) as error:
+            # The dataclass of a plug-in may check in __post_init__ what a type cannot say; such a message begins
+            # with the name of the key, which leads to its line.
+            first = str(error).partition(" ")[0]
+            self._problem(*at, *([first] if first in table else []), message=str(error))
+            return None
+
+    def _check_name(self, section: str, name: str) -> None:
+        if not NAME.fullmatch(name):
+            self._problem(
+                section,
+                name,
+                message="a name is 1 to 64 letters, digits, dots, - and _, and begins with a letter or digit",
+            )
+
+    def _problem(self, *at: str, message: str) -> None:
+        self.checker.sources.problem(at, message)
+
+
+def _check_readers(checker: Checker) -> None:
+    """A secret in plain text must not be readable by everybody on the machine."""
+    seen = set()
+    for key in checker.plain_secrets:
+        file, line = checker.sources.origin(key)
+        if file is None or file in seen:
+            continue
+        seen.add(file)
+        mode = stat.S_IMODE(file.stat().st_mode)
+        if mode & 0o027:
+            checker.sources.problems.append(
+                Problem(
+                    file,
+                    line,
+                    dotted(key),
+                    f"a secret in plain text, in a file with mode {mode:04o}; cure: "
+                    f"chown root:dlqueue {file} && chmod 0640 {file} (or keep the secret in a file of its own)",
+                )
+            )

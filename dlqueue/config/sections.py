@@ -1,0 +1,150 @@
+"""What the configuration says, as plain frozen values. The defaults are here; `docs/configuration.md` explains them.
+
+Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``secret`` also a reference.
+A downloader's ``config_type`` may use the same three.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dlqueue.places import Mode, Places
+from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What names of queues, downloaders and namespaces are made of: some of them become folder names."""
+
+_DURATION = {"duration": True}
+
+
+def _workers() -> int:
+    return max(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSection:
+    """``[daemon]``"""
+
+    downloads: Path | None = None
+    """Default destination; ``None`` = the current directory of the client."""
+    allow_destinations: Annotated[tuple[Path, ...], Field(min_length=1)] = ()
+    staging: Path | None = None
+    """One folder for everything unfinished; ``None`` = by the rule of `Places.staging`."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = field(default_factory=_workers)
+    admins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSection:
+    """``[store]``"""
+
+    url: str = ""
+    durability: Literal["disk", "process"] = "disk"
+    namespace: Annotated[str, Field(pattern=f"^{NAME.pattern}$")] = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSection:
+    """``[queues.NAME]``; ``None`` = not set here. Times are seconds."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    max_retry: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    retry_delay: float | None = field(default=None, metadata=_DURATION)
+    backoff_factor: Annotated[float, Field(ge=1, le=100)] | None = None
+    backoff_max: float | None = field(default=None, metadata=_DURATION)
+    ageing: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Points of priority a minute; 0 = off."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloaderSection:
+    """``[downloaders.NAME]``"""
+
+    name: str
+    kind: str
+    enabled: bool = True
+    max_active: Annotated[int, Field(ge=1, le=10_000)] = 5
+    poll: Annotated[float, Field(ge=0.1, le=86_400)] = field(default=2.0, metadata=_DURATION)
+    options: Any = None
+    """An instance of the ``config_type`` of this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySection:
+    """``[policy]``"""
+
+    schemes: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*$")], ...] = ("http", "https", "ftp", "magnet")
+    private_addresses: bool = True
+
+
+DOWNLOADS_QUEUE = QueueSection(
+    concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
+)
+"""What the queue ``downloads`` does where the configuration is silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that is in force."""
+
+    mode: Mode
+    places: Places
+    daemon: DaemonSection
+    store: StoreSection
+    queues: Mapping[str, QueueSection]
+    downloaders: Mapping[str, DownloaderSection]
+    policy: PolicySection
+    files: tuple[Path, ...]
+    """The files that were read, in order; a later one wins."""
+
+    def as_shown(self) -> dict[str, Any]:
+        """The effective configuration for a person: JSON values, every setting, secrets as ``***``."""
+        shown = {
+            "mode": self.mode,
+            "files": _shown(self.files),
+            "socket": str(self.places.socket),
+            "state": str(self.places.state),
+            "daemon": _shown(self.daemon),
+            "store": _shown(self.store),
+            "queues": _shown(self.queues),
+            "downloaders": {},
+            "policy": _shown(self.policy),
+        }
+        for name, section in self.downloaders.items():
+            common = _shown(section)
+            del common["name"], common["options"]
+            shown["downloaders"][name] = {**common, **(_shown(section.options) if section.options is not None else {})}
+        return shown
+
+    def secret_values(self) -> frozenset[str]:
+        """All secrets, so that the log can leave them out."""
+        values = set()
+        for section in self.downloaders.values():
+            for one in fields(section.options) if is_dataclass(section.options) else ():
+                value = getattr(section.options, one.name)
+                if one.metadata.get("secret") and isinstance(value, str):
+                    values.add(value)
+        return frozenset(values)
+
+
+def _shown(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = ((one, getattr(value, one.name)) for one in fields(value))
+        return {
+            one.name: HIDDEN if one.metadata.get("secret") and inner is not None else _shown(inner)
+            for one, inner in pairs
+        }
+    if isinstance(value, Mapping):
+        return {str(name): _shown(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_shown(inner) for inner in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return hide_userinfo(str(value))

@@ -1,0 +1,112 @@
+"""THE table of methods. Dispatch, client, documents and reference pages all read it; nothing else lists methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dlqueue.protocol import messages
+
+Access = Literal["read", "write"]
+Role = Literal["read", "submit", "operate", "admin"]
+
+DISCOVER = "rpc.discover"
+SUBSCRIBE = "events.subscribe"
+UNSUBSCRIBE = "events.unsubscribe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row: what it takes and gives, what it may touch, and who may call it through the gateway.
+
+    ``later`` are params of the contract whose feature this version does not have: refused by name, never ignored.
+    ``waits``: takes as long as its caller likes, and ends when the caller leaves or the daemon stops.
+    """
+
+    name: str
+    params: type[Any]
+    result: Any
+    access: Access
+    role: Role
+    doc: str
+    since: str = "0.1"
+    later: frozenset[str] = frozenset()
+    waits: bool = False
+
+
+def _row(
+    name: str,
+    params: type[Any],
+    result: Any,
+    access: Access,
+    role: Role,
+    doc: str,
+    later: tuple[str, ...] = (),
+    waits: bool = False,
+) -> Method:
+    return Method(
+        name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later), waits=waits
+    )
+
+
+_SUBMISSION_LATER = ("estimate", "notify")
+_m = messages
+
+METHODS: dict[str, Method] = {
+    row.name: row
+    for row in (
+        _row("daemon.info", _m.NoParams, _m.DaemonInfo, "read", "read", "Version, node, uptime, store and counters."),
+        _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
+        _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
+        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
+        _row(
+            "tasks.submit_many",
+            _m.SubmitMany,
+            list[_m.Task],
+            "write",
+            "submit",
+            "Submit tasks, all or nothing.",
+            _SUBMISSION_LATER,
+        ),
+        _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
+        _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
+        _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
+        _row("tasks.cancel", _m.SteerData, _m.Task | _m.Count, "write", "operate", "Cancel; final at once."),
+        _row("tasks.pause", _m.Steer, _m.Task | _m.Count, "write", "operate", "Pause at the end of the running step."),
+        _row("tasks.resume", _m.Steer, _m.Task | _m.Count, "write", "operate", "Let paused tasks go on."),
+        _row("tasks.retry", _m.Steer, _m.Task | _m.Count, "write", "operate", "Queue failed or canceled tasks again."),
+        _row(
+            "tasks.remove",
+            _m.SteerData,
+            _m.Task | _m.Count,
+            "write",
+            "operate",
+            "Forget tasks; cancels the unfinished.",
+        ),
+        _row(
+            "tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered.", waits=True
+        ),
+        _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
+        _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
+        _row("tasks.history", _m.TaskId, _m.History, "read", "read", "What happened to it."),
+        _row("tasks.why", _m.TaskId, _m.Why, "read", "read", "The exact reason that it is not moving."),
+        _row(
+            "downloads.add",
+            _m.AddDownload,
+            _m.Task,
+            "write",
+            "submit",
+            "Submit a download.",
+            (*_SUBMISSION_LATER, "torrent", "metalink", "select", "seed", "dry_run"),
+        ),
+        _row("downloaders.list", _m.NoParams, _m.DownloaderPage, "read", "read", "The configured downloaders."),
+        _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
+        _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
+        _row(DISCOVER, _m.NoParams, dict[str, Any], "read", "read", "This interface as an OpenRPC document."),
+    )
+}
+
+
+def attribute(name: str) -> str:
+    """The name of the service's method that answers ``name``."""
+    return name.replace(".", "_")

@@ -1,0 +1,171 @@
+"""What is due soon: a window on the store, so that a million waiting tasks are not a million objects.
+
+Two kinds of heap. *ready*, one per queue: what may run now, best rank first. *later*: what has a wake time, earliest
+first; when the time comes an entry moves to ready, so a delayed task blocks nobody. Each heap holds everything up to
+its *edge*; beyond the edge there may be more in the store, and the heap is filled again before it is trusted further.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable
+
+from dlqueue.queue.record import Due, TaskRecord
+from dlqueue.queue.status import WAITING
+
+WINDOW = 5000
+"""Entries that a heap is filled with."""
+
+Key = tuple[float, int]
+
+
+class Lane:
+    """The ready tasks of one queue."""
+
+    __slots__ = ("edge", "heap", "loading", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.heap: list[tuple[Key, Due]] = []
+        self.edge: Key | None = None
+        """Everything with a key up to this is in the heap; None = everything is."""
+        self.loading = False
+
+
+class Agenda:
+    """Knows nothing of workers and limits: it answers which task is next."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, Lane] = {}
+        self._later: list[tuple[Key, Due]] = []
+        self._later_edge: Key | None = None
+        self._later_loading = False
+        self._entries: dict[int, Due] = {}
+        """The entry that counts for an id; others of it in the heaps are leftovers, passed over when they come up."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = Lane(name)
+        return lane
+
+    def expect(self, queues: Iterable[str]) -> None:
+        """A store is taken up: nothing is known yet of these queues, nor of what has a time."""
+        before_all = (-math.inf, 0)
+        self._later_edge = before_all
+        for name in queues:
+            self.lane(name).edge = before_all
+
+    # -- what the store says ------------------------------------------------------------------------------------------
+
+    def note(self, record: TaskRecord) -> None:
+        """A task has changed."""
+        if record.status in WAITING and not record.cleanup and (record.hold is None or record.run_at is not None):
+            self._put(
+                Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at), force=False
+            )
+        else:
+            self._entries.pop(record.id, None)
+
+    def put_back(self, due: Due) -> None:
+        """It was taken but could not be claimed."""
+        self._put(due, force=True)
+
+    def _put(self, due: Due, force: bool) -> None:
+        self._entries.pop(due.id, None)
+        if due.run_at is None:
+            lane = self.lane(due.queue)
+            key = (-due.rank, due.id)
+            if force or lane.loading or lane.edge is None or key <= lane.edge:
+                heapq.heappush(lane.heap, (key, due))
+                self._entries[due.id] = due
+        else:
+            key = (due.run_at, due.id)
+            if force or self._later_loading or self._later_edge is None or key <= self._later_edge:
+                heapq.heappush(self._later, (key, due))
+                self._entries[due.id] = due
+
+    # -- what is next -------------------------------------------------------------------------------------------------
+
+    def promote(self, now: float) -> None:
+        """Move to ready what has become due."""
+        while self._later and self._later[0][0][0] <= now:
+            _, due = heapq.heappop(self._later)
+            if self._entries.get(due.id) is due:
+                heapq.heappush(self.lane(due.queue).heap, ((-due.rank, due.id), due))
+
+    def next_time(self) -> float | None:
+        """When the next entry becomes due; None = nothing has a time."""
+        while self._later and self._entries.get(self._later[0][1].id) is not self._later[0][1]:
+            heapq.heappop(self._later)
+        return self._later[0][0][0] if self._later else None
+
+    def pop(self, admits: Callable[[str], bool]) -> Due | None:
+        """The best ready task over all lanes that ``admits`` (a queue name) lets through."""
+        best: tuple[tuple[int, int], Lane] | None = None
+        for lane in self._lanes.values():
+            head = self._head(lane)
+            if head is None or not admits(lane.name):
+                continue
+            order = (-head.priority, head.id)
+            if best is None or order < best[0]:
+                best = (order, lane)
+        if best is None:
+            return None
+        due = heapq.heappop(best[1].heap)[1]
+        del self._entries[due.id]
+        return due
+
+    def _head(self, lane: Lane) -> Due | None:
+        while lane.heap:
+            key, due = lane.heap[0]
+            if self._entries.get(due.id) is due:
+                # Beyond the edge there may be better ones in the store: fill first.
+                return due if lane.edge is None or key <= lane.edge else None
+            heapq.heappop(lane.heap)
+        return None
+
+    # -- filling ------------------------------------------------------------------------------------------------------
+
+    def hungry(self) -> list[Lane]:
+        """Lanes that must be filled from the store before they can answer."""
+        return [lane for lane in self._lanes.values() if lane.edge and not lane.loading and self._head(lane) is None]
+
+    def later_hungry(self) -> bool:
+        """Must the later heap be filled before it can answer?"""
+        if self._later_edge is None or self._later_loading:
+            return False
+        next_time = self.next_time()
+        return next_time is None or (next_time, 0) > self._later_edge
+
+    def start_filling(self, lane: Lane | None) -> None:
+        """From here to `filled`, nothing that is noted is left out: the rows read may not show it yet."""
+        if lane is None:
+            self._later_loading = True
+        else:
+            lane.loading = True
+
+    def filled(self, lane: Lane | None, rows: Iterable[Due], complete: bool) -> None:
+        """What the store had. A row that is stale by now is harmless: claiming it fails."""
+        last: Key | None = None
+        for due in rows:
+            last = (-due.rank, due.id) if lane is not None else (due.run_at or 0.0, due.id)
+            if due.id not in self._entries:
+                heapq.heappush(lane.heap if lane is not None else self._later, (last, due))
+                self._entries[due.id] = due
+        edge = None if complete else last
+        if lane is None:
+            self._later_edge, self._later_loading = edge, False
+        else:
+            lane.edge, lane.loading = edge, False
+
+    def filling_failed(self, lane: Lane | None) -> None:
+        """The store could not say; the heap stays hungry."""
+        if lane is None:
+            self._later_loading = False
+        else:
+            lane.loading = False

@@ -1,0 +1,119 @@
+"""Runs what is to be done after a task's end, until it is done: durable, and repeated on failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+
+from msgspec import UnsetType
+
+from dlqueue.queue import transitions
+from dlqueue.queue.errors import CriticalError, QueueError
+from dlqueue.queue.record import Change, Json, Progress, TaskRecord
+from dlqueue.queue.store import Store
+from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.runtime.logcontext import task_context
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+FIRST_RETRY = 1.0
+LAST_RETRY = 600.0
+"""Seconds between tries of a clean-up that fails, doubling from the first to the last."""
+
+
+class Cleaner:
+    """Belongs to a running queue."""
+
+    def __init__(self, store: Store, clock: Clock, types: Mapping[str, Task], node: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._types = types
+        self._node = node
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Take up what an earlier run left."""
+        for task_id in await self._store.cleanups(limit=100_000):
+            self._begin(task_id)
+
+    async def stop(self) -> None:
+        """What is not done stays due."""
+        self._stopped = True
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def note(self, record: TaskRecord) -> None:
+        """A task has changed."""
+        if record.cleanup and record.final:
+            self._begin(record.id)
+        elif not record.final and record.id in self._tasks:
+            self._tasks[record.id].cancel()  # it lives again
+
+    def _begin(self, task_id: int) -> None:
+        if task_id not in self._tasks and not self._stopped:
+            task = self._tasks[task_id] = asyncio.create_task(self._clean(task_id), name=f"dlqueue-cleanup-{task_id}")
+            task.add_done_callback(lambda _: self._tasks.pop(task_id, None))
+
+    async def _clean(self, task_id: int) -> None:
+        delay = FIRST_RETRY
+        while True:
+            try:
+                async with self._slots:
+                    again = await self._try(task_id)
+                if not again:
+                    return
+            except LeaseLost:
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it raises, it is tried again
+                log.warning("task %d: its clean-up failed (%s); next try in %g s", task_id, error, delay)
+            await sleep(self._clock, delay)
+            delay = min(delay * 2, LAST_RETRY)
+
+    async def _try(self, task_id: int) -> bool:
+        """True if it is to be tried again."""
+        now = self._clock.time()
+        (answer,) = await self._store.transact(
+            [(task_id, partial(transitions.begin_cleanup, node=self._node, now=now))]
+        )
+        if not isinstance(answer, Change):
+            return False
+        record = answer.record
+        task = self._types.get(record.type)
+        if task is None:
+            return False  # kept until a program that knows the type comes
+        state = record.state
+        with task_context(record.id, record.correlation_id):
+            try:
+                context = Context(task, record, partial(self._save, record))
+            except (CriticalError, QueueError) as error:
+                log.warning("task %d: nothing cleaned up: %s", task_id, error)
+            else:
+                if task.has_cleanup():
+                    await task.cleanup(context)
+                    state = context.saved_state()
+        (ended,) = await self._store.transact(
+            [(task_id, partial(_end, token=record.lease_token, state=state, now=self._clock.time(), done=True))]
+        )
+        # A removal asked for in between wants one more round, with what it asked for.
+        return isinstance(ended, Change) and bool(ended.record.cleanup) and not ended.delete
+
+    async def _save(
+        self, record: TaskRecord, state: bytes, progress: Progress | None, result: Json | UnsetType
+    ) -> None:
+        now = self._clock.time()
+        (answer,) = await self._store.transact(
+            [(record.id, partial(_end, token=record.lease_token, state=state, now=now, done=False))]
+        )
+        if not isinstance(answer, Change):
+            raise LeaseLost(f"task {record.id} was taken away from its clean-up")
+
+
+def _end(record: TaskRecord, *, token: int, state: bytes | None, now: float, done: bool) -> Change | None:
+    return transitions.end_cleanup(record, token, state, now, done)

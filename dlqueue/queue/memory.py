@@ -1,0 +1,272 @@
+"""`Store` in memory: for tests, and for programs whose tasks may die with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from dlqueue.queue import transitions
+from dlqueue.queue.dependencies import carry_out, follow
+from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound
+from dlqueue.queue.record import (
+    Answer,
+    Change,
+    Decision,
+    Due,
+    Event,
+    Filter,
+    NewTask,
+    Page,
+    Submission,
+    TaskRecord,
+    new_record,
+)
+from dlqueue.queue.status import WAITING, Status
+from dlqueue.queue.store import Listener
+
+ORDERS = ("id", "priority", "created_at", "finished_at")
+
+
+class MemoryStore:
+    """Everything in dictionaries; one process, no durability."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, TaskRecord] = {}
+        self._events: list[Event] = []
+        self._last_id = 0
+        self._sequence = 0
+        self._dependents: dict[int, list[int]] = {}
+        self._queues: set[str] = set()
+        self._listener: Listener = lambda changes: None
+
+    async def open(self, listener: Listener) -> None:
+        self._listener = listener
+
+    async def close(self) -> None:
+        return None
+
+    # -- writes -------------------------------------------------------------------------------------------------------
+
+    async def submit(self, tasks: Sequence[NewTask], now: float, capacity: int | None = None) -> list[Submission]:
+        before = dict(self._tasks), self._last_id
+        try:
+            self._check_capacity(tasks, capacity)
+            submissions = [self._submit_one(new, now) for new in tasks]
+        except Exception:
+            # All or nothing; ids that nobody was told of may come again.
+            self._tasks, self._last_id = before
+            raise
+        made = [s.record for s in submissions if s.created]
+        changes = [Change(record=record, source=None, kind="submitted", at=now) for record in made]
+        known = {record.id: record for record in made}
+        for change in tuple(changes):
+            if change.record.status is Status.BLOCKED:
+                follow(self, known, changes, change)
+        for record in made:
+            for other in record.depends_on:
+                self._dependents.setdefault(other, []).append(record.id)
+        self._queues |= {record.queue for record in made}
+        self._commit(changes)
+        return [
+            Submission(self._tasks[s.record.id], created=True) if s.created else s for s in submissions
+        ]  # fmt: skip
+
+    def _check_capacity(self, tasks: Sequence[NewTask], capacity: int | None) -> None:
+        if capacity is None:
+            return
+        for name in {new.queue for new in tasks}:
+            size = sum(record.queue == name and not record.final for record in self._tasks.values())
+            if size + sum(new.queue == name for new in tasks) > capacity:
+                raise QueueFull(f"queue {name!r} is full: {size} unfinished tasks, its capacity is {capacity}")
+
+    def _submit_one(self, new: NewTask, now: float) -> Submission:
+        for record in self._tasks.values():
+            if new.unique_key is not None and (record.owner, record.unique_key) == (new.owner, new.unique_key):
+                if record.type != new.type or _canonical(record.params) != _canonical(new.params):
+                    raise Conflict(
+                        f"unique key {new.unique_key!r} belongs to task {record.id}, which has another type or other "
+                        "params",
+                        record.id,
+                    )
+                return Submission(record, created=False)
+            if new.join_key is not None and record.join_key == new.join_key and not record.final:
+                return Submission(record, created=False)
+        for field, ids in (("depends_on", new.depends_on), ("parent_id", (new.parent_id,))):
+            for task_id in ids:
+                if task_id is not None and task_id not in self._tasks:
+                    raise InvalidTask(f"task {task_id} not found", field)
+        self._last_id += 1
+        # What is stored is a copy: a caller who changes his params later changes his own.
+        copy = msgspec.structs.replace(new, params=msgspec.json.decode(msgspec.json.encode(new.params)))
+        record = self._tasks[self._last_id] = new_record(copy, self._last_id, now)
+        return Submission(record, created=True)
+
+    async def transact(self, decisions: Sequence[Decision]) -> list[Answer]:
+        answers, changes = carry_out(self, decisions)
+        self._commit(changes)
+        return answers
+
+    async def wake(self, hold: str, limit: int | None, now: float) -> int:
+        def holds(record: TaskRecord) -> bool:
+            return record.hold is not None and (
+                record.hold.startswith(hold[:-1]) if hold.endswith("*") else record.hold == hold
+            )
+
+        found = sorted(filter(holds, self._tasks.values()), key=lambda record: (-record.rank, record.id))
+        changes = [c for record in found[:limit] if (c := transitions.wake(record, now)) is not None]
+        self._commit(changes)
+        return len(changes)
+
+    def _commit(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            record = change.record
+            if change.delete:
+                self._tasks.pop(record.id, None)
+                self._dependents.pop(record.id, None)
+                self._events = [event for event in self._events if event.task_id != record.id]
+            else:
+                self._tasks[record.id] = record
+            if change.kind:
+                change.sequence = self._next_sequence()
+                if not change.delete:
+                    self._events.append(_event(change))
+        if changes:
+            self._listener(changes)
+
+    def _next_sequence(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+    # -- what `carry_out` looks up ------------------------------------------------------------------------------------
+
+    def load(self, ids: Collection[int]) -> dict[int, TaskRecord]:
+        return {task_id: self._tasks[task_id] for task_id in ids if task_id in self._tasks}
+
+    def blocked_by(self, task_id: int) -> list[int]:
+        found = (self._tasks.get(other) for other in self._dependents.get(task_id, ()))
+        return [record.id for record in found if record is not None and record.status is Status.BLOCKED]
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    async def get(self, task_id: int) -> TaskRecord:
+        record = self._tasks.get(task_id)
+        if record is None or record.cleanup > 1:
+            raise TaskNotFound(task_id)
+        return record
+
+    def _matching(self, filter: Filter) -> list[TaskRecord]:
+        return [record for record in self._tasks.values() if _matches(record, filter)]
+
+    async def find(
+        self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
+    ) -> Page:
+        name, descending = order.removeprefix("-"), order.startswith("-")
+        if name not in ORDERS:
+            raise InvalidTask(f"{order!r} is not one of {', '.join(ORDERS)} (with - for descending)", "order")
+
+        def key(record: TaskRecord) -> tuple[float, int]:
+            return (getattr(record, name) or 0.0, record.id)
+
+        matching = self._matching(filter)
+        items = sorted(matching, key=key, reverse=descending)
+        if cursor is not None:
+            last = _read_cursor(cursor, order)
+            items = [record for record in items if (key(record) < last if descending else key(record) > last)]
+        following = None
+        if len(items) > limit:
+            items = items[:limit]
+            following = msgspec.json.encode([order, *key(items[-1])]).hex()
+        return Page(items, following, len(matching) if count else None)
+
+    async def ids(self, filter: Filter, limit: int, after: int = 0) -> list[int]:
+        return sorted(record.id for record in self._matching(filter) if record.id > after)[:limit]
+
+    async def count(self, filter: Filter) -> int:
+        return len(self._matching(filter))
+
+    async def history(self, task_id: int, limit: int = 1000) -> list[Event]:
+        return [event for event in self._events if event.task_id == task_id][-limit:]
+
+    async def events(self, after: int, limit: int) -> list[Event]:
+        return [event for event in self._events if event.sequence > after][:limit]
+
+    async def queues(self) -> list[str]:
+        return sorted(self._queues)
+
+    async def ready(self, queue: str, limit: int) -> list[Due]:
+        found = [r for r in self._waiting() if r.queue == queue and r.hold is None and r.run_at is None]
+        return [_due(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
+
+    async def timed(self, limit: int) -> list[Due]:
+        found = [record for record in self._waiting() if record.run_at is not None]
+        return [_due(record) for record in sorted(found, key=lambda r: (r.run_at or 0.0, r.id))[:limit]]
+
+    def _waiting(self) -> Iterable[TaskRecord]:
+        return (record for record in self._tasks.values() if record.status in WAITING)
+
+    async def processing(self) -> list[int]:
+        return sorted(r.id for r in self._tasks.values() if r.status is Status.PROCESSING)
+
+    async def cleanups(self, limit: int) -> list[int]:
+        return sorted(r.id for r in self._tasks.values() if r.cleanup)[:limit]
+
+    async def tally(self) -> dict[Status, int]:
+        counts: dict[Status, int] = {}
+        for record in self._tasks.values():
+            counts[record.status] = counts.get(record.status, 0) + 1
+        return counts
+
+
+def _canonical(value: Any) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
+
+
+def _due(record: TaskRecord) -> Due:
+    return Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at)
+
+
+def _event(change: Change) -> Event:
+    return Event(
+        sequence=change.sequence,
+        task_id=change.record.id,
+        at=change.at,
+        kind=change.kind,
+        source=change.source,
+        target=change.record.status,
+        node=change.record.node,
+        message=change.message,
+        error=change.error,
+        attempt=change.record.attempt,
+        started_at=change.started_at,
+    )
+
+
+def _matches(record: TaskRecord, filter: Filter) -> bool:
+    if record.cleanup > 1 or (filter.status and record.status not in filter.status):
+        return False
+    for name in ("type", "queue", "owner", "correlation_id", "parent_id"):
+        value = getattr(filter, name)
+        if value is not None and getattr(record, name) != value:
+            return False
+    if filter.label is not None and filter.label[1] not in record.labels.get(filter.label[0], ()):
+        return False
+    if filter.since is not None and record.created_at < filter.since:
+        return False
+    if filter.until is not None and record.created_at >= filter.until:
+        return False
+    if filter.text is not None:
+        haystack = b"\n".join(_canonical(v) for v in (record.type, record.params, record.result, record.progress))
+        return filter.text.casefold() in haystack.decode().casefold()
+    return True
+
+
+def _read_cursor(cursor: str, order: str) -> tuple[float, int]:
+    try:
+        made_for, value, last_id = msgspec.json.decode(bytes.fromhex(cursor), type=tuple[str, float, int])
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise InvalidTask("not a cursor of ours; take next_cursor of the page before", "cursor") from error
+    if made_for != order:
+        raise InvalidTask(f"the cursor was made for order {made_for!r}", "cursor")
+    return value, last_id

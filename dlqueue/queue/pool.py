@@ -1,0 +1,336 @@
+"""Workers: take what is due, run one step, write how it ended. Refills when a slot frees, never on a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from msgspec import UNSET, UnsetType
+
+from dlqueue.queue import transitions
+from dlqueue.queue.agenda import WINDOW, Agenda, Lane
+from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
+from dlqueue.queue.record import Answer, Change, Decide, Due, Json, Progress, TaskError, TaskRecord
+from dlqueue.queue.retry import RetryPolicy
+from dlqueue.queue.runner import Interrupt, run_step
+from dlqueue.queue.status import Status
+from dlqueue.queue.store import Store
+from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.transitions import Settlement
+from dlqueue.runtime.clock import Clock, Timer, sleep
+from dlqueue.runtime.logcontext import task_context
+
+log = logging.getLogger(__name__)
+
+STORE_RETRY = 0.5
+STORE_RETRY_MAX = 10.0
+"""Seconds between tries of a write that the database refused; doubling."""
+PROGRESS_SAVED = 5.0
+"""Seconds between two writes of the progress of a step that is still running."""
+
+
+class Pool:
+    """``workers`` long-lived coroutines and one dispatcher."""
+
+    def __init__(
+        self,
+        store: Store,
+        agenda: Agenda,
+        clock: Clock,
+        types: Mapping[str, Task],
+        node: str,
+        workers: int,
+        concurrency: Callable[[str], int],
+        policy: Callable[[Task, TaskRecord], RetryPolicy],
+        report: Callable[[Context], None],
+    ) -> None:
+        self._store = store
+        self._agenda = agenda
+        self._clock = clock
+        self._types = types
+        self._node = node
+        self._workers = workers
+        self._concurrency = concurrency
+        self._policy = policy
+        self._report = report
+        self._idle: list[asyncio.Future[TaskRecord]] = []
+        self._in_lane: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+        self._timer: Timer | None = None
+        self._running: dict[int, Interrupt] = {}
+        self._ended = asyncio.Event()
+        self._stopping = False
+        self._wakes: dict[str, int] = {}
+        self._wake_count = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._tasks = [asyncio.create_task(self._work(), name=f"dlqueue-worker-{i}") for i in range(self._workers)]
+        self._dispatcher = asyncio.create_task(self._dispatch(), name="dlqueue-dispatch")
+        self._tasks.append(asyncio.create_task(self._save_progress(), name="dlqueue-progress"))
+
+    async def stop(self, grace: float) -> None:
+        """Take no more; give running steps ``grace`` seconds; stop the rest and put them back. Nothing has failed."""
+        self._stopping = True
+        # A claim that is on its way is let through: a task must not be left claimed without a worker.
+        self._changed.set()
+        await asyncio.wait({self._dispatcher})
+        deadline = self._clock.time() + grace
+        while self._running and self._clock.time() < deadline:
+            await self._ended_before(deadline)
+        for interrupt in tuple(self._running.values()):
+            interrupt.stop("stop")
+        # What was cancelled writes its own end; a blocking step cannot be, so it is put back over its head.
+        deadline = self._clock.time() + 2.0
+        while self._running and self._clock.time() < deadline:
+            await self._ended_before(deadline)
+        left = [interrupt.record for interrupt in self._running.values()]
+        now = self._clock.time()
+        try:
+            await self._store.transact([(r.id, partial(_release, token=r.lease_token, now=now)) for r in left])
+        except StorageError as error:
+            log.warning("%d running tasks could not be put back (%s); the next start will", len(left), error)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _ended_before(self, deadline: float) -> None:
+        self._ended.clear()
+        timer = self._clock.call_at(deadline, self._ended.set)
+        try:
+            await self._ended.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def busy(self) -> int:
+        """Workers in the middle of a step."""
+        return len(self._running)
+
+    def running(self, task_id: int) -> Interrupt | None:
+        """The step of this task that is running here, if one is."""
+        return self._running.get(task_id)
+
+    def nudge(self) -> None:
+        """Something may be due: look."""
+        self._changed.set()
+
+    def woken(self, hold: str) -> None:
+        """Somebody wakes ``hold``: a step that is about to hold it must not sleep through it."""
+        self._wake_count += 1
+        self._wakes[hold] = self._wake_count
+        if len(self._wakes) > 1000:
+            oldest = sorted(self._wakes, key=lambda h: self._wakes[h])[:500]
+            for old in oldest:
+                del self._wakes[old]
+
+    # -- dispatch -----------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        while not self._stopping:
+            self._changed.clear()
+            try:
+                await self._fill()
+                batch = self._choose()
+                if batch:
+                    await self._claim(batch)
+                    continue
+            except StorageError as error:
+                log.warning("the queue cannot read or write its store: %s; trying again", error)
+                self._timer = self._clock.call_at(self._clock.time() + STORE_RETRY, self.nudge)
+                await self._changed.wait()
+                continue
+            except QueueClosed:
+                return
+            self._set_timer()
+            await self._changed.wait()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        when = self._agenda.next_time()
+        self._timer = None if when is None else self._clock.call_at(when, self.nudge)
+
+    def _choose(self) -> list[Due]:
+        now = self._clock.time()
+        self._agenda.promote(now)
+        batch: list[Due] = []
+        taken: Counter[str] = Counter()
+
+        def admits(lane: str) -> bool:
+            return self._in_lane[lane] + taken[lane] < self._concurrency(lane)
+
+        while len(batch) < len(self._idle):
+            due = self._agenda.pop(admits)
+            if due is None:
+                break
+            # A type that nobody here knows is kept in the store, and reported, but cannot be run.
+            if due.type in self._types:
+                batch.append(due)
+                taken[due.queue] += 1
+        return batch
+
+    async def _claim(self, batch: Sequence[Due]) -> None:
+        now = self._clock.time()
+        decide: Decide = partial(transitions.claim, node=self._node, now=now)
+        try:
+            answers = await self._store.transact([(due.id, decide) for due in batch])
+        except StorageError:
+            for due in batch:
+                self._agenda.put_back(due)
+            raise
+        for answer in answers:
+            if isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
+                record = answer.record
+                self._running[record.id] = Interrupt(record)
+                self._in_lane[record.queue] += 1
+                self._idle.pop().set_result(record)
+
+    async def _fill(self) -> None:
+        for lane in self._agenda.hungry():
+            await self._fill_one(lane)
+        if self._agenda.later_hungry():
+            await self._fill_one(None)
+
+    async def _fill_one(self, lane: Lane | None) -> None:
+        self._agenda.start_filling(lane)
+        try:
+            rows = await (self._store.timed(WINDOW) if lane is None else self._store.ready(lane.name, WINDOW))
+        except BaseException:
+            self._agenda.filling_failed(lane)
+            raise
+        self._agenda.filled(lane, rows, complete=len(rows) < WINDOW)
+
+    # -- a worker -----------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            turn: asyncio.Future[TaskRecord] = loop.create_future()
+            self._idle.append(turn)
+            self._changed.set()
+            record = await turn
+            interrupt = self._running[record.id]
+            try:
+                with task_context(record.id, record.correlation_id):
+                    await self._run(record, interrupt)
+            except (StorageError, QueueClosed) as error:
+                log.warning("task %d: its end could not be written (%s); it will be run again", record.id, error)
+            except Exception:
+                # A defect of ours must not cost a worker; the row stays where the database says it is.
+                log.exception("task %d: its worker failed", record.id)
+                await self._write(record.id, partial(_release, token=record.lease_token, now=self._clock.time()))
+            finally:
+                self._forget(interrupt)
+                self._in_lane[record.queue] -= 1
+
+    def _forget(self, interrupt: Interrupt) -> None:
+        # The task may have been taken again by another worker as soon as its end was written.
+        if self._running.get(interrupt.record.id) is interrupt:
+            del self._running[interrupt.record.id]
+        self._ended.set()
+
+    async def _run(self, record: TaskRecord, interrupt: Interrupt) -> None:
+        task = self._types[record.type]
+        asked = self._wake_count
+        try:
+            context = Context(task, record, partial(self._save, record), self._report)
+        except (CriticalError, QueueError) as error:
+            problem = error if isinstance(error, CriticalError) else CriticalError(str(error), "params")
+            end: Settlement | None = _unreadable(task, problem, self._clock.time())
+            await self._settle(record, end, asked)
+            return
+        if interrupt.reason is not None:  # told to stop before it began
+            interrupt.stop(interrupt.reason)
+        policy = self._policy(task, record)
+        end, left_behind = await run_step(task, context, interrupt, policy, self._clock)
+        await self._settle(record, end, asked)
+        if left_behind is not None:
+            log.warning("task %d: its blocking step overran and is still running; it keeps its worker", record.id)
+            self._forget(interrupt)
+            await asyncio.wait({left_behind})
+
+    async def _settle(self, record: TaskRecord, end: Settlement | None, asked: int) -> None:
+        now = self._clock.time()
+        if end is None:
+            await self._write(record.id, partial(_release, token=record.lease_token, now=now))
+            return
+        if end.hold is not None and self._wakes.get(end.hold, 0) > asked:
+            end.hold, end.run_at = None, None
+        answer = await self._write(record.id, partial(_settle, token=record.lease_token, end=end, now=now))
+        if answer is None:
+            log.info("task %d: the end of a step came too late and was dropped", record.id)
+
+    async def _save(
+        self, record: TaskRecord, state: bytes, progress: Progress | None, result: Json | UnsetType
+    ) -> None:
+        now = self._clock.time()
+        answer = await self._write(
+            record.id,
+            partial(transitions.save, token=record.lease_token, now=now, state=state, progress=progress, result=result),
+        )
+        if not isinstance(answer, Change):
+            raise LeaseLost(f"task {record.id} was taken away from this step")
+
+    async def _write(self, task_id: int, decide: Decide) -> Answer:
+        """Until the database has it: a failed write never loses a task."""
+        delay = STORE_RETRY
+        while True:
+            try:
+                return (await self._store.transact([(task_id, decide)]))[0]
+            except StorageError as error:
+                if self._stopping:
+                    raise
+                log.warning("task %d: not written yet (%s); next try in %g s", task_id, error, delay)
+                await sleep(self._clock, delay)
+                delay = min(delay * 2, STORE_RETRY_MAX)
+
+    async def _save_progress(self) -> None:
+        """Long steps: what they report is written now and then."""
+        while True:
+            await sleep(self._clock, PROGRESS_SAVED)
+            decisions = []
+            for interrupt in self._running.values():
+                context = interrupt.context
+                if context is not None and context.progress_dirty:
+                    context.progress_dirty = False
+                    decisions.append((interrupt.record.id, self._progress_of(interrupt.record, context)))
+            try:
+                if decisions:
+                    await self._store.transact(decisions)
+            except QueueError as error:
+                log.debug("progress not saved: %s", error)
+
+    def _progress_of(self, record: TaskRecord, context: Context) -> Decide:
+        return partial(
+            transitions.save,
+            token=record.lease_token,
+            now=self._clock.time(),
+            state=UNSET,
+            progress=context.latest_progress,
+            checkpoint=False,
+        )
+
+
+def _release(record: TaskRecord, *, token: int, now: float) -> Change | None:
+    return transitions.release(record, token, now)
+
+
+def _settle(record: TaskRecord, *, token: int, end: Settlement, now: float) -> Change | None:
+    return transitions.settle(record, token, end, now)
+
+
+def _unreadable(task: Task, error: CriticalError, now: float) -> Settlement:
+    told = TaskError(error.kind, str(error), now)
+    return Settlement(
+        target=Status.ERROR, kind="error", error=told, message=told.message, started_at=now, cleanup=task.has_cleanup()
+    )

@@ -1,0 +1,12 @@
+"""Order as one static number, so that an index can keep it: higher first, then first in. Pure."""
+
+from __future__ import annotations
+
+
+def rank(priority: int, created_at: float, ageing: float) -> float:
+    """Strict priority when ``ageing`` is 0; otherwise ``ageing`` points are gained per minute waited.
+
+    Of two tasks of one queue the difference of ranks never changes as time passes, which is why the number can be
+    stored: priority + ageing · (now − created) and priority − ageing · created differ by the same for all.
+    """
+    return priority - ageing * created_at / 60 if ageing else float(priority)

@@ -1,0 +1,237 @@
+"""A task as the store keeps it. Times are seconds since 1970 (UTC), durations seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from dlqueue.queue.errors import QueueError
+from dlqueue.queue.status import FINAL, Status, Want
+
+Json: TypeAlias = Any
+"""Anything that JSON can say."""
+
+
+class TaskError(msgspec.Struct, frozen=True):
+    """Why something failed: ``kind`` for programs, ``message`` for people."""
+
+    kind: str
+    message: str
+    at: float
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a task is. ``percent`` 0 to 100; ``step`` has name, done, total; ``counters`` are named numbers."""
+
+    percent: float | None = None
+    message: str | None = None
+    step: dict[str, Json] | None = None
+    counters: dict[str, float] | None = None
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a submit may say about how a task is run; ``None`` = its class or its queue decides."""
+
+    retry_delay: float | None = None
+    timeout: float | None = None
+    max_execution: float | None = None
+    on_dependency_failure: str = "cancel"
+
+
+class NewTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be stored by a submit."""
+
+    type: str
+    params: Json
+    queue: str = "default"
+    priority: int = 0
+    rank: float = 0.0
+    owner: str = ""
+    labels: dict[str, list[str]] = {}
+    correlation_id: str | None = None
+    unique_key: str | None = None
+    join_key: str | None = None
+    """An unfinished task with the same join key is answered instead of a new one."""
+    parent_id: int | None = None
+    depends_on: tuple[int, ...] = ()
+    run_at: float | None = None
+    hold: str | None = None
+    paused: bool = False
+    max_retry: int = 0
+    options: Options = Options()
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One task, as of its ``revision``."""
+
+    id: int
+    type: str
+    queue: str
+    status: Status
+    want: Want = Want.RUN
+    hold: str | None = None
+    """What is waited for while suspended (``slot:box``); see `Queue.wake`."""
+    affinity: str | None = None
+    """The node that alone may run it (several nodes; unused with one)."""
+    priority: int = 0
+    rank: float = 0.0
+    owner: str = ""
+    run_at: float | None = None
+    """Not before this; ``None`` = now, unless there is a hold."""
+    since: float = 0.0
+    """When the status was entered."""
+    attempt: int = 0
+    """Failures that count against the present retry budget."""
+    retries: int = 0
+    """Retries ever."""
+    max_retry: int = 0
+    crashes: int = 0
+    cleanup: int = 0
+    """1: its clean-up is still to be run; 2: and then the row goes (a removed task, hidden from every list)."""
+    node: str | None = None
+    lease_token: int = 0
+    revision: int = 1
+    unique_key: str | None = None
+    join_key: str | None = None
+    correlation_id: str | None = None
+    parent_id: int | None = None
+    created_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    delivered_at: float | None = None
+    """When the result was there: at completion, or earlier by `Context.deliver`."""
+    expires_at: float | None = None
+    """When ``max_execution`` is over; moves on with time paused, blocked or held."""
+    executed_seconds: float = 0.0
+    params: Json = None
+    state: bytes | None = None
+    """The private state, as JSON; `None` before the first save."""
+    progress: Progress | None = None
+    result: Json = None
+    error: TaskError | None = None
+    labels: dict[str, list[str]] = {}
+    options: Options = Options()
+    intent: dict[str, Json] | None = None
+    """What came with the last ``want``, such as ``{"delete_data": true}``."""
+    depends_on: tuple[int, ...] = ()
+
+    @property
+    def final(self) -> bool:
+        """Is its life over (but for a retry by a person)?"""
+        return self.status in FINAL
+
+    @property
+    def delivered(self) -> bool:
+        """Is its result there, or will there never be one?"""
+        return self.delivered_at is not None or self.final
+
+
+class Change(msgspec.Struct, kw_only=True):
+    """A committed (or to be committed) change of one task, and the event that tells of it."""
+
+    record: TaskRecord
+    """The task after the change."""
+    source: Status | None
+    """Its status before; ``None`` for a new task."""
+    kind: str
+    """``submitted claimed suspended retry completed error canceled paused resumed woken …``; ``""`` = no event."""
+    at: float
+    message: str | None = None
+    error: TaskError | None = None
+    sequence: int = 0
+    """Durable event id in commit order; 0 if the change has no event."""
+    with_data: bool = True
+    """False if params, state, progress, result, error, labels, options and intent are as before."""
+    delete: bool = False
+    """The row goes altogether."""
+    started_at: float | None = None
+    """When the step began, where the change ended one."""
+
+
+Decide = Callable[[TaskRecord], "Change | None"]
+"""Looks at a task inside the store's transaction and says what becomes of it; ``None`` = nothing. Pure and quick: the
+store may call it again. Raises a `QueueError` to refuse."""
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """The answer to one submit: the task, and whether it was made by it."""
+
+    record: TaskRecord
+    created: bool
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a task's history."""
+
+    sequence: int
+    task_id: int
+    at: float
+    kind: str
+    source: Status | None = None
+    target: Status | None = None
+    node: str | None = None
+    message: str | None = None
+    error: TaskError | None = None
+    attempt: int = 0
+    started_at: float | None = None
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks; all conditions given must hold."""
+
+    status: tuple[Status, ...] = ()
+    type: str | None = None
+    queue: str | None = None
+    owner: str | None = None
+    label: tuple[str, str] | None = None
+    text: str | None = None
+    """Occurs in the params, the result, the message or the type (case-insensitive)."""
+    since: float | None = None
+    until: float | None = None
+    """Created in ``[since, until)``."""
+    correlation_id: str | None = None
+    parent_id: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list. ``next_cursor`` asks for the next one; ``total`` only if it was asked for."""
+
+    items: list[TaskRecord]
+    next_cursor: str | None = None
+    total: int | None = None
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What the agenda needs to know of a waiting task."""
+
+    id: int
+    queue: str
+    type: str
+    priority: int
+    rank: float
+    run_at: float | None
+
+
+Decision = tuple[int, Decide]
+Answer = Change | QueueError | None
+"""What came of one decision: a committed change, a refusal, or nothing."""
+
+
+def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
+    """The first revision of a task."""
+    status = Status.PAUSED if new.paused else Status.BLOCKED if new.depends_on else Status.QUEUED
+    fields = {
+        name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
+    }
+    waits = status is Status.QUEUED or status is Status.BLOCKED
+    return TaskRecord(
+        id=task_id,
+        status=status,
+        since=now,
+        created_at=now,
+        run_at=new.run_at if waits else None,
+        hold=new.hold if status is Status.QUEUED else None,
+        **fields,
+    )

@@ -1,0 +1,226 @@
+"""One step: call it, within its limits, and turn what comes of it into a `Settlement`. Nothing is written here."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import anyio
+import anyio.to_thread
+import msgspec
+from msgspec import UNSET
+
+from dlqueue.queue.errors import CriticalError
+from dlqueue.queue.outcome import Canceled, Completed, ResumeAfter
+from dlqueue.queue.record import Progress, TaskError, TaskRecord
+from dlqueue.queue.retry import RetryPolicy
+from dlqueue.queue.status import Status
+from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.transitions import Settlement
+from dlqueue.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class StepTimeout(Exception):
+    """The step took longer than its ``timeout``."""
+
+    kind = "timeout"
+
+
+class Interrupt:
+    """Why a running step is being stopped from outside, and the means to do it."""
+
+    def __init__(self, record: TaskRecord) -> None:
+        self.record = record
+        self.context: Context | None = None
+        self.scope = anyio.CancelScope()
+        self.reason: BaseException | str | None = None
+        """An exception (a time limit), ``"cancel"`` or ``"stop"``; the first one counts."""
+        self.told = asyncio.Event()
+
+    def stop(self, reason: BaseException | str) -> None:
+        """Tell the step to end: an async one is cancelled, a blocking one can look at ``ctx.cancelled``."""
+        if self.reason is None:
+            self.reason = reason
+        if self.context is not None:
+            self.context.cancelled = True
+        self.told.set()
+        self.scope.cancel()
+
+
+async def run_step(
+    task: Task, context: Context, interrupt: Interrupt, policy: RetryPolicy, clock: Clock
+) -> tuple[Settlement | None, asyncio.Future[object] | None]:
+    """How it ended; None = it was stopped and has not failed.
+
+    The second answer is the thread of a blocking step that overran its limit and has not returned yet: whoever gets it
+    keeps the worker until it is done, and looks at nothing that it brings.
+    """
+    interrupt.context = context
+    started = clock.time()
+    left_behind: asyncio.Future[object] | None = None
+    with ExitStack() as timers:
+        for when, reason in _limits(task, interrupt.record, started):
+            timers.callback(clock.call_at(when, _stopper(clock, when, interrupt, reason)).cancel)
+        try:
+            if inspect.iscoroutinefunction(task.run):
+                outcome = await _in_scope(task, context, interrupt)
+            else:
+                outcome, left_behind = await _in_thread(task, context, interrupt)
+            end = _ended(context, outcome, clock.time()) if interrupt.reason is None or outcome is not None else None
+        except LeaseLost:
+            return None, None
+        except (Exception, SystemExit) as error:  # noqa: BLE001
+            # Whatever a task raises is its outcome; but what it raises because we stop is not a failure.
+            if interrupt.reason == "stop":
+                return None, None
+            end = _failed(task, context, interrupt.record, error, policy, clock.time())
+    if end is None:
+        if not isinstance(interrupt.reason, BaseException):
+            if interrupt.reason != "cancel":
+                return None, left_behind
+            end = Settlement(target=Status.CANCELED, kind="canceled")
+        else:
+            # After a time-out the last checkpoint counts, not what the step left behind in its state.
+            end = _failed(task, context, interrupt.record, interrupt.reason, policy, clock.time(), keep_state=False)
+    end.started_at = started
+    end.executed = clock.time() - started
+    end.cleanup = task.has_cleanup()
+    if context.progress_dirty and end.progress is UNSET:
+        end.progress = context.latest_progress
+    return end, left_behind
+
+
+def _limits(task: Task, record: TaskRecord, now: float) -> list[tuple[float, BaseException]]:
+    timeout = record.options.timeout if record.options.timeout is not None else task.timeout
+    limits: list[tuple[float, BaseException]] = []
+    if timeout is not None:
+        limits.append((now + timeout, StepTimeout(f"the step took longer than its timeout of {timeout:g} s")))
+    if record.expires_at is not None:
+        text = f"not done within max_execution ({record.options.max_execution or 0:g} s)"
+        limits.append((record.expires_at, CriticalError(text, "max_execution")))
+    return limits
+
+
+def _stopper(clock: Clock, when: float, interrupt: Interrupt, reason: BaseException) -> Callable[[], None]:
+    def fire() -> None:
+        if clock.time() < when:  # the clock wakes early rather than late
+            clock.call_at(when, fire)
+        else:
+            interrupt.stop(reason)
+
+    return fire
+
+
+async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
+    with interrupt.scope:
+        try:
+            return await task.run(context)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if interrupt.scope.cancel_called or current is None or current.cancelling():
+                raise
+            raise RuntimeError("the step was cancelled from inside") from None
+    return None
+
+
+async def _in_thread(
+    task: Task, context: Context, interrupt: Interrupt
+) -> tuple[object, asyncio.Future[object] | None]:
+    def call() -> object:
+        return task.run(context)
+
+    thread: asyncio.Future[object] = asyncio.ensure_future(
+        anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    )
+    told: asyncio.Future[object] = asyncio.ensure_future(interrupt.told.wait())
+    try:
+        await asyncio.wait({thread, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not thread.done() and not isinstance(interrupt.reason, BaseException):
+            # Told to stop: it may still end well, until it is fenced.
+            await asyncio.wait({thread})
+    except asyncio.CancelledError:
+        thread.cancel()
+        raise
+    finally:
+        told.cancel()
+    if thread.done():
+        return thread.result(), None
+    return None, thread
+
+
+def _ended(context: Context, outcome: object, now: float) -> Settlement:
+    state = context.saved_state()
+    match outcome:
+        case Completed(result):
+            try:
+                msgspec.json.encode(result)
+            except (TypeError, ValueError) as error:
+                raise CriticalError(f"the result is not JSON: {error}", "result") from error
+            done = msgspec.structs.replace(context.latest_progress or Progress(), percent=100.0)
+            return Settlement(
+                target=Status.COMPLETED,
+                kind="completed",
+                state=state,
+                progress=done,
+                result=UNSET if result is None else result,
+                attempt=0,
+            )
+        case ResumeAfter(seconds, hold, renew):
+            run_at = None if seconds is None else now + seconds
+            return Settlement(
+                target=Status.SUSPENDING,
+                kind="suspended",
+                state=state,
+                run_at=run_at,
+                hold=hold,
+                attempt=0 if renew else None,
+                message=hold,
+            )
+        case Canceled(reason):
+            return Settlement(target=Status.CANCELED, kind="canceled", state=state, message=reason)
+    raise CriticalError(
+        f"a step must answer Completed, ResumeAfter or Canceled, not {type(outcome).__name__}", "outcome"
+    )
+
+
+def _failed(
+    task: Task,
+    context: Context,
+    record: TaskRecord,
+    error: BaseException,
+    policy: RetryPolicy,
+    now: float,
+    keep_state: bool = True,
+) -> Settlement:
+    told = TaskError(str(getattr(error, "kind", None) or type(error).__name__), _message(error), now)
+    state: bytes | msgspec.UnsetType = UNSET
+    if keep_state:
+        try:
+            state = context.saved_state()
+        except CriticalError:
+            log.warning("task %d: its state cannot be saved as JSON; the last saved one counts", record.id)
+    delay = policy.delay(record.attempt, error) if task.is_retryable(error) else None
+    if delay is None:
+        if not isinstance(error, (CriticalError, StepTimeout)):
+            context.logger.info("failed: %s", told.message, exc_info=error if record.attempt == 0 else None)
+        return Settlement(target=Status.ERROR, kind="error", state=state, error=told, message=told.message)
+    return Settlement(
+        target=Status.SUSPENDING,
+        kind="retry",
+        state=state,
+        error=told,
+        message=f"{told.message}; next try in {delay:.1f} s",
+        run_at=now + delay,
+        attempt=record.attempt + 1,
+        retried=True,
+    )
+
+
+def _message(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 2000 else text[:2000] + "…"

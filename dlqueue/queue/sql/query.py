@@ -1,0 +1,138 @@
+"""Reading: filters, pages by cursor, and the small range queries that fill the agenda."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
+
+from dlqueue.queue.errors import InvalidTask
+from dlqueue.queue.record import Filter, Page
+from dlqueue.queue.sql import rows
+from dlqueue.queue.sql.tables import READY, TIMED, UNFINISHED, task, task_data, task_label
+
+ORDERS: dict[str, ColumnElement[Any]] = {
+    "id": task.c.id,
+    "priority": task.c.priority,
+    "created_at": task.c.created_at,
+    "finished_at": func.coalesce(task.c.finished_at, 0.0),
+}
+
+
+class Query:
+    """Statements for one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self._ours = task.c.namespace == namespace
+
+    # -- for people ---------------------------------------------------------------------------------------------------
+
+    def _where(self, filter: Filter) -> ColumnElement[bool]:
+        conditions: list[ColumnElement[bool]] = [self._ours, task.c.cleanup < 2]
+        if filter.status:
+            conditions.append(task.c.status.in_([str(status) for status in filter.status]))
+        for name in ("type", "queue", "owner", "correlation_id", "parent_id"):
+            value = getattr(filter, name)
+            if value is not None:
+                conditions.append(task.c[name] == value)
+        if filter.label is not None:
+            key, value = filter.label
+            labelled = select(task_label.c.task_id).where(task_label.c.key == key, task_label.c.value == value)
+            conditions.append(task.c.id.in_(labelled))
+        if filter.since is not None:
+            conditions.append(task.c.created_at >= filter.since)
+        if filter.until is not None:
+            conditions.append(task.c.created_at < filter.until)
+        if filter.text is not None:
+            found = select(task_data.c.task_id).where(
+                or_(
+                    task_data.c.params.icontains(filter.text, autoescape=True),
+                    task_data.c.result.icontains(filter.text, autoescape=True),
+                    task_data.c.progress.icontains(filter.text, autoescape=True),
+                )
+            )
+            conditions.append(or_(task.c.type.icontains(filter.text, autoescape=True), task.c.id.in_(found)))
+        return and_(*conditions)
+
+    def page(
+        self, connection: Connection, filter: Filter, order: str, limit: int, cursor: str | None, count: bool
+    ) -> Page:
+        name, descending = order.removeprefix("-"), order.startswith("-")
+        column = ORDERS.get(name)
+        if column is None:
+            raise InvalidTask(f"{order!r} is not one of {', '.join(ORDERS)} (with - for descending)", "order")
+        statement = select(*rows.COLUMNS).join(task_data, task_data.c.task_id == task.c.id).where(self._where(filter))
+        if cursor is not None:
+            value, last_id = _read_cursor(cursor, order)
+            further = column < value if descending else column > value
+            behind = task.c.id < last_id if descending else task.c.id > last_id
+            statement = statement.where(behind if name == "id" else or_(further, and_(column == value, behind)))
+        keys = [task.c.id] if name == "id" else [column, task.c.id]
+        statement = statement.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit + 1)
+        items = [rows.record_from(row) for row in connection.execute(statement)]
+        following = None
+        if len(items) > limit:
+            items.pop()
+            last = items[-1]
+            following = _make_cursor(order, getattr(last, name) or 0.0, last.id)
+        total = int(connection.execute(self.count(filter)).scalar_one()) if count else None
+        return Page(items, following, total)
+
+    def ids(self, filter: Filter, limit: int, after: int) -> Select[Any]:
+        return select(task.c.id).where(self._where(filter), task.c.id > after).order_by(task.c.id).limit(limit)
+
+    def count(self, filter: Filter) -> Select[Any]:
+        return select(func.count()).select_from(task).where(self._where(filter))
+
+    # -- for the queue itself -----------------------------------------------------------------------------------------
+
+    def _due(self) -> Select[Any]:
+        return select(task.c.id, task.c.queue, task.c.type, task.c.priority, task.c.rank, task.c.run_at).where(
+            self._ours
+        )
+
+    def ready(self, queue: str, limit: int) -> Select[Any]:
+        # The conditions are those of the partial index, word for word, or SQLite would not use it.
+        return (
+            self._due().where(task.c.queue == queue, text(READY)).order_by(task.c.rank.desc(), task.c.id).limit(limit)
+        )
+
+    def timed(self, limit: int) -> Select[Any]:
+        return self._due().where(text(TIMED)).order_by(task.c.run_at, task.c.id).limit(limit)
+
+    def holding(self, hold: str, limit: int | None) -> Select[Any]:
+        statement = select(task.c.id).where(self._ours, text("hold IS NOT NULL"))
+        if hold.endswith("*"):
+            prefix = hold[:-1]
+            statement = statement.where(task.c.hold >= prefix, task.c.hold < prefix + "\U0010ffff")
+        else:
+            statement = statement.where(task.c.hold == hold)
+        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
+
+    def processing(self) -> Select[Any]:
+        return select(task.c.id).where(self._ours, text("status = 'processing'")).order_by(task.c.id)
+
+    def cleanups(self, limit: int) -> Select[Any]:
+        return select(task.c.id).where(self._ours, text("cleanup > 0")).order_by(task.c.id).limit(limit)
+
+    def unfinished_in(self, queue: str) -> Select[Any]:
+        return select(func.count()).select_from(task).where(self._ours, task.c.queue == queue, text(UNFINISHED))
+
+
+def _make_cursor(order: str, value: float, last_id: int) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([order, value, last_id])).decode()
+
+
+def _read_cursor(cursor: str, order: str) -> tuple[float, int]:
+    try:
+        made_for, value, last_id = msgspec.json.decode(
+            base64.urlsafe_b64decode(cursor.encode()), type=tuple[str, float, int]
+        )
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        raise InvalidTask("not a cursor of ours; take next_cursor of the page before", "cursor") from error
+    if made_for != order:
+        raise InvalidTask(f"the cursor was made for order {made_for!r}", "cursor")
+    return value, last_id

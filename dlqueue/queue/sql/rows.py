@@ -1,0 +1,228 @@
+"""Rows and records: what a task looks like in the tables, and the statements on single rows, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import ClauseElement, Connection, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import sqlite
+
+from dlqueue.queue.record import Change, Event, Options, Progress, TaskError, TaskRecord
+from dlqueue.queue.sql.tables import task, task_data, task_dependency, task_event, task_label
+from dlqueue.queue.status import Status, Want
+
+_encoder = msgspec.json.Encoder()
+_decode = msgspec.json.Decoder().decode
+_decode_progress = msgspec.json.Decoder(Progress).decode
+_decode_error = msgspec.json.Decoder(TaskError).decode
+_decode_options = msgspec.json.Decoder(Options).decode
+_decode_labels = msgspec.json.Decoder(dict[str, list[str]]).decode
+_decode_ids = msgspec.json.Decoder(tuple[int, ...]).decode
+_STATUS = {str(status): status for status in Status}
+_WANT = {str(want): want for want in Want}
+
+HOT = tuple(column for column in task.c if column.name != "namespace")
+COLD = tuple(column for column in task_data.c if column.name != "task_id")
+COLUMNS = HOT + COLD
+
+
+def encode(value: object) -> str:
+    """JSON text, equal for equal values: keys are sorted."""
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else _encoder.encode(value).decode()
+
+
+class Statement:
+    """A Core statement compiled once, run by the driver itself: Core's own `execute` costs more than the row."""
+
+    def __init__(self, clause: ClauseElement) -> None:
+        compiled = clause.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+        self.sql = str(compiled)
+        self.names: Sequence[str] = tuple(getattr(compiled, "positiontup", None) or ())
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of one execution."""
+        return connection.exec_driver_sql(self.sql, tuple(values[name] for name in self.names)).fetchall()
+
+    def each(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Once for every row, in one call of the driver."""
+        batch = [tuple(row[name] for name in self.names) for row in rows]
+        if batch:
+            connection.exec_driver_sql(self.sql, batch)
+
+
+def record_from(row: Sequence[Any]) -> TaskRecord:
+    """A row of `COLUMNS` as a record."""
+    (
+        id_, type_, queue, owner, status, want, hold, affinity, priority, rank, run_at, since, attempt, retries,
+        max_retry, crashes, cleanup, node, lease_token, revision, unique_key, join_key, correlation_id, parent_id,
+        created_at,
+        started_at, finished_at, delivered_at, expires_at, executed_seconds,
+        params, state, progress, result, error, labels, options, intent, depends_on,
+    ) = row  # fmt: skip
+    return TaskRecord(
+        id=id_,
+        type=type_,
+        queue=queue,
+        owner=owner,
+        status=_STATUS[status],
+        want=_WANT[want],
+        hold=hold,
+        affinity=affinity,
+        priority=priority,
+        rank=rank,
+        run_at=run_at,
+        since=since,
+        attempt=attempt,
+        retries=retries,
+        max_retry=max_retry,
+        crashes=crashes,
+        cleanup=cleanup,
+        node=node,
+        lease_token=lease_token,
+        revision=revision,
+        unique_key=unique_key,
+        join_key=join_key,
+        correlation_id=correlation_id,
+        parent_id=parent_id,
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        delivered_at=delivered_at,
+        expires_at=expires_at,
+        executed_seconds=executed_seconds,
+        params=_decode(params),
+        state=None if state is None else state.encode(),
+        progress=None if progress is None else _decode_progress(progress),
+        result=None if result is None else _decode(result),
+        error=None if error is None else _decode_error(error),
+        labels={} if labels is None else _decode_labels(labels),
+        options=Options() if options is None else _decode_options(options),
+        intent=None if intent is None else _decode(intent),
+        depends_on=() if depends_on is None else _decode_ids(depends_on),
+    )
+
+
+def hot(record: TaskRecord, namespace: str) -> dict[str, Any]:
+    """The columns of `task`."""
+    values = {column.name: getattr(record, column.name) for column in HOT}
+    return {**values, "namespace": namespace, "status": str(record.status), "want": str(record.want)}
+
+
+def cold(record: TaskRecord) -> dict[str, Any]:
+    """The columns of `task_data`."""
+    return {
+        "task_id": record.id,
+        "params": encode(record.params),
+        "state": None if record.state is None else record.state.decode(),
+        "progress": _json(record.progress),
+        "result": _json(record.result),
+        "error": _json(record.error),
+        "labels": _json(record.labels or None),
+        "options": None if record.options == Options() else _json(record.options),
+        "intent": _json(record.intent),
+        "depends_on": _json(record.depends_on or None),
+    }
+
+
+def event_from(row: Sequence[Any]) -> Event:
+    sequence, task_id, at, kind, source, target, node, message, error, attempt, started_at = row
+    return Event(
+        sequence=sequence,
+        task_id=task_id,
+        at=at,
+        kind=kind,
+        source=None if source is None else _STATUS[source],
+        target=None if target is None else _STATUS[target],
+        node=node,
+        message=message,
+        error=None if error is None else _decode_error(error),
+        attempt=attempt,
+        started_at=started_at,
+    )
+
+
+EVENT_COLUMNS = tuple(column for column in task_event.c if column.name != "namespace")
+
+
+def event_row(change: Change, namespace: str) -> dict[str, Any]:
+    record = change.record
+    return {
+        "sequence": change.sequence,
+        "namespace": namespace,
+        "task_id": record.id,
+        "at": change.at,
+        "kind": change.kind,
+        "source": None if change.source is None else str(change.source),
+        "target": str(record.status),
+        "node": record.node,
+        "message": change.message,
+        "error": _json(change.error),
+        "attempt": record.attempt,
+        "started_at": change.started_at,
+    }
+
+
+INSERT_TASK = Statement(insert(task).values({column.name: bindparam(column.name) for column in task.c}))
+INSERT_DATA = Statement(insert(task_data).values({column.name: bindparam(column.name) for column in task_data.c}))
+INSERT_EVENT = Statement(insert(task_event).values({column.name: bindparam(column.name) for column in task_event.c}))
+INSERT_DEPENDENCY = Statement(
+    insert(task_dependency).values({column.name: bindparam(column.name) for column in task_dependency.c})
+)
+INSERT_LABEL = Statement(insert(task_label).values({column.name: bindparam(column.name) for column in task_label.c}))
+
+# Only what can change in a task's life is set: an index on a column that is not named here is not touched.
+_CHANGING = (
+    "status", "want", "hold", "affinity", "priority", "rank", "run_at", "since", "attempt", "retries", "crashes",
+    "cleanup", "node", "lease_token", "revision", "unique_key", "started_at", "finished_at", "delivered_at",
+    "expires_at", "executed_seconds",
+)  # fmt: skip
+# The revision guards once more what the transaction guards already: two writers can never both win.
+UPDATE_TASK = Statement(
+    update(task)
+    .where(task.c.id == bindparam("id_"), task.c.revision == bindparam("before"))
+    .values({name: bindparam(name) for name in _CHANGING})
+)
+_CHANGING_DATA = ("state", "progress", "result", "error", "labels", "options", "intent")
+UPDATE_DATA = Statement(
+    update(task_data)
+    .where(task_data.c.task_id == bindparam("task_id"))
+    .values({name: bindparam(name) for name in _CHANGING_DATA})
+)
+DELETES = (
+    Statement(delete(task).where(task.c.id == bindparam("id_"))),
+    Statement(delete(task_data).where(task_data.c.task_id == bindparam("id_"))),
+    Statement(delete(task_event).where(task_event.c.task_id == bindparam("id_"))),
+    Statement(delete(task_dependency).where(task_dependency.c.task_id == bindparam("id_"))),
+    Statement(delete(task_label).where(task_label.c.task_id == bindparam("id_"))),
+)
+
+
+@cache
+def _select_by_ids(size: int) -> Statement:
+    return Statement(
+        select(*COLUMNS)
+        .join(task_data, task_data.c.task_id == task.c.id)
+        .where(task.c.namespace == bindparam("namespace"), task.c.id.in_([bindparam(f"id{i}") for i in range(size)]))
+    )
+
+
+def load(connection: Connection, namespace: str, ids: Collection[int]) -> dict[int, TaskRecord]:
+    """The records of these ids, as far as they exist."""
+    found: dict[int, TaskRecord] = {}
+    rest = list(ids)
+    while rest:
+        part, rest = rest[:128], rest[128:]
+        # Few different statements: the list is filled up to a power of two with a repetition.
+        size = 1 << (len(part) - 1).bit_length()
+        part += part[-1:] * (size - len(part))
+        values: dict[str, Any] = {f"id{i}": task_id for i, task_id in enumerate(part)}
+        for row in _select_by_ids(size).run(connection, {**values, "namespace": namespace}):
+            found[row[0]] = record_from(row)
+    return found

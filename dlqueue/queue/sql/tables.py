@@ -1,0 +1,158 @@
+"""The schema. A narrow hot row, cold side tables, and only partial secondary indexes: an index that leaves out the
+finished tasks stays small however many of them are kept.
+
+`SCHEMA` is the Alembic revision that this file describes; a test proves that migrating an empty database gives the
+same.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA = "0001"
+
+metadata = MetaData()
+
+WAITING = "status IN ('queued', 'suspending')"
+READY = f"{WAITING} AND hold IS NULL AND run_at IS NULL"
+TIMED = f"{WAITING} AND run_at IS NOT NULL"
+UNFINISHED = "finished_at IS NULL"
+
+task = Table(
+    "task",
+    metadata,
+    # AUTOINCREMENT: an id is never used again, not even after its row is gone.
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("type", String(128), nullable=False),
+    Column("queue", String(128), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("want", String(8), nullable=False),
+    Column("hold", String(256)),
+    Column("affinity", String(128)),
+    Column("priority", Integer, nullable=False),
+    Column("rank", Float, nullable=False),
+    Column("run_at", Float),
+    Column("since", Float, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("max_retry", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("cleanup", Integer, nullable=False),
+    Column("node", String(64)),
+    Column("lease_token", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("unique_key", String(512)),
+    Column("join_key", String(128)),
+    Column("correlation_id", String(256)),
+    Column("parent_id", Integer),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("delivered_at", Float),
+    Column("expires_at", Float),
+    Column("executed_seconds", Float, nullable=False),
+    CheckConstraint(
+        "status IN ('blocked', 'queued', 'processing', 'suspending', 'paused', 'completed', 'error', 'canceled')",
+        name="ck_task_status",
+    ),
+    CheckConstraint("want IN ('run', 'pause', 'cancel')", name="ck_task_want"),
+    sqlite_autoincrement=True,
+)
+
+task_data = Table(
+    "task_data",
+    metadata,
+    Column("task_id", Integer, ForeignKey("task.id"), primary_key=True, autoincrement=False),
+    Column("params", Text, nullable=False),
+    Column("state", Text),
+    Column("progress", Text),
+    Column("result", Text),
+    Column("error", Text),
+    Column("labels", Text),
+    Column("options", Text),
+    Column("intent", Text),
+    Column("depends_on", Text),
+)
+
+task_event = Table(
+    "task_event",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("source", String(16)),
+    Column("target", String(16)),
+    Column("node", String(64)),
+    Column("message", Text),
+    Column("error", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("started_at", Float),
+    sqlite_autoincrement=True,
+)
+
+task_dependency = Table(
+    "task_dependency",
+    metadata,
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("depends_on_id", Integer, primary_key=True, autoincrement=False),
+)
+
+task_label = Table(
+    "task_label",
+    metadata,
+    Column("task_id", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(128), primary_key=True),
+    Column("value", String(512), primary_key=True),
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+)
+
+
+def _partial(name: str, *columns: Column[object] | object, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)  # type: ignore[arg-type]
+
+
+_partial("ix_task_ready", task.c.namespace, task.c.queue, task.c.rank.desc(), task.c.id, where=READY)
+_partial("ix_task_timed", task.c.namespace, task.c.run_at, task.c.id, where=TIMED)
+_partial("ix_task_hold", task.c.namespace, task.c.hold, task.c.rank.desc(), task.c.id, where="hold IS NOT NULL")
+_partial("ix_task_processing", task.c.namespace, task.c.id, where="status = 'processing'")
+_partial("ix_task_cleanup", task.c.namespace, task.c.id, where="cleanup > 0")
+_partial("ix_task_unfinished", task.c.namespace, task.c.queue, task.c.status, task.c.id, where=UNFINISHED)
+_partial("ix_task_finished", task.c.namespace, task.c.finished_at, task.c.id, where="finished_at IS NOT NULL")
+_partial("ix_task_failed", task.c.namespace, task.c.id, where="status IN ('error', 'canceled')")
+_partial(
+    "uq_task_unique_key",
+    task.c.namespace,
+    task.c.owner,
+    task.c.unique_key,
+    where="unique_key IS NOT NULL",
+    unique=True,
+)
+_partial("ix_task_join_key", task.c.namespace, task.c.join_key, where=f"join_key IS NOT NULL AND {UNFINISHED}")
+_partial("ix_task_correlation", task.c.namespace, task.c.correlation_id, where="correlation_id IS NOT NULL")
+_partial("ix_task_parent", task.c.namespace, task.c.parent_id, where="parent_id IS NOT NULL")
+Index("ix_task_event_task", task_event.c.task_id, task_event.c.sequence)
+Index("ix_task_dependency_on", task_dependency.c.depends_on_id, task_dependency.c.task_id)
+Index("ix_task_label", task_label.c.key, task_label.c.value, task_label.c.task_id)

@@ -1,0 +1,167 @@
+"""One thread that writes, with group commit: what has gathered goes into one transaction.
+
+That is what makes a synchronous commit affordable: a hundred callers share one flush of the disk. A job is a *verb*
+(a function over a list of payloads) and one payload; neighbours with the same verb run as one batch. Order is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dlqueue.queue.errors import QueueClosed, StorageError
+from dlqueue.queue.record import Change
+
+log = logging.getLogger(__name__)
+
+Verb: TypeAlias = Callable[[Connection, Sequence[Any], list[Change]], Sequence[Any]]
+"""Works on its payloads inside the transaction, appends the changes it makes, and answers each payload: a result, or
+an exception for a refusal that wrote nothing."""
+Job: TypeAlias = tuple[Verb, Any, "asyncio.Future[Any]"]
+
+GROUP = 256
+"""Jobs per transaction at most, so that nobody waits for a very long one."""
+
+
+class Writer:
+    """Belongs to one event loop, in which the futures are answered and ``listener`` is called."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        listener: Callable[[Sequence[Change]], None],
+        rolled_back: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._listener = listener
+        self._rolled_back = rolled_back
+        self._jobs: deque[Job] = deque()
+        self._some = threading.Condition()
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="dlqueue-writer", daemon=True)
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+
+    async def start(self) -> None:
+        """:raises StorageError: the database cannot be opened."""
+        self._thread.start()
+        await self._opened
+
+    async def do(self, verb: Verb, payload: Any) -> Any:
+        """Run it in the next transaction; returns after the commit.
+
+        :raises StorageError: the database could not do it; nothing was changed.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        with self._some:
+            if self._closing:
+                raise QueueClosed("the store is closed")
+            self._jobs.append((verb, payload, future))
+            self._some.notify()
+        # The change happens whether or not the caller is cancelled meanwhile; the listener hears of it.
+        return await future
+
+    async def close(self) -> None:
+        """Write what has been handed over, then end the thread."""
+        with self._some:
+            self._closing = True
+            self._some.notify()
+        while self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    # -- in the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:  # noqa: BLE001 - whoever waits for the start is told, whatever it is
+            problem = error if isinstance(error, StorageError) else StorageError(_reason(error))
+            problem.__cause__ = error if problem is not error else None
+            self._answer([(self._opened, problem)], [])
+            return
+        self._answer([(self._opened, None)], [])
+        try:
+            while True:
+                with self._some:
+                    while not self._jobs and not self._closing:
+                        self._some.wait()
+                    if not self._jobs:
+                        return
+                    group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP))]
+                connection = self._commit(connection, group)
+        finally:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _commit(self, connection: Connection, group: list[Job]) -> Connection:
+        try:
+            answers, changes = self._attempt(connection, group)
+        except Exception as error:
+            self._rolled_back()
+            if len(group) > 1:
+                # One of them, or the disk: alone each gets its own verdict.
+                for job in group:
+                    connection = self._commit(connection, [job])
+                return connection
+            if not isinstance(error, SQLAlchemyError):
+                log.exception("a write failed unexpectedly")
+            problem = StorageError(_reason(error))
+            problem.__cause__ = error
+            self._answer([(group[0][2], problem)], [])
+            return self._reconnect(connection, error)
+        self._answer([(job[2], answer) for job, answer in zip(group, answers, strict=True)], changes)
+        return connection
+
+    def _attempt(self, connection: Connection, group: list[Job]) -> tuple[list[Any], list[Change]]:
+        answers: list[Any] = []
+        changes: list[Change] = []
+        with connection.begin():
+            start = 0
+            while start < len(group):
+                verb, end = group[start][0], start + 1
+                while end < len(group) and group[end][0] == verb:
+                    end += 1
+                answers.extend(verb(connection, [job[1] for job in group[start:end]], changes))
+                start = end
+        return answers, changes
+
+    def _reconnect(self, connection: Connection, error: Exception) -> Connection:
+        if not (isinstance(error, DBAPIError) and error.connection_invalidated):
+            return connection
+        with contextlib.suppress(SQLAlchemyError):
+            connection.close()
+        try:
+            return self._connect()
+        except (SQLAlchemyError, StorageError):
+            return connection
+
+    def _answer(self, answers: list[tuple[asyncio.Future[Any], Any]], changes: list[Change]) -> None:
+        def tell() -> None:
+            if changes:
+                self._listener(changes)
+            for future, answer in answers:
+                if future.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+        self._tell(tell)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        # The loop may be gone when the program ends without closing; then nobody is left to be told.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+
+def _reason(error: BaseException) -> str:
+    return f"the database refused: {getattr(error, 'orig', None) or error}"

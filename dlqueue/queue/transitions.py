@@ -1,0 +1,363 @@
+"""What may become of a task, as pure functions: a record in, a `Change` (or None) out.
+
+Stores call these inside their transactions, so every store obeys the same rules. Each function that makes a change
+checks the edge and raises the revision by one; nothing else in the house does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from dlqueue.queue.errors import Conflict
+from dlqueue.queue.record import Change, Json, Progress, TaskError, TaskRecord
+from dlqueue.queue.status import FINAL, WAITING, Status, Want, check_edge
+
+CRASH_LIMIT = 10
+"""Claims in a row that ended without an outcome or a checkpoint, after which a task is given up."""
+
+
+class Settlement(msgspec.Struct, kw_only=True):
+    """How a step ended, in the store's terms. Written only if the lease is still ours."""
+
+    target: Status
+    state: bytes | UnsetType | None = UNSET
+    progress: Progress | UnsetType | None = UNSET
+    result: Json | UnsetType = UNSET
+    error: TaskError | UnsetType | None = UNSET
+    run_at: float | None = None
+    hold: str | None = None
+    kind: str = ""
+    message: str | None = None
+    attempt: int | None = None
+    """The new count against the retry budget; None leaves it."""
+    retried: bool = False
+    executed: float = 0.0
+    started_at: float | None = None
+    cleanup: bool = False
+    """Must the class's clean-up run if this ends in error or canceled?"""
+    crashed: bool = False
+
+
+def move(record: TaskRecord, target: Status, now: float, kind: str, message: str | None = None, **patch: Any) -> Change:
+    """Along one edge of the table; ``patch`` are the other columns that change with it."""
+    check_edge(record.id, record.status, target)
+    if target in FINAL:
+        patch = {"want": Want.RUN, "hold": None, "run_at": None, "node": None, "finished_at": now, **patch}
+    new = msgspec.structs.replace(record, status=target, since=now, revision=record.revision + 1, **patch)
+    return Change(
+        record=new, source=record.status, kind=kind, at=now, message=message, error=patch.get("error"), with_data=True
+    )
+
+
+def amend(record: TaskRecord, now: float, kind: str = "", message: str | None = None, **patch: Any) -> Change:
+    """A change that leaves the status as it is."""
+    new = msgspec.structs.replace(record, revision=record.revision + 1, **patch)
+    return Change(record=new, source=record.status, kind=kind, at=now, message=message)
+
+
+# -- the life of a step ----------------------------------------------------------------------------------------------
+
+
+def claim(record: TaskRecord, node: str, now: float) -> Change | None:
+    """A worker takes the task. None if it is not waiting any more, or not yet due."""
+    if record.status not in WAITING or record.want is Want.CANCEL or record.cleanup:
+        return None
+    if record.run_at is not None and record.run_at > now:
+        return None
+    if record.hold is not None and record.run_at is None:
+        return None
+    started, expires = record.started_at, record.expires_at
+    if started is None:
+        started = now
+        limit = record.options.max_execution
+        expires = None if limit is None else now + limit
+    elif expires is not None and record.hold is not None:
+        expires += now - record.since
+    if expires is not None and now >= expires:
+        return _overrun(record, now)
+    change = move(
+        record,
+        Status.PROCESSING,
+        now,
+        "claimed",
+        node=node,
+        lease_token=record.lease_token + 1,
+        hold=None,
+        run_at=None,
+        started_at=started,
+        expires_at=expires,
+    )
+    change.with_data = False
+    return change
+
+
+def _overrun(record: TaskRecord, now: float) -> Change:
+    error = TaskError("max_execution", f"not done within max_execution ({record.options.max_execution:g} s)", now)
+    cleanup = 1 if record.started_at is not None else 0
+    return move(record, Status.ERROR, now, "error", error.message, error=error, cleanup=cleanup)
+
+
+def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Change | None:
+    """A step ended. None if the lease is no longer ours: what a stale worker brings is dropped."""
+    if record.status is not Status.PROCESSING or record.lease_token != token:
+        return None
+    target, kind = end.target, end.kind
+    patch: dict[str, Any] = {
+        "node": None,
+        "executed_seconds": record.executed_seconds + end.executed,
+        "run_at": end.run_at,
+        "hold": end.hold,
+    }
+    if not end.crashed:
+        patch["crashes"] = 0
+    if end.attempt is not None:
+        patch["attempt"] = end.attempt
+    if end.retried:
+        patch["retries"] = record.retries + 1
+    for name in ("state", "progress", "error"):
+        value = getattr(end, name)
+        if value is not UNSET:
+            patch[name] = value
+    if record.want is Want.CANCEL and target is not Status.COMPLETED:
+        target, kind = Status.CANCELED, "canceled"
+    elif record.want is Want.PAUSE and target in WAITING:
+        # What the pause was for has been done; the task itself wants to run when it is resumed.
+        target, kind = Status.PAUSED, "paused"
+        patch |= {"want": Want.RUN, "hold": None, "run_at": None}
+    if target is Status.SUSPENDING and end.hold is None and record.expires_at is not None and end.run_at is not None:
+        patch["run_at"] = min(end.run_at, record.expires_at)
+    if target is Status.COMPLETED:
+        patch["delivered_at"] = record.delivered_at or now
+        patch["error"] = None
+        if end.result is not UNSET:
+            patch["result"] = end.result
+    if target in (Status.ERROR, Status.CANCELED):
+        patch["cleanup"] = max(record.cleanup, int(end.cleanup))
+    change = move(record, target, now, kind, end.message, **patch)
+    change.started_at = end.started_at
+    change.error = None if end.error is UNSET else end.error
+    return change
+
+
+def save(
+    record: TaskRecord,
+    token: int,
+    now: float,
+    state: bytes | UnsetType | None = UNSET,
+    progress: Progress | UnsetType | None = UNSET,
+    result: Json | UnsetType = UNSET,
+    checkpoint: bool = True,
+) -> Change | None:
+    """In the middle of a step: a checkpoint, an early result, or merely progress. None if the lease is not ours."""
+    if record.status is not Status.PROCESSING or record.lease_token != token:
+        return None
+    patch: dict[str, Any] = {}
+    if state is not UNSET:
+        patch["state"] = state
+    if progress is not UNSET:
+        patch["progress"] = progress
+    if result is not UNSET:
+        patch |= {"result": result, "delivered_at": record.delivered_at or now}
+    if checkpoint:
+        patch["crashes"] = 0
+    return amend(record, now, "" if result is UNSET else "delivered", **patch)
+
+
+def release(record: TaskRecord, token: int, now: float, executed: float = 0.0) -> Change | None:
+    """The daemon stops in the middle of a step: it has not failed and will run again."""
+    if record.status is not Status.PROCESSING or record.lease_token != token:
+        return None
+    if record.want is Want.CANCEL:
+        return move(record, Status.CANCELED, now, "canceled", cleanup=1)
+    return move(
+        record,
+        Status.QUEUED,
+        now,
+        "released",
+        "the daemon stopped",
+        node=None,
+        executed_seconds=record.executed_seconds + executed,
+        lease_token=record.lease_token + 1,
+    )
+
+
+def rescue(record: TaskRecord, now: float) -> Change | None:
+    """Its worker died. Spends no retry, but has a limit of its own, so that a poison task comes to an end."""
+    if record.status is not Status.PROCESSING:
+        return None
+    crashes, token = record.crashes + 1, record.lease_token + 1
+    if record.want is Want.CANCEL:
+        return move(record, Status.CANCELED, now, "canceled", crashes=crashes, lease_token=token, cleanup=1)
+    if crashes >= CRASH_LIMIT:
+        error = TaskError("crash", f"its worker died {crashes} times in a row in the middle of a step", now)
+        return move(
+            record,
+            Status.ERROR,
+            now,
+            "error",
+            error.message,
+            error=error,
+            crashes=crashes,
+            lease_token=token,
+            cleanup=1,
+        )
+    message = "its worker died"
+    return move(record, Status.QUEUED, now, "rescued", message, node=None, crashes=crashes, lease_token=token)
+
+
+def wake(record: TaskRecord, now: float) -> Change | None:
+    """What it waited for has come."""
+    if record.status not in WAITING or record.hold is None:
+        return None
+    expires = None if record.expires_at is None else record.expires_at + now - record.since
+    change = amend(record, now, hold=None, run_at=None, expires_at=expires)
+    change.with_data = False
+    return change
+
+
+# -- intents: what a person wants ------------------------------------------------------------------------------------
+
+
+def cancel(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str, Json] | None = None) -> Change | None:
+    """None if it is canceled already. A running step is told first: ``want`` says so until it has ended.
+
+    :raises Conflict: it has completed or failed.
+    """
+    if record.status is Status.CANCELED:
+        return None
+    if record.final:
+        raise Conflict(f"task {record.id} is {record.status}: there is nothing to cancel", record.id)
+    if record.status is Status.PROCESSING:
+        return amend(record, now, "want", "cancel", want=Want.CANCEL, intent=intent)
+    cleanup = int(needs_cleanup and record.started_at is not None)
+    return move(record, Status.CANCELED, now, "canceled", cleanup=cleanup, intent=intent)
+
+
+def fence(record: TaskRecord, token: int, now: float) -> Change | None:
+    """The step that was told to stop did not: the task is canceled all the same, and the step's answer refused."""
+    if record.status is not Status.PROCESSING or record.lease_token != token or record.want is not Want.CANCEL:
+        return None
+    message = "its step did not stop in time and was cut off"
+    return move(record, Status.CANCELED, now, "canceled", message, lease_token=token + 1, cleanup=1)
+
+
+def pause(record: TaskRecord, now: float, runs_step: bool) -> Change | None:
+    """None if it is paused already.
+
+    :param runs_step: its class wants a step to prepare the pause (to tell a downloader, say).
+    :raises Conflict: it is final.
+    """
+    if record.status is Status.PAUSED or record.want is Want.PAUSE:
+        return None
+    if record.final:
+        raise Conflict(f"task {record.id} is {record.status} and cannot be paused", record.id)
+    if record.want is Want.CANCEL:
+        raise Conflict(f"task {record.id} is being canceled", record.id)
+    if record.status is Status.PROCESSING:
+        return amend(record, now, "want", "pause", want=Want.PAUSE)
+    if runs_step and record.started_at is not None and record.status in WAITING:
+        return amend(record, now, "want", "pause", want=Want.PAUSE, hold=None, run_at=None)
+    return move(record, Status.PAUSED, now, "paused", hold=None, run_at=None)
+
+
+def resume(record: TaskRecord, now: float) -> Change | None:
+    """None if it is not paused (and no pause is on its way).
+
+    :raises Conflict: it is final or being canceled.
+    """
+    if record.want is Want.PAUSE:
+        return amend(record, now, "want", "run", want=Want.RUN)
+    if record.want is Want.CANCEL or record.final:
+        raise Conflict(f"task {record.id} is {record.status} and cannot be resumed", record.id)
+    if record.status is not Status.PAUSED:
+        return None
+    expires = None if record.expires_at is None else record.expires_at + now - record.since
+    target = Status.BLOCKED if record.depends_on else Status.QUEUED
+    return move(record, target, now, "resumed", run_at=None, expires_at=expires)
+
+
+def retry(record: TaskRecord, now: float) -> Change | None:
+    """A failed or canceled task begins again, with the private state it had.
+
+    :raises Conflict: it has not failed, or its clean-up is still due and the row is to go.
+    """
+    if record.status not in (Status.ERROR, Status.CANCELED) or record.cleanup > 1:
+        raise Conflict(f"task {record.id} is {record.status}: only a failed or canceled task can be retried", record.id)
+    return move(
+        record,
+        Status.QUEUED,
+        now,
+        "retried",
+        "by a person",
+        want=Want.RUN,
+        attempt=0,
+        crashes=0,
+        cleanup=0,
+        retries=record.retries + 1,
+        lease_token=record.lease_token + 1,
+        started_at=None,
+        finished_at=None,
+        delivered_at=None,
+        expires_at=None,
+        result=None,
+        error=None,
+        intent=None,
+    )
+
+
+def remove(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str, Json] | None = None) -> Change | None:
+    """The row of a final task goes; at once, or when its clean-up has run.
+
+    :raises Conflict: it is not final.
+    """
+    if not record.final:
+        raise Conflict(f"task {record.id} is {record.status}: cancel it before it is removed", record.id)
+    if record.cleanup or needs_cleanup:
+        change = amend(record, now, "removed", cleanup=2, intent=intent or record.intent, unique_key=None)
+    else:
+        change = amend(record, now, "removed")
+        change.delete = True
+    return change
+
+
+# -- clean-up of a final task ----------------------------------------------------------------------------------------
+
+
+def begin_cleanup(record: TaskRecord, node: str, now: float) -> Change | None:
+    """Take a final task's clean-up; None if there is none to do."""
+    if not record.final or not record.cleanup:
+        return None
+    change = amend(record, now, lease_token=record.lease_token + 1, node=node)
+    change.with_data = False
+    return change
+
+
+def end_cleanup(record: TaskRecord, token: int, state: bytes | None, now: float, done: bool = True) -> Change | None:
+    """It has run (or got so far). None if somebody else has taken it, or the task lives again."""
+    if not record.final or record.lease_token != token:
+        return None
+    if done and record.cleanup == 2:
+        change = amend(record, now, "removed")
+        change.delete = True
+        return change
+    return amend(record, now, state=state, cleanup=0 if done else record.cleanup, node=None)
+
+
+# -- dependencies ----------------------------------------------------------------------------------------------------
+
+
+def resolve(record: TaskRecord, dependencies: list[TaskRecord], now: float) -> Change | None:
+    """Look again at a blocked task; None if it still waits."""
+    if record.status is not Status.BLOCKED:
+        return None
+    if record.options.on_dependency_failure != "run":
+        for dependency in dependencies:
+            if dependency.status in (Status.ERROR, Status.CANCELED):
+                message = f"task {dependency.id}, which it depends on, ended as {dependency.status}"
+                return move(record, Status.CANCELED, now, "canceled", message)
+    if all(dependency.delivered for dependency in dependencies):
+        return move(record, Status.QUEUED, now, "unblocked", "what it depends on is done")
+    return None

@@ -1,0 +1,1 @@
+"""What any long-lived part needs: a clock, a bus, a log context. No domain words."""

@@ -1,0 +1,43 @@
+"""Which task a log record is about: set around the work, read by the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class TaskMark(NamedTuple):
+    """What a record tells about its task."""
+
+    task_id: int | None = None
+    correlation_id: str | None = None
+
+
+_NONE = TaskMark()
+_mark: ContextVar[TaskMark] = ContextVar("dlqueue_task", default=_NONE)
+
+
+@contextmanager
+def task_context(task_id: int, correlation_id: str | None = None) -> Iterator[None]:
+    """Records logged inside are about this task, also in coroutines started inside. A thread sees it only if the
+    context is copied into it (`contextvars.copy_context`, `anyio.to_thread`)."""
+    token = _mark.set(TaskMark(task_id, correlation_id))
+    try:
+        yield
+    finally:
+        _mark.reset(token)
+
+
+class TaskFilter(logging.Filter):
+    """Writes ``task_id`` and ``correlation_id`` onto every record. A caller's own ``extra`` wins."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        mark = _mark.get()
+        if not hasattr(record, "task_id"):
+            record.task_id = mark.task_id
+        if not hasattr(record, "correlation_id"):
+            record.correlation_id = mark.correlation_id
+        return True

@@ -1,0 +1,21 @@
+"""Everything a downloader plug-in may see: one protocol, a few types, four errors. Standard library only."""
+
+from dlqueue.sdk.downloader import Context, Downloader
+from dlqueue.sdk.errors import AuthFailed, DownloaderError, Final, NotFound, Rejected, Unavailable
+from dlqueue.sdk.model import Handle, Request, TransferFile, TransferState, TransferStatus
+
+__all__ = [
+    "AuthFailed",
+    "Context",
+    "Downloader",
+    "DownloaderError",
+    "Final",
+    "Handle",
+    "NotFound",
+    "Rejected",
+    "Request",
+    "TransferFile",
+    "TransferState",
+    "TransferStatus",
+    "Unavailable",
+]

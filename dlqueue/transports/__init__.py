@@ -1,0 +1,1 @@
+"""Bytes in, one service call, bytes out."""

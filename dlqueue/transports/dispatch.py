@@ -1,0 +1,108 @@
+"""From a request to an answer: check the params, call the service, turn what comes back into bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from dlqueue.protocol import jsonrpc, methods
+from dlqueue.protocol.caller import Caller
+from dlqueue.protocol.errors import Internal, MethodNotFound, RpcError, Stopping, did_you_mean
+from dlqueue.transports import openrpc, shapes
+
+_log = logging.getLogger(__name__)
+
+
+class EventStream(Protocol):
+    """What `events_subscribe` of a service gives: the params of `event` notifications, until it is closed."""
+
+    id: str
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
+
+    def close(self) -> None:
+        """End the iteration, also a pending read."""
+        ...
+
+
+class Service(Protocol):
+    """The one object that owns the verbs: for every row ``a.b`` of the method table it has
+
+    ``async def a_b(self, caller: Caller, params: Params) -> Result``, raising :class:`RpcError` for what is refused;
+    but ``rpc.discover`` and ``events.unsubscribe`` are answered here. ``events_subscribe`` gives an `EventStream`.
+    """
+
+    async def events_subscribe(self, caller: Caller, params: Any) -> EventStream: ...
+
+
+class Dispatcher:
+    """Answers calls for every transport. ``stopping`` refuses everything new."""
+
+    def __init__(self, service: Service) -> None:
+        """Raises ``TypeError`` if ``service`` lacks a method of the table."""
+        self._rows: dict[str, tuple[methods.Method, Callable[[dict[str, Any]], Any], _Answer | None]] = {}
+        for name, row in methods.METHODS.items():
+            answer = getattr(service, methods.attribute(name), None)
+            if name == methods.DISCOVER:
+                answer = self._discover
+            elif answer is None and name != methods.UNSUBSCRIBE:
+                raise TypeError(f"the service has no {methods.attribute(name)}")
+            self._rows[name] = (row, shapes.reader(row.params, row.later), answer)
+        self._document: dict[str, Any] | None = None
+        self.stopping = False
+
+    def row(self, name: str) -> methods.Method:
+        """The table's row. Raises :class:`MethodNotFound`, naming the nearest one."""
+        found = self._rows.get(name)
+        if found is None:
+            raise MethodNotFound(f'no such method: "{name[:100]}"{did_you_mean(name, self._rows)}')
+        return found[0]
+
+    def params(self, call: jsonrpc.Call) -> Any:
+        """The checked params. Raises :class:`RpcError`."""
+        self.row(call.method)
+        if self.stopping:
+            raise Stopping("the daemon is stopping", retry_after=5)
+        return self._rows[call.method][1](call.params)
+
+    async def result(self, caller: Caller, call: jsonrpc.Call) -> Any:
+        """What the service answers. Raises :class:`RpcError`; a defect is logged and becomes :class:`Internal`."""
+        try:
+            params = self.params(call)
+            answer = self._rows[call.method][2]
+            if answer is None:
+                raise MethodNotFound(f"{call.method} needs a connection that stays")
+            return await answer(caller, params)
+        except RpcError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one border where a defect becomes an answer
+            raise self.defect(call.method, error) from None
+
+    async def answer(self, caller: Caller, call: jsonrpc.Call) -> bytes:
+        """The line that answers ``call``."""
+        try:
+            result = await self.result(caller, call)
+        except RpcError as error:
+            return jsonrpc.refusal(call.id, error)
+        return self.encoded(call, result)
+
+    def encoded(self, call: jsonrpc.Call, result: Any) -> bytes:
+        """The line of a result."""
+        try:
+            return jsonrpc.answer(call.id, result)
+        except (TypeError, ValueError, RecursionError) as error:
+            return jsonrpc.refusal(call.id, self.defect(call.method, error))
+
+    def defect(self, method: str, error: Exception) -> Internal:
+        """Log a defect with its traceback; the caller learns only that there was one."""
+        _log.error("defect while answering %s", method, exc_info=error)
+        return Internal(f"{method} failed because of a defect in dlqueue; the daemon's log has the details")
+
+    async def _discover(self, caller: Caller, params: Any) -> dict[str, Any]:
+        if self._document is None:
+            self._document = openrpc.document()
+        return self._document
+
+
+_Answer = Callable[[Caller, Any], Awaitable[Any]]

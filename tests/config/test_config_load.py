@@ -1,0 +1,487 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from dlqueue.config import Config, ConfigError, Problem, load
+from dlqueue.places import Mode
+from dlqueue.sdk import Downloader, Handle, Request, TransferStatus
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The options of a kind that needs nothing."""
+
+    chunk: int = field(default=65536, metadata={"size": True})
+
+
+@dataclass(frozen=True)
+class Box:
+    """The options of a kind that lives elsewhere."""
+
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, metadata={"secret": True})
+    connect: float = field(default=10.0, metadata={"duration": True})
+    folder: Path | None = None
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("http"):
+            raise ValueError("url must begin with http")
+
+
+class Web(Downloader):
+    kind = "http"
+    schemes = frozenset({"http"})
+    config_type: ClassVar[type[Any]] = Plain
+
+    def open(self, config: Any, context: Any) -> None: ...
+    def test(self) -> str:
+        return "1"
+
+    def create(self, request: Request, key: str) -> Handle:
+        return Handle(key)
+
+    def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
+        return {}
+
+    def pause(self, handle: Handle) -> None: ...
+    def resume(self, handle: Handle) -> None: ...
+    def remove(self, handle: Handle, delete_data: bool) -> None: ...
+    def events(self) -> Iterator[None]:
+        return iter(())
+
+
+class BoxKind(Web):
+    kind = "box"
+    config_type = Box
+
+
+KINDS: dict[str, type[Downloader]] = {"http": Web, "box": BoxKind}
+
+Load = Callable[..., Config]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "dlqueue.toml"
+
+
+@pytest.fixture
+def read(file: Path, tmp_path: Path) -> Load:
+    """Write the text as the config file and load it."""
+
+    def read(text: str, mode: Mode = "user", **environ: str) -> Config:
+        file.write_text(text, encoding="utf-8")
+        return load(file, mode=mode, kinds=KINDS, environ={"HOME": str(tmp_path), **environ})
+
+    return read
+
+
+def problems(read: Load, text: str, **more: Any) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, **more)
+    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
+    return caught.value.problems
+
+
+def the_problem(read: Load, text: str, **more: Any) -> Problem:
+    [problem] = problems(read, text, **more)
+    return problem
+
+
+# -- what is right ----------------------------------------------------------------------------------------------------
+
+
+def test_with_no_file_at_all_the_defaults_hold(tmp_path: Path) -> None:
+    config = load(None, mode="user", kinds=KINDS, environ={"HOME": str(tmp_path)})
+    assert config.files == ()
+    assert config.daemon.downloads is None
+    assert config.daemon.allow_destinations == (tmp_path,)
+    assert config.daemon.workers >= 8
+    assert config.store.url == f"sqlite:///{tmp_path}/.local/state/dlqueue/dlqueue.db"
+    assert (config.store.durability, config.store.namespace) == ("disk", "default")
+    assert set(config.downloaders) == {"http"}
+    web = config.downloaders["http"]
+    assert (web.kind, web.enabled, web.max_active, web.poll, web.options) == ("http", True, 5, 2.0, Plain())
+    downloads = config.queues["downloads"]
+    assert (downloads.concurrency, downloads.max_retry, downloads.retry_delay) == (16, 10, 5)
+    assert (downloads.backoff_max, downloads.ageing) == (600, 1)
+    assert config.policy.schemes == ("http", "https", "ftp", "magnet")
+    assert config.policy.private_addresses is True
+
+
+def test_the_systems_defaults() -> None:
+    config = load(None, mode="system", kinds=KINDS, environ={"HOME": "/root", "DLQUEUE_CONFIG": os.devnull})
+    assert config.daemon.downloads == Path("/var/lib/dlqueue/downloads")
+    assert config.daemon.allow_destinations == (Path("/var/lib/dlqueue/downloads"),)
+    assert config.store.url == "sqlite:////var/lib/dlqueue/dlqueue.db"
+
+
+def test_every_setting_is_taken(read: Load, tmp_path: Path) -> None:
+    config = read("""
+        [daemon]
+        downloads = "/srv/downloads"
+        allow_destinations = ["/srv", "~/x"]
+        staging = "/srv/.dlqueue"
+        workers = 3
+        admins = ["wheel"]
+        [store]
+        url = "sqlite:////srv/q.db"
+        durability = "process"
+        namespace = "other"
+        [queues.downloads]
+        concurrency = 4
+        backoff_max = "1h"
+        [queues.slow]
+        max_retry = 0
+        retry_delay = "500ms"
+        backoff_factor = 1.5
+        ageing = 0
+        [downloaders.web]
+        kind = "http"
+        chunk = "1MiB"
+        [downloaders.seed]
+        kind = "box"
+        enabled = false
+        max_active = 2
+        poll = "1m"
+        url = "http://127.0.0.1:1"
+        folder = "~/box"
+        connect = 3
+        [policy]
+        schemes = ["https"]
+        private_addresses = false
+        """)
+    assert config.daemon.downloads == Path("/srv/downloads")
+    assert config.daemon.allow_destinations == (Path("/srv"), tmp_path / "x")
+    assert config.daemon.staging == Path("/srv/.dlqueue")
+    assert (config.daemon.workers, config.daemon.admins) == (3, ("wheel",))
+    assert config.store.url == "sqlite:////srv/q.db"
+    assert (config.store.durability, config.store.namespace) == ("process", "other")
+    assert (config.queues["downloads"].concurrency, config.queues["downloads"].backoff_max) == (4, 3600)
+    assert config.queues["downloads"].max_retry == 10  # the default of this queue stays
+    slow = config.queues["slow"]
+    assert (slow.concurrency, slow.max_retry, slow.retry_delay) == (None, 0, 0.5)
+    assert (slow.backoff_factor, slow.backoff_max, slow.ageing) == (1.5, None, 0)
+    assert config.downloaders["web"].options == Plain(chunk=1024**2)
+    seed = config.downloaders["seed"]
+    assert (seed.name, seed.enabled, seed.max_active, seed.poll) == ("seed", False, 2, 60)
+    assert seed.options == Box(url="http://127.0.0.1:1", folder=tmp_path / "box", connect=3)
+    assert (config.policy.schemes, config.policy.private_addresses) == (("https",), False)
+
+
+def test_sections_of_downloaders_replace_the_built_in_one(read: Load) -> None:
+    assert set(read('[downloaders.seed]\nkind = "box"\nurl = "http://b"\n').downloaders) == {"seed"}
+
+
+def test_files_of_conf_d_are_laid_over_in_the_order_of_names(read: Load, file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    (folder / "20.toml").write_text('[daemon]\nworkers = 20\n[downloaders.seed]\nurl = "http://new"\n')
+    (folder / "10.toml").write_text('[daemon]\nworkers = 10\nadmins = ["ten"]\n')
+    (folder / "ignored.txt").write_text("nonsense")
+    config = read('[daemon]\nworkers = 1\n[downloaders.seed]\nkind = "box"\nurl = "http://old"\n')
+    assert config.files == (file, folder / "10.toml", folder / "20.toml")
+    assert (config.daemon.workers, config.daemon.admins) == (20, ("ten",))
+    assert config.downloaders["seed"].options.url == "http://new"
+
+
+def test_a_later_secret_replaces_the_earlier_one_as_a_whole(read: Load, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").write_text('[downloaders.b]\npassword = { env = "PW" }\n')
+    config = read('[downloaders.b]\nkind="box"\nurl="http://b"\npassword = { file = "/nowhere" }\n', PW="later")
+    assert config.downloaders["b"].options.password == "later"
+
+
+def test_the_environment_names_the_file(file: Path, tmp_path: Path) -> None:
+    file.write_text("[daemon]\nworkers = 5\n")
+    config = load(None, mode="user", kinds=KINDS, environ={"HOME": str(tmp_path), "DLQUEUE_CONFIG": str(file)})
+    assert (config.daemon.workers, config.places.config_file) == (5, file)
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+def test_every_problem_at_once_with_file_line_key_and_nearest_name(read: Load, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    other = tmp_path / "conf.d" / "a.toml"
+    other.write_text('[policy]\n\nschemes = "http"\n')
+    found = problems(
+        read,
+        """[daemon]
+wrokers = 3
+workers = true
+admins = ["wheel", 3]
+[seeding]
+ratio = 1.0
+[polcy]
+[queues.downloads]
+rate = "10/s"
+concurrency = "many"
+[downloaders.a]
+kind = "htpp"
+[downloaders.b]
+kind = "box"
+max_active = 0
+stall = "30m"
+poll = "2 parsecs"
+""",
+    )
+    assert [(p.file, p.line, p.key) for p in found] == [
+        (file, 2, "daemon.wrokers"),
+        (file, 3, "daemon.workers"),
+        (file, 4, "daemon.admins[1]"),
+        (file, 5, "seeding"),
+        (file, 7, "polcy"),
+        (file, 9, "queues.downloads.rate"),
+        (file, 10, "queues.downloads.concurrency"),
+        (file, 12, "downloaders.a.kind"),
+        (file, 13, "downloaders.b.url"),
+        (file, 15, "downloaders.b.max_active"),
+        (file, 16, "downloaders.b.stall"),
+        (file, 17, "downloaders.b.poll"),
+        (other, 3, "policy.schemes"),
+    ]
+    said = {p.key: p.message for p in found}
+    assert '"workers"' in said["daemon.wrokers"]
+    assert said["daemon.workers"] == "must be a whole number, not true"
+    assert "not supported yet by dlqueue 0.1" in said["seeding"]
+    assert "not supported yet by dlqueue 0.1" in said["queues.downloads.rate"]
+    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
+    assert '"policy"' in said["polcy"]
+    assert '"http"' in said["downloaders.a.kind"]
+    assert said["downloaders.b.url"] == "is required"
+
+
+@pytest.mark.parametrize("name", ["routes", "seeding", "retention", "http", "notify", "node", "hooks"])
+def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
+    problem = the_problem(read, f"\n[[{name}]]\nx = 1\n" if name == "routes" else f"\n[{name}]\nx = 1\n")
+    assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
+
+
+@pytest.mark.parametrize("name", ["stall", "failover_after", "directory", "paths", "delivery"])
+@pytest.mark.parametrize("kind", ["http", "unknown"])
+def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind: str) -> None:
+    found = problems(read, f'[downloaders.x]\nkind = "{kind}"\n{name} = "x"\n')
+    assert (3, f"downloaders.x.{name}", "not supported yet by dlqueue 0.1") in [
+        (p.line, p.key, p.message) for p in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "part"),
+    [
+        ("[daemon]\nworkers = '8'", "daemon.workers", "whole number, not text"),
+        ("[daemon]\nworkers = 1.5", "daemon.workers", "whole number, not a number"),
+        ("[daemon]\nworkers = 0", "daemon.workers", "at least 1"),
+        ("[daemon]\nworkers = 99999999999999999999", "daemon.workers", "64 bits"),
+        ("[daemon]\nworkers = 2024-01-01", "daemon.workers", "date"),
+        ("[daemon]\nadmins = 'wheel'", "daemon.admins", "a list, not text"),
+        ("[daemon]\ndownloads = 'relative'", "daemon.downloads", "absolute"),
+        ("[daemon]\ndownloads = '/srv/../etc'", "daemon.downloads", ".."),
+        ('[daemon]\ndownloads = "/srv/a\\u0000b"', "daemon.downloads", "NUL"),
+        ("[daemon]\ndownloads = 3", "daemon.downloads", "text, not a number"),
+        ("[daemon]\nallow_destinations = []", "daemon.allow_destinations", "at least 1"),
+        ("[daemon]\ndownloads='/a'\nallow_destinations=['/b']", "daemon.downloads", "none of allow_destinations"),
+        ("daemon = 3", "daemon", "must be a table, not a number"),
+        ("[[daemon]]\nworkers = 1", "daemon", "must be a table, not a list"),
+        ("queues = []", "queues", "must be a table"),
+        ("[queues]\ndownloads = 1", "queues.downloads", "must be a table"),
+        ("[queues.downloads]\nretry_delay = true", "queues.downloads.retry_delay", "duration"),
+        ("[queues.downloads]\nretry_delay = '1 fortnight'", "queues.downloads.retry_delay", "duration"),
+        ("[queues.downloads]\nageing = nan", "queues.downloads.ageing", "finite"),
+        ("[queues.'a/b']\nageing = 1", 'queues."a/b"', "a name is"),
+        ("[store]\ndurability = 'disc'", "store.durability", '"disk" or "process", not "disc"'),
+        ("[store]\nnamespace = ''", "store.namespace", "match"),
+        ("[store]\nurl = 'postgresql+psycopg://h/db'", "store.url", "postgresql is not supported yet"),
+        ("[store]\nurl = 'mysql://h/db'", "store.url", "mysql is not supported yet"),
+        ("[store]\nurl = 'sqlite:///relative.db'", "store.url", "four slashes"),
+        ("[store]\nurl = 'sqlite://'", "store.url", "four slashes"),
+        ("[store]\nurl = 'oracle://h'", "store.url", "unknown database"),
+        ("[policy]\nschemes = ['HTTP']", "policy.schemes[0]", "match"),
+        ("[policy]\nprivate_addresses = 1", "policy.private_addresses", "true or false, not a number"),
+        ("[policy]\nprivate_address = true", "policy.private_address", '"private_addresses"'),
+        ("[downloaders.x]\nmax_active = 3", "downloaders.x.kind", "is required"),
+        ("[downloaders.x]\nkind = 'http'\npoll = 0", "downloaders.x.poll", "at least 0.1"),
+        ("[downloaders.x]\nkind = 'http'\nchunk = 'big'", "downloaders.x.chunk", "size"),
+        ("[downloaders.x]\nkind = 'http'\nzzz = 1", "downloaders.x.zzz", "chunk, enabled, kind, max_active, poll"),
+        ("[downloaders.x]\nkind = 'box'\nurl = 'gopher:'", "downloaders.x.url", "must begin with http"),
+        ("[downloaders.x]\nkind = 'box'\nurl = 'http:'\nverify = 'no'", "downloaders.x.verify", "true or false"),
+    ],
+)
+def test_one_wrong_setting(read: Load, setting: str, key: str, part: str) -> None:
+    problem = the_problem(read, setting)
+    assert problem.key == key
+    assert part in problem.message
+    assert problem.line is not None and setting.splitlines()[problem.line - 1]
+
+
+def test_a_default_destination_outside_the_allowed_ones_is_told(read: Load) -> None:
+    problem = the_problem(read, "[daemon]\nallow_destinations = ['/srv']\n", mode="system")
+    assert (problem.line, problem.key) == (2, "daemon.allow_destinations")
+    assert "/var/lib/dlqueue/downloads" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[daemon]\nworkers = \n", 2),
+        ("[daemon]\nworkers = 1\nworkers = 2\n", 3),
+        ('a = """\n\nnever ended', 3),
+        ("[daemon\n", 1),
+        ("a = 1\n\n\n[daemon]]\n", 4),
+    ],
+)
+def test_syntax_errors_carry_their_line(read: Load, file: Path, text: str, line: int) -> None:
+    problem = the_problem(read, text)
+    assert (problem.file, problem.line) == (file, line)
+    assert "not TOML" in problem.message
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5_000])
+def test_hostile_nesting_and_numbers_are_told(read: Load, text: str) -> None:
+    assert "TOML" in the_problem(read, text).message
+
+
+def test_a_file_that_is_not_utf8(file: Path) -> None:
+    file.write_bytes(b"[daemon]\n# caf\xe9\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, mode="user", kinds=KINDS, environ={"HOME": "/"})
+    assert str(caught.value) == f"{file}:2: not UTF-8"
+
+
+def test_a_huge_file(file: Path) -> None:
+    file.write_text("#" * (1 << 20) + "\n")
+    with pytest.raises(ConfigError, match="larger than 1 MiB"):
+        load(file, mode="user", kinds=KINDS, environ={"HOME": "/"})
+
+
+def test_a_broken_file_does_not_hide_the_other_one_nor_invent_problems(read: Load, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").write_text('[downloaders.b]\nurl = "http://b\n')
+    found = problems(read, '[downloaders.b]\nkind = "box"\n[daemon]\nworkers = 0\n')
+    assert [(p.file and p.file.name, p.line) for p in found] == [("dlqueue.toml", 4), ("a.toml", 2)]
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_a_file_that_was_named_must_exist(tmp_path: Path, by_flag: bool) -> None:
+    missing = tmp_path / "missing.toml"
+    environ = {"HOME": str(tmp_path)} | ({} if by_flag else {"DLQUEUE_CONFIG": str(missing)})
+    with pytest.raises(ConfigError) as caught:
+        load(missing if by_flag else None, mode="user", kinds=KINDS, environ=environ)
+    assert f"{missing}: cannot be read" in str(caught.value)
+
+
+def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path, mode="user", kinds=KINDS, environ={"HOME": "/"})
+
+
+def test_a_plug_in_whose_options_cannot_be_checked_is_named(file: Path) -> None:
+    class NoDataclass(Web):
+        config_type = dict
+
+    file.write_text('[downloaders.x]\nkind = "odd"\n')
+    with pytest.raises(ConfigError, match=r"x\.kind: the plug-in declares options that cannot be checked"):
+        load(file, mode="user", kinds={"odd": NoDataclass}, environ={"HOME": "/"})
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+BOX = '[downloaders.b]\nkind = "box"\nurl = "http://user:inurl@b/"\n'
+
+
+def test_where_secrets_come_from(read: Load, tmp_path: Path) -> None:
+    (tmp_path / "pw").write_bytes("  öl \n\n".encode())
+    (tmp_path / "cred").write_text("from systemd\n")
+
+    def password(given: str, **environ: str) -> Any:
+        return read(f"{BOX}password = {given}\n", **environ).downloaders["b"].options.password
+
+    assert password('"plain"') == "plain"
+    assert password('{ file = "~/pw" }') == "  öl \n"  # one newline goes, the rest is the secret
+    assert password('{ env = "PW" }', PW="from env") == "from env"
+    assert password('{ credential = "cred" }', CREDENTIALS_DIRECTORY=str(tmp_path)) == "from systemd"
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ('{ file = "/nowhere/pw" }', '"/nowhere/pw" cannot be read'),
+        ('{ file = "pw" }', "absolute"),
+        ('{ file = "~/empty" }', "is empty"),
+        ('{ env = "NOT_SET" }', '"NOT_SET" is not set'),
+        ('{ credential = "x" }', "CREDENTIALS_DIRECTORY"),
+        ('{ fil = "/x" }', '"file"'),
+        ('{ file = "/x", env = "Y" }', "exactly one"),
+        ("{}", "exactly one"),
+        ("{ file = 3 }", "text"),
+        ("3", "must be text, or one of"),
+        ('""', "empty"),
+    ],
+)
+def test_secrets_that_are_not_there(read: Load, tmp_path: Path, given: str, part: str) -> None:
+    (tmp_path / "empty").write_text("\n")
+    problem = the_problem(read, f"{BOX}password = {given}\n")
+    assert (problem.line, problem.key) == (4, "downloaders.b.password")
+    assert part in problem.message
+
+
+def test_a_credential_cannot_lead_elsewhere(read: Load, tmp_path: Path) -> None:
+    problem = the_problem(read, f'{BOX}password = {{ credential = "../x" }}\n', CREDENTIALS_DIRECTORY=str(tmp_path))
+    assert "not the name of a credential" in problem.message
+
+
+@pytest.mark.parametrize(("mode", "fine"), [(0o600, True), (0o640, True), (0o644, False), (0o660, False)])
+def test_a_plain_secret_must_not_be_readable_by_all(read: Load, file: Path, mode: int, fine: bool) -> None:
+    text = f'{BOX}password = "canary"\n'
+    file.touch()
+    file.chmod(mode)
+    if fine:
+        read(text, mode="system")
+    else:
+        problem = the_problem(read, text, mode="system")
+        assert (problem.file, problem.line, problem.key) == (file, 4, "downloaders.b.password")
+        assert f"chmod 0640 {file}" in problem.message
+        assert "canary" not in str(problem)
+    read(text, mode="user")
+
+
+def test_without_a_plain_secret_the_file_may_be_readable(read: Load, file: Path) -> None:
+    file.touch()
+    file.chmod(0o644)
+    read(f'{BOX}password = {{ env = "PW" }}\n', mode="system", PW="x")
+
+
+def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
+    config = read(f'{BOX}password = "canary"\n[queues.slow]\nmax_retry = 1\n')
+    shown = config.as_shown()
+    text = json.dumps(shown)
+    assert "canary" not in text
+    assert "inurl" not in text
+    assert shown["downloaders"]["b"] == {
+        "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "url": "http://***@b/", "username": None,
+        "password": "***", "connect": 10.0, "folder": None, "verify": True,
+    }  # fmt: skip
+    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
+    assert set(shown["queues"]) == {"downloads", "slow"}
+    assert set(shown["queues"]["slow"]) == {
+        "concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
+    }  # fmt: skip
+    assert config.secret_values() == {"canary"}
+    assert replace(config, downloaders={}).secret_values() == frozenset()
+
+
+def test_the_room_is_light() -> None:
+    code = "import sys, dlqueue.config; sys.exit(bool({'sqlalchemy', 'anyio', 'click', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,34 @@
+"""For all tests: where DLQUEUE_FORBID_SKIPS is set, a skipped test is a failed one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+_FORBIDDEN = os.environ.get("DLQUEUE_FORBID_SKIPS", "") not in ("", "0")
+
+
+def _failed(report: pytest.CollectReport | pytest.TestReport) -> None:
+    # xfail reports are "skipped" too, but say so: an expected failure was really run.
+    if _FORBIDDEN and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{reason}\n(skipping is forbidden here: DLQUEUE_FORBID_SKIPS is set; see tests/install-needs)"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _failed(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _failed(report)
+    return report

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextvars import copy_context
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlqueue.daemon import logs
+from dlqueue.runtime.logcontext import task_context
+from dlqueue.runtime.redaction import hide_userinfo
+
+LOG = logging.getLogger("dlqueue.test_logs")
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Where a log set up by `logs.configure` goes; afterwards everything is as before."""
+    root = logging.getLogger()
+    level = root.level
+    monkeypatch.setattr(logs, "_handler", None)
+    yield io.StringIO()
+    if logs._handler is not None:
+        root.removeHandler(logs._handler)
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_a_record_is_one_line_whatever_is_in_it(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={})
+    LOG.info("name %s", "a\r\n2024-01-01T00:00:00Z error forged\x1b[2J\u2028\u202e\ud800")
+    [line] = stream.getvalue().splitlines()
+    assert line.endswith("name a\\r\\n2024-01-01T00:00:00Z error forged\\x1b[2J\\u2028\\u202e\\ud800")
+    assert " info     dlqueue.test_logs: " in line
+
+
+def test_a_traceback_is_on_the_same_line(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={}, secrets=["canary"])
+    try:
+        raise ValueError("a\nb canary http://u:p@h/")
+    except ValueError:
+        LOG.exception("failed")
+    [line] = stream.getvalue().splitlines()
+    assert "failed\\nTraceback" in line
+    assert line.endswith("ValueError: a\\nb *** http://***@h/")
+
+
+def test_json_has_one_object_a_line(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={"DLQUEUE_LOG": "json"})
+    with task_context(7, "corr"):
+        LOG.warning("new\nline")
+    try:
+        raise KeyError("x")
+    except KeyError:
+        LOG.exception("failed")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert first.pop("at").endswith("Z")
+    assert first == {
+        "level": "warning",
+        "logger": "dlqueue.test_logs",
+        "message": "new\nline",
+        "task_id": 7,
+        "correlation_id": "corr",
+    }
+    assert "KeyError" in second["traceback"]
+    assert "task_id" not in second
+
+
+def test_the_style_follows_the_environment() -> None:
+    assert logs.style_for({"DLQUEUE_LOG": "json"}) == "json"
+    assert logs.style_for({}) == "text"
+    status = os.fstat(2)
+    mine = f"{status.st_dev}:{status.st_ino}"
+    assert logs.style_for({"JOURNAL_STREAM": mine}) == "journal"
+    assert logs.style_for({"JOURNAL_STREAM": mine, "DLQUEUE_LOG": "text"}) == "text"
+    # The variable of a parent whose stderr is not ours.
+    assert logs.style_for({"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino + 1}"}) == "text"
+    assert logs.style_for({"JOURNAL_STREAM": "nonsense"}) == "text"
+
+
+@pytest.mark.parametrize(("level", "priority"), [(10, 7), (20, 6), (30, 4), (40, 3), (50, 2)])
+def test_the_journal_gets_priorities(level: int, priority: int) -> None:
+    formatter = logs.LineFormatter("journal", logs.Redaction())
+    record = logging.LogRecord("dlqueue.x", level, "f", 1, "m\n", None, None)
+    record.task_id = 3
+    assert formatter.format(record) == f"<{priority}>dlqueue.x: task 3: m\\n"
+
+
+def test_records_tell_their_task_only_inside(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={})
+    with task_context(7):
+        LOG.info("in")
+        with task_context(8):
+            LOG.info("deeper")
+        inside = copy_context()
+    LOG.info("out")
+    thread = Thread(target=lambda: inside.run(LOG.info, "thread"))
+    thread.start()
+    thread.join(10)
+    ends = [line.partition("test_logs: ")[2] for line in stream.getvalue().splitlines()]
+    assert ends == ["task 7: in", "task 8: deeper", "out", "task 7: thread"]
+
+
+def test_a_log_call_that_does_not_fit_costs_nothing() -> None:
+    formatter = logs.LineFormatter("text", logs.Redaction())
+    record = logging.LogRecord("dlqueue.x", logging.INFO, "f", 1, "%d items", ("three",), None)
+    assert formatter.format(record).endswith("%d items (this log call has arguments that do not fit)")
+
+
+def test_set_up_twice_is_set_up_once(stream: io.StringIO) -> None:
+    before = io.StringIO()
+    logs.configure(stream=before, environ={})
+    logs.configure(stream=stream, environ={}, level=logging.WARNING)
+    LOG.info("quiet")
+    LOG.warning("once")
+    assert (len(stream.getvalue().splitlines()), before.getvalue()) == (1, "")
+
+
+def test_a_style_that_does_not_exist_is_told(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={"DLQUEUE_LOG": "yaml"})
+    assert "DLQUEUE_LOG=yaml is neither text nor json" in stream.getvalue()
+
+
+def test_secrets_are_left_out_in_every_form() -> None:
+    redaction = logs.Redaction(["pass", "password/1", "abc"])
+    assert redaction.clean("x password/1 y") == "x *** y"  # the longer one first
+    assert redaction.clean("?p=password%2F1") == "?p=***"
+    assert redaction.clean("abc") == "abc"  # too short to look for
+    redaction.learn(["later"])
+    assert redaction.clean("later") == "***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("get http://u:p@host/f now", "get http://***@host/f now"),
+        ("ftp://u@host", "ftp://***@host"),
+        ("http://u:p@ss@host:1/", "http://***@host:1/"),
+        ("http://host/a@b and http://host/?x=a@b", "http://host/a@b and http://host/?x=a@b"),
+        ("mail@host", "mail@host"),
+    ],
+)
+def test_user_and_password_of_urls_are_hidden(text: str, shown: str) -> None:
+    assert hide_userinfo(text) == shown
+
+
+@given(st.text())
+def test_no_text_makes_two_lines(text: str) -> None:
+    shown = logs.escape(text)
+    assert len(("x" + shown).splitlines()) == 1
+    shown.encode()  # nothing is left that cannot be written
+
+
+def test_an_endless_message_is_cut() -> None:
+    assert logs.escape("x" * 100_000).endswith("x… (100000 characters)")

@@ -1,0 +1,138 @@
+"""What the program has, the documents mention; what they promise to exist, exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from dlqueue.cli.main import cli
+from dlqueue.config import loader, sections
+from dlqueue.protocol.errors import Code
+from dlqueue.protocol.methods import METHODS
+from dlqueue.queue.status import EDGES
+from dlqueue_http import HttpConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """The text below a heading, up to the next one of its level or above."""
+    level = heading.index(" ")
+    start = text.index(f"\n{heading}\n")
+    end = re.search(rf"^#{{1,{level}}} ", text[start + len(heading) + 2 :], re.MULTILINE)
+    return text[start:] if end is None else text[start : start + len(heading) + 2 + end.start()]
+
+
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [
+        ("## `[daemon]`", [f.name for f in fields(sections.DaemonSection)]),
+        ("## `[store]`", [f.name for f in fields(sections.StoreSection)]),
+        ("## `[queues.NAME]`", [*(f.name for f in fields(sections.QueueSection)), *loader.QUEUE_KEYS_LATER]),
+        (
+            "## `[downloaders.NAME]`",
+            [
+                *(f.name for f in fields(sections.DownloaderSection) if f.name not in ("name", "options")),
+                *loader.DOWNLOADER_KEYS_LATER,
+            ],
+        ),
+        ("### kind `http`", [f.name for f in fields(HttpConfig)]),
+        ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
+    ],
+)
+def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
+    text = section(page("configuration.md"), heading)
+    assert [key for key in keys if f"`{key}`" not in text] == []
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    if heading != "## `[downloaders.NAME]`":  # holds the keys of the kinds too
+        assert set(rows) <= set(keys)
+
+
+def test_every_section_is_explained() -> None:
+    text = page("configuration.md")
+    assert [name for name in loader.SECTIONS if not re.search(rf"^## `\[{name}[].]", text, re.MULTILINE)] == []
+    assert [name for name in loader.SECTIONS_LATER if f"[{name}]" not in text] == []
+
+
+def test_every_method_is_explained_and_no_other() -> None:
+    rows = set(re.findall(r"^\| `(\w+\.\w+)` \|", page("rpc.md"), re.MULTILINE))
+    assert rows == set(METHODS)
+
+
+def test_every_param_is_mentioned() -> None:
+    text = page("rpc.md")
+    missing = {
+        f"{name}: {param.name}"
+        for name, row in METHODS.items()
+        for param in fields(row.params)
+        if f"`{param.name}" not in text
+    }
+    assert missing == set()
+
+
+def test_every_error_code_is_explained() -> None:
+    rows = {-int(code) for code in re.findall(r"^\| −(\d+) \|", page("rpc.md"), re.MULTILINE)}
+    assert rows == {int(code) for code in Code}
+
+
+def commands(group: click.Group, path: str = "dlqueue") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+
+
+def test_every_command_is_explained_and_no_other() -> None:
+    assert isinstance(cli, click.Group)
+    rows = set(re.findall(r"^\| `(dlqueue [a-z]+(?: [a-z]+)*)", page("cli.md"), re.MULTILINE))
+    assert rows == {name for name, command in commands(cli) if not command.hidden}
+
+
+def test_every_option_is_mentioned() -> None:
+    assert isinstance(cli, click.Group)
+    text = page("cli.md")
+    missing = {
+        f"{name} {option}"
+        for name, command in [("dlqueue", cli), *commands(cli)]
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+        for option in parameter.opts
+        if option not in ("--help", "--version") and not re.search(rf"{re.escape(option)}(?![\w-])", text)
+    }
+    assert missing == set()
+
+
+def test_the_table_of_edges_is_the_one_that_is_enforced() -> None:
+    text = section(page("architecture.md"), "## The life of a task")
+    drawn = {
+        (source, target)
+        for sources, targets in re.findall(r"^\| ([a-z· ]+) \| ([a-z· ]+) \|", text, re.MULTILINE)
+        for source in sources.split(" · ")
+        for target in targets.split(" · ")
+        if source != "from"
+    }
+    assert drawn == {(str(source), str(target)) for source, targets in EDGES.items() for target in targets}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        other = (path.parent / target).resolve() if target else path
+        assert other.is_relative_to(ROOT) and other.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}

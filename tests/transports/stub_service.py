@@ -1,0 +1,275 @@
+"""A small service in memory, for transports, client and command line: real messages, no downloads."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dlqueue import __version__
+from dlqueue.protocol import messages
+from dlqueue.protocol.caller import Caller
+from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
+from dlqueue.transports.dispatch import Dispatcher
+from dlqueue.transports.unix import UnixServer
+
+WHEN = "2026-01-31T12:00:00.000Z"
+
+
+class StubStream:
+    """Events that a test puts in."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.closed = False
+
+    def put(self, topic: str, sequence: int | None, task_id: int | None, data: dict[str, Any]) -> None:
+        event: dict[str, Any] = {
+            "subscription": self.id,
+            "sequence": sequence,
+            "topic": topic,
+            "at": WHEN,
+            "data": data,
+        }
+        if task_id is not None:
+            event["task_id"] = task_id
+        self.queue.put_nowait(event)
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        while (event := await self.queue.get()) is not None:
+            yield event
+
+    def close(self) -> None:
+        self.closed = True
+        self.queue.put_nowait(None)
+
+
+class StubService:
+    """Every verb of the table. ``fail`` makes the next calls of a method raise; ``changed`` wakes who waits."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, dict[str, Any]] = {}
+        self.ids = itertools.count(1)
+        self.fail: dict[str, BaseException] = {}
+        self.calls: list[tuple[str, Caller, Any]] = []
+        self.streams: list[StubStream] = []
+        self.changed = asyncio.Condition()
+        self.on_add: Callable[[dict[str, Any]], None] = lambda task: None
+        self.waiting = 0
+
+    def _enter(self, name: str, caller: Caller, params: Any) -> None:
+        self.calls.append((name, caller, params))
+        if name in self.fail:
+            raise self.fail[name]
+
+    def make(self, **fields: Any) -> dict[str, Any]:
+        number = next(self.ids)
+        task: dict[str, Any] = {
+            "id": number, "type": "remote_download", "status": "queued", "want": "run", "hold": None,
+            "queue": "downloads", "priority": 0, "owner": "tester", "labels": {}, "correlation_id": None,
+            "unique_key": None, "created": True, "params": {}, "result": None, "progress": None, "error": None,
+            "retries": 0, "max_retry": 10, "crashes": 0, "executed_seconds": 0.0, "timeout": None,
+            "max_execution": None, "created_at": WHEN, "started_at": None, "finished_at": None, "resume_at": None,
+            "parent_id": None, "depends_on": [], "revision": 1,
+        }  # fmt: skip
+        task.update(fields)
+        self.tasks[number] = task
+        return task
+
+    def make_download(self, url: str = "http://127.0.0.1/file", **fields: Any) -> dict[str, Any]:
+        task = self.make(**fields)
+        task["download"] = {
+            "url": url, "name": url.rpartition("/")[2], "downloader": None, "handle": None, "phase": "",
+            "state": None, "destination": "/tmp", "location": None, "delivered_at": None, "files": None, "attempts": [],
+        }  # fmt: skip
+        return task
+
+    async def update(self, number: int, **fields: Any) -> None:
+        self.tasks[number].update(fields)
+        self.tasks[number]["revision"] += 1
+        for stream in self.streams:
+            stream.put("task", self.tasks[number]["revision"], number, {"status": self.tasks[number]["status"]})
+        async with self.changed:
+            self.changed.notify_all()
+
+    def _task(self, number: int) -> dict[str, Any]:
+        if number not in self.tasks:
+            raise NotFound(f"there is no task {number}", field="id", task_id=number)
+        return self.tasks[number]
+
+    def _matching(self, params: messages.Filter) -> list[dict[str, Any]]:
+        statuses = params.statuses()
+        found = [task for task in self.tasks.values() if statuses is None or task["status"] in statuses]
+        for key, value in params.labels().items():
+            found = [task for task in found if value in task["labels"].get(key, [])]
+        if params.queue is not None:
+            found = [task for task in found if task["queue"] == params.queue]
+        return found
+
+    async def daemon_info(self, caller: Caller, params: Any) -> dict[str, Any]:
+        self._enter("daemon.info", caller, params)
+        counters = dict.fromkeys(("busy_workers", "submitted", "completed", "failed", "canceled", "suspending"), 0)
+        return {"version": __version__, "node": "stub", "uptime": 1.0, "store": "memory", "counters": counters}
+
+    async def daemon_config(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"daemon": {"workers": 8}}
+
+    async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"stopping": True}
+
+    async def tasks_submit(self, caller: Caller, params: messages.Submit) -> dict[str, Any]:
+        self._enter("tasks.submit", caller, params)
+        await asyncio.sleep(0)
+        return self.make(type=params.type, params=params.params, labels=params.all_labels())
+
+    async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[dict[str, Any]]:
+        return [await self.tasks_submit(caller, one) for one in params.tasks]
+
+    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
+        self._enter("downloads.add", caller, params)
+        status = "paused" if params.paused else "queued"
+        task = self.make_download(params.all_urls()[0], labels=params.all_labels(), status=status, owner=caller.name)
+        self.on_add(task)
+        return task
+
+    async def tasks_get(self, caller: Caller, params: messages.GetTask) -> dict[str, Any]:
+        self._enter("tasks.get", caller, params)
+        return self._task(params.id or 0)
+
+    async def tasks_list(self, caller: Caller, params: messages.ListTasks) -> dict[str, Any]:
+        self._enter("tasks.list", caller, params)
+        found = self._matching(params)
+        found.sort(key=lambda task: int(task["id"]), reverse=params.order == "-id")
+        start = int(params.cursor or 0)
+        end = start + (params.limit or 100)
+        total = len(found) if params.count else None
+        return {"items": found[start:end], "next_cursor": str(end) if end < len(found) else None, "total": total}
+
+    async def tasks_count(self, caller: Caller, params: messages.Filter) -> int:
+        return len(self._matching(params))
+
+    async def _steer(self, name: str, caller: Caller, params: messages.Steer, status: str) -> dict[str, Any]:
+        self._enter(name, caller, params)
+        if params.id is None:
+            found = self._matching(params)
+            for task in found:
+                await self.update(task["id"], status=status)
+            return {"count": len(found)}
+        await self.update(self._task(params.id)["id"], status=status)
+        return self._task(params.id)
+
+    async def tasks_cancel(self, caller: Caller, params: messages.SteerData) -> dict[str, Any]:
+        return await self._steer("tasks.cancel", caller, params, "canceled")
+
+    async def tasks_pause(self, caller: Caller, params: messages.Steer) -> dict[str, Any]:
+        if params.id is not None and self._task(params.id)["status"] == "completed":
+            raise Conflict("a completed task cannot be paused", task_id=params.id)
+        return await self._steer("tasks.pause", caller, params, "paused")
+
+    async def tasks_resume(self, caller: Caller, params: messages.Steer) -> dict[str, Any]:
+        return await self._steer("tasks.resume", caller, params, "queued")
+
+    async def tasks_retry(self, caller: Caller, params: messages.Steer) -> dict[str, Any]:
+        return await self._steer("tasks.retry", caller, params, "queued")
+
+    async def tasks_remove(self, caller: Caller, params: messages.SteerData) -> dict[str, Any]:
+        answer = await self._steer("tasks.remove", caller, params, "canceled")
+        for number in [params.id] if params.id else [task["id"] for task in self._matching(params)]:
+            del self.tasks[number]
+        return answer
+
+    async def tasks_wait(self, caller: Caller, params: messages.Wait) -> dict[str, Any]:
+        self._enter("tasks.wait", caller, params)
+
+        def over() -> bool:
+            task = self._task(params.id)
+            delivered = params.until == "delivered" and task.get("download", {}).get("delivered_at")
+            return bool(delivered) or task["status"] in messages.FINAL
+
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(params.timeout), self.changed:
+                await self.changed.wait_for(over)
+        except TimeoutError:
+            raise TimedOut(f"task {params.id} is not over yet", task_id=params.id) from None
+        finally:
+            self.waiting -= 1
+        return self._task(params.id)
+
+    async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> Any:
+        return self._task(params.id)["progress"]
+
+    async def tasks_result(self, caller: Caller, params: messages.TaskId) -> Any:
+        return self._task(params.id)["result"]
+
+    async def tasks_history(self, caller: Caller, params: messages.TaskId) -> dict[str, Any]:
+        self._task(params.id)
+        items = [{"sequence": 1, "at": WHEN, "kind": "status", "to": "queued"}]
+        return {"items": items, "attempts": [], "executions": []}
+
+    async def tasks_why(self, caller: Caller, params: messages.TaskId) -> dict[str, Any]:
+        task = self._task(params.id)
+        return {
+            "id": params.id, "status": task["status"], "reason": "due", "message": "waits for a free worker",
+            "since": WHEN, "next_check_at": None, "blocking": None,
+        }  # fmt: skip
+
+    async def downloaders_list(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"items": [], "next_cursor": None, "total": None}
+
+    async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> StubStream:
+        stream = StubStream(f"s{len(self.streams) + 1}")
+        self.streams.append(stream)
+        return stream
+
+
+class StubDaemon:
+    """The stub behind a real Unix socket, on a thread of its own, for clients that block."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.service: StubService
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._stop: asyncio.Event
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),))
+
+    async def _main(self) -> None:
+        self.service = StubService()
+        self._stop = asyncio.Event()
+        server = UnixServer(Dispatcher(self.service), self.socket)
+        await server.start()
+        self._ready.set()
+        await self._stop.wait()
+        await server.stop(grace=1)
+
+    def run(self, work: Any) -> Any:
+        """Run a coroutine in the daemon's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def fail(self, method: str, error: RpcError) -> None:
+        self.service.fail[method] = error
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@contextmanager
+def stub_daemon(socket: Path) -> Iterator[StubDaemon]:
+    daemon = StubDaemon(socket)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
