@@ -1,4 +1,5 @@
-"""For all tests: where DLQUEUE_FORBID_SKIPS is set, a skipped test is a failed one."""
+"""For all tests: generated examples are the same on every run, and where DLQUEUE_FORBID_SKIPS is set, a skipped test
+is a failed one."""
 
 from __future__ import annotations
 
@@ -6,6 +7,12 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: how long an example takes says more about the machine than about the code. To look for new examples run
+# with --hypothesis-profile=default.
+settings.register_profile("dlqueue", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dlqueue")
 
 _FORBIDDEN = os.environ.get("DLQUEUE_FORBID_SKIPS", "") not in ("", "0")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dlqueue.cli.main import cli
+from dlqueue.cli.main import program
 from dlqueue.config import loader, sections
 from dlqueue.protocol.errors import Code
 from dlqueue.protocol.methods import METHODS
@@ -96,23 +96,39 @@ def commands(group: click.Group, path: str = "dlqueue") -> Iterator[tuple[str, c
 
 
 def test_every_command_is_explained_and_no_other() -> None:
-    assert isinstance(cli, click.Group)
     rows = set(re.findall(r"^\| `(dlqueue [a-z]+(?: [a-z]+)*)", page("cli.md"), re.MULTILINE))
-    assert rows == {name for name, command in commands(cli) if not command.hidden}
+    assert rows == {name for name, command in commands(program) if not command.hidden}
 
 
 def test_every_option_is_mentioned() -> None:
-    assert isinstance(cli, click.Group)
     text = page("cli.md")
     missing = {
         f"{name} {option}"
-        for name, command in [("dlqueue", cli), *commands(cli)]
+        for name, command in [("dlqueue", program), *commands(program)]
         for parameter in command.params
         if isinstance(parameter, click.Option) and not parameter.hidden
         for option in parameter.opts
         if option not in ("--help", "--version") and not re.search(rf"{re.escape(option)}(?![\w-])", text)
     }
     assert missing == set()
+
+
+def test_no_option_is_explained_that_does_not_exist() -> None:
+    explained = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", page("cli.md")))
+    options = {
+        option
+        for command in [program, *(command for _, command in commands(program))]
+        for parameter in command.params
+        for option in [*parameter.opts, *parameter.secondary_opts]
+    }
+    assert explained - options == set()
+
+
+def test_every_environment_variable_is_explained() -> None:
+    sources = [*(ROOT / "dlqueue").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
+    used = {name for path in sources for name in re.findall(r"DLQUEUE_[A-Z_]+", path.read_text(encoding="utf-8"))}
+    explained = set(re.findall(r"^\| `(DLQUEUE_[A-Z_]+)` \|", page("configuration.md"), re.MULTILINE))
+    assert explained == used
 
 
 def test_the_table_of_edges_is_the_one_that_is_enforced() -> None:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 from dlqueue.client import verbs
 from dlqueue.client.client import ANSWER_SECONDS
 from dlqueue.client.connection import DaemonUnreachable, candidates, unreachable
-from dlqueue.protocol import jsonrpc, methods
+from dlqueue.protocol import envelope
 from dlqueue.protocol.errors import from_error
 from dlqueue.protocol.framing import LineSplitter
-from dlqueue.protocol.messages import Event
 
 if TYPE_CHECKING:
     import anyio
     from anyio.abc import SocketStream
+
+    from dlqueue.protocol.messages import Event
 
 _CHUNK = 256 * 1024
 _MAX_WAITING = 1000
@@ -157,7 +158,7 @@ class AsyncClient:
         try:
             with anyio.fail_after(limit):
                 async with self._sending:
-                    await self._stream.send(jsonrpc.request(identity, method, params or {}))
+                    await self._stream.send(envelope.request(identity, method, params or {}))
                 await waiting.done.wait()
         except TimeoutError:
             raise DaemonUnreachable(f"the daemon on {self.path} did not answer within {limit:g} s") from None
@@ -178,12 +179,12 @@ class AsyncClient:
         """Subscribe: ``async with client.events() as events: async for event in events: …``. An event of topic
         ``missed`` tells of a gap: then look again at what matters."""
         params = verbs.given({"topics": topics, "task_ids": task_ids, "since": since})
-        subscription: str = (await self.call(methods.SUBSCRIBE, params))["subscription"]
+        subscription: str = (await self.call(envelope.SUBSCRIBE, params))["subscription"]
         try:
             yield self._events(subscription)
         finally:
             if self._gone is None:
-                await self.call(methods.UNSUBSCRIBE, {"subscription": subscription})
+                await self.call(envelope.UNSUBSCRIBE, {"subscription": subscription})
             self._inboxes.pop(subscription, None)
 
     async def _events(self, subscription: str) -> AsyncIterator[Any]:

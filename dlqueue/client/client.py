@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dlqueue.client import verbs
 from dlqueue.client.connection import Connection
-from dlqueue.protocol import methods
-from dlqueue.protocol.messages import Event
+from dlqueue.protocol import envelope
+
+if TYPE_CHECKING:
+    from dlqueue.protocol.messages import Event
 
 ANSWER_SECONDS = 60.0
 
@@ -71,7 +73,7 @@ class Events:
 
     def __init__(self, connection: Connection, params: dict[str, Any], timeout: float | None) -> None:
         self._connection = connection
-        self.subscription: str = connection.call(methods.SUBSCRIBE, params, timeout)["subscription"]
+        self.subscription: str = connection.call(envelope.SUBSCRIBE, params, timeout)["subscription"]
 
     def next(self, timeout: float | None = None) -> Event | None:
         """The next event, or ``None`` if none came within ``timeout`` seconds."""

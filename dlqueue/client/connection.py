@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue.places import socket_candidates
-from dlqueue.protocol import jsonrpc
+from dlqueue.protocol import envelope
 from dlqueue.protocol.errors import from_error
 
 _CHUNK = 256 * 1024
@@ -85,7 +85,7 @@ class Connection:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._socket.settimeout(timeout)
         try:
-            self._socket.sendall(jsonrpc.request(self._next_id, method, params))
+            self._socket.sendall(envelope.request(self._next_id, method, params))
         except TimeoutError:
             raise self._silent(timeout) from None
         except OSError:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from dlqueue.protocol import messages, methods
+from dlqueue.protocol import envelope
+
+if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
+    import builtins
+
+    from dlqueue.protocol import messages
 
 R = TypeVar("R")
 
@@ -41,35 +45,35 @@ class Verb(Generic[R]):
 
 
 class _Daemon(Space):
-    info = Verb[messages.DaemonInfo]()
-    config = Verb[Json]()
-    shutdown = Verb[messages.ShuttingDown]()
+    info: Verb[messages.DaemonInfo] = Verb()
+    config: Verb[Json] = Verb()
+    shutdown: Verb[messages.ShuttingDown] = Verb()
 
 
 class _Tasks(Space):
-    submit = Verb[messages.Task]()
-    submit_many = Verb[builtins.list[messages.Task]]()
-    get = Verb[messages.Task]()
-    list = Verb[messages.TaskPage]()
-    count = Verb[int]()
-    cancel = Verb[Any]()
-    pause = Verb[Any]()
-    resume = Verb[Any]()
-    retry = Verb[Any]()
-    remove = Verb[Any]()
-    wait = Verb[messages.Task]()
-    progress = Verb[messages.Progress | None]()
-    result = Verb[Any]()
-    history = Verb[messages.History]()
-    why = Verb[messages.Why]()
+    submit: Verb[messages.Task] = Verb()
+    submit_many: Verb[builtins.list[messages.Task]] = Verb()
+    get: Verb[messages.Task] = Verb()
+    list: Verb[messages.TaskPage] = Verb()
+    count: Verb[int] = Verb()
+    cancel: Verb[Any] = Verb()
+    pause: Verb[Any] = Verb()
+    resume: Verb[Any] = Verb()
+    retry: Verb[Any] = Verb()
+    remove: Verb[Any] = Verb()
+    wait: Verb[messages.Task] = Verb()
+    progress: Verb[messages.Progress | None] = Verb()
+    result: Verb[Any] = Verb()
+    history: Verb[messages.History] = Verb()
+    why: Verb[messages.Why] = Verb()
 
 
 class _Downloads(Space):
-    add = Verb[messages.Task]()
+    add: Verb[messages.Task] = Verb()
 
 
 class _Downloaders(Space):
-    list = Verb[messages.DownloaderPage]()
+    list: Verb[messages.DownloaderPage] = Verb()
 
 
 class Daemon(_Daemon): ...
@@ -98,8 +102,7 @@ class AsyncDownloaders(_Downloaders, AsyncSpace): ...
 
 def patience(method: str, default: float | None) -> float | None:
     """How long an answer may take, in seconds: what waits by nature may take as long as it was told to."""
-    row = methods.METHODS.get(method)
-    return None if row is not None and row.waits else default
+    return None if method in envelope.WAITING else default
 
 
 def given(params: Json) -> Json:

@@ -141,7 +141,7 @@ class _Builder:
 
     def _downloaders(self) -> dict[str, DownloaderSection]:
         names = list(self.checker.table(("downloaders",)))
-        if names or "downloaders" in self.checker.sources.data:
+        if names:
             return {name: section for name in names if (section := self._downloader(name)) is not None}
         builtin = self.kinds.get("http")
         return {"http": DownloaderSection("http", "http", options=builtin.config_type())} if builtin else {}

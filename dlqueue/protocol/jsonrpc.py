@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 envelopes: strict reading of what comes in, and the lines that go out."""
+"""JSON-RPC 2.0, incoming: strict reading of requests."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dlqueue.protocol.envelope import MAX_BATCH, Id
 from dlqueue.protocol.errors import InvalidParams, InvalidRequest, LimitExceeded, ParseError, RpcError
-from dlqueue.protocol.messages import MAX_BATCH
 
 MAX_DEPTH = 32
 MAX_VALUES = 200_000
 """Values in one message: decoding holds up everybody else, so that its cost must have a bound (about 0.1 s)."""
-
-Id = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,27 +199,3 @@ def _call(value: Any, suspect: bool) -> Call | Refused:
         # A notification never gets an answer; the dispatcher needs the refusal only for requests.
         return Call(None, method, {}, notification=True) if notification else Refused(identity, error)
     return Call(identity, method, params, notification)
-
-
-def encode(message: Any) -> bytes:
-    """One line. Raises ``TypeError`` or ``ValueError`` for what JSON cannot say, which is a defect of the sender."""
-    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # A file name on disk may hold bytes that are not UTF-8 (lone surrogates here): shown as "?".
-    return text.encode("utf-8", "replace") + b"\n"
-
-
-def request(identity: Id, method: str, params: dict[str, Any]) -> bytes:
-    return encode({"jsonrpc": "2.0", "id": identity, "method": method, "params": params})
-
-
-def answer(identity: Id, result: Any) -> bytes:
-    return encode({"jsonrpc": "2.0", "id": identity, "result": result})
-
-
-def refusal(identity: Id, error: RpcError) -> bytes:
-    return encode({"jsonrpc": "2.0", "id": identity, "error": error.error()})
-
-
-def notice(method: str, params: Any) -> bytes:
-    """A notification: no id, no answer."""
-    return encode({"jsonrpc": "2.0", "method": method, "params": params})

@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, NotRequired, TypedDict
 
 from dlqueue.protocol import times
+from dlqueue.protocol.envelope import MAX_BATCH
 from dlqueue.protocol.errors import InvalidParams
+from dlqueue.protocol.status import Status
 
-Status = Literal["queued", "blocked", "processing", "suspending", "paused", "completed", "error", "canceled"]
 Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
 Until = Literal["final", "delivered"]
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
@@ -25,13 +26,9 @@ Reason = Literal[
     "no_route", "unknown_type", "final",
 ]  # fmt: skip
 
-UNFINISHED: tuple[Status, ...] = ("queued", "blocked", "processing", "suspending", "paused")
-FINAL: tuple[Status, ...] = ("completed", "error", "canceled")
-
 MAX_PRIORITY = 1000
 MAX_SECONDS = 36500 * 86400.0
 MAX_LIST = 1000
-MAX_BATCH = 1000
 MAX_TEXT = 1024
 """Longest name, label, key or search text, in characters."""
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlqueue.protocol import messages
+from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
 Role = Literal["read", "submit", "operate", "admin"]
-
-DISCOVER = "rpc.discover"
-SUBSCRIBE = "events.subscribe"
-UNSUBSCRIBE = "events.unsubscribe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +17,6 @@ class Method:
     """One row: what it takes and gives, what it may touch, and who may call it through the gateway.
 
     ``later`` are params of the contract whose feature this version does not have: refused by name, never ignored.
-    ``waits``: takes as long as its caller likes, and ends when the caller leaves or the daemon stops.
     """
 
     name: str
@@ -31,22 +27,17 @@ class Method:
     doc: str
     since: str = "0.1"
     later: frozenset[str] = frozenset()
-    waits: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it takes as long as its caller likes."""
+        return self.name in WAITING
 
 
 def _row(
-    name: str,
-    params: type[Any],
-    result: Any,
-    access: Access,
-    role: Role,
-    doc: str,
-    later: tuple[str, ...] = (),
-    waits: bool = False,
+    name: str, params: type[Any], result: Any, access: Access, role: Role, doc: str, later: tuple[str, ...] = ()
 ) -> Method:
-    return Method(
-        name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later), waits=waits
-    )
+    return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
 _SUBMISSION_LATER = ("estimate", "notify")
@@ -83,9 +74,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
-        _row(
-            "tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered.", waits=True
-        ),
+        _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
         _row("tasks.history", _m.TaskId, _m.History, "read", "read", "What happened to it."),

@@ -235,7 +235,7 @@ def _event(change: Change) -> Event:
         kind=change.kind,
         source=change.source,
         target=change.record.status,
-        node=change.record.node,
+        node=change.node,
         message=change.message,
         error=change.error,
         attempt=change.record.attempt,
@@ -250,8 +250,9 @@ def _matches(record: TaskRecord, filter: Filter) -> bool:
         value = getattr(filter, name)
         if value is not None and getattr(record, name) != value:
             return False
-    if filter.label is not None and filter.label[1] not in record.labels.get(filter.label[0], ()):
-        return False
+    for key, wanted in filter.labels:
+        if key not in record.labels or (wanted is not None and wanted not in record.labels[key]):
+            return False
     if filter.since is not None and record.created_at < filter.since:
         return False
     if filter.until is not None and record.created_at >= filter.until:

@@ -120,6 +120,10 @@ class Pool:
         """The step of this task that is running here, if one is."""
         return self._running.get(task_id)
 
+    def in_lane(self, queue: str) -> int:
+        """Steps of this queue that are running."""
+        return self._in_lane[queue]
+
     def nudge(self) -> None:
         """Something may be due: look."""
         self._changed.set()

@@ -310,6 +310,7 @@ class Queue:
             max_execution = self._max_execution
         retries = (max_retry, task.max_retry, settings.max_retry, self._policy.max_retry)
         try:
+            params = msgspec.to_builtins(params)
             msgspec.json.encode(params)
         except (TypeError, ValueError) as error:
             raise InvalidTask(f"not JSON: {error}", "params") from error
@@ -348,7 +349,7 @@ class Queue:
         count: bool = False,
         **conditions: Any,
     ) -> Page:
-        """A page of tasks. Conditions: ``type queue owner label`` (key, value) ``text since until correlation_id
+        """A page of tasks. Conditions: ``type queue owner labels`` ((key, value), …) ``text since until correlation_id
         parent_id``. ``total`` is counted only with ``count=True``."""
         return await self._store.find(make_filter(status, **conditions), order, limit, cursor, count)
 
@@ -361,6 +362,10 @@ class Queue:
     ) -> Page:
         """`list` with a ready-made filter."""
         return await self._store.find(filter, order, limit, cursor, count)
+
+    async def count_matching(self, filter: Filter) -> int:
+        """`count` with a ready-made filter."""
+        return await self._store.count(filter)
 
     async def ids(self, filter: Filter) -> Sequence[int]:
         """Every id that matches, ascending."""
@@ -396,9 +401,9 @@ class Queue:
         """How a named queue is run."""
         return self._settings.get(queue, self._default_settings)
 
-    def is_running(self, task_id: int) -> bool:
-        """Is a step of it running here, now?"""
-        return self._pool.running(task_id) is not None
+    def is_full(self, queue: str) -> bool:
+        """Does this queue run as many steps as it may at once?"""
+        return self._pool.in_lane(queue) >= self._concurrency(queue)
 
     def progress_of(self, record: TaskRecord) -> Progress | None:
         """The newest progress: of the running step if there is one, else the stored one."""
@@ -548,6 +553,11 @@ class Queue:
             self._counts[status] += 1
         if source is Status.SUSPENDING:
             self._counts["suspending"] -= 1
+
+    def publish_progress(self, task_id: int, owner: str, progress: Progress) -> None:
+        """Tell subscribers how far a task is that is between two of its steps."""
+        if self.bus.listened_to:
+            self.bus.publish(ProgressReport(task_id, owner, self.clock.time(), progress))
 
     def _report(self, context: Context) -> None:
         if not self.bus.listened_to:

@@ -148,6 +148,8 @@ class Change(msgspec.Struct, kw_only=True):
     """The row goes altogether."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
+    node: str | None = None
+    """Where it ran."""
 
 
 Decide = Callable[[TaskRecord], "Change | None"]
@@ -185,7 +187,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None = None
     queue: str | None = None
     owner: str | None = None
-    label: tuple[str, str] | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    """Keys with the value wanted; None = any."""
     text: str | None = None
     """Occurs in the params, the result, the message or the type (case-insensitive)."""
     since: float | None = None

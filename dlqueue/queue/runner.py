@@ -204,7 +204,8 @@ def _failed(
             state = context.saved_state()
         except CriticalError:
             log.warning("task %d: its state cannot be saved as JSON; the last saved one counts", record.id)
-    delay = policy.delay(record.attempt, error) if task.is_retryable(error) else None
+    failures = 0 if getattr(error, "renew", False) else record.attempt
+    delay = policy.delay(failures, error) if task.is_retryable(error) else None
     if delay is None:
         if not isinstance(error, (CriticalError, StepTimeout)):
             context.logger.info("failed: %s", told.message, exc_info=error if record.attempt == 0 else None)
@@ -216,7 +217,7 @@ def _failed(
         error=told,
         message=f"{told.message}; next try in {delay:.1f} s",
         run_at=now + delay,
-        attempt=record.attempt + 1,
+        attempt=failures + 1,
         retried=True,
     )
 

@@ -48,14 +48,20 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
         patch = {"want": Want.RUN, "hold": None, "run_at": None, "node": None, "finished_at": now, **patch}
     new = msgspec.structs.replace(record, status=target, since=now, revision=record.revision + 1, **patch)
     return Change(
-        record=new, source=record.status, kind=kind, at=now, message=message, error=patch.get("error"), with_data=True
+        record=new,
+        source=record.status,
+        kind=kind,
+        at=now,
+        message=message,
+        error=patch.get("error"),
+        node=new.node or record.node,
     )
 
 
 def amend(record: TaskRecord, now: float, kind: str = "", message: str | None = None, **patch: Any) -> Change:
     """A change that leaves the status as it is."""
     new = msgspec.structs.replace(record, revision=record.revision + 1, **patch)
-    return Change(record=new, source=record.status, kind=kind, at=now, message=message)
+    return Change(record=new, source=record.status, kind=kind, at=now, message=message, node=record.node)
 
 
 # -- the life of a step ----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from dlqueue.protocol import jsonrpc, methods
+from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import LimitExceeded, NotFound, RpcError, Stopping
 from dlqueue.protocol.framing import MAX_LINE, LineSplitter
@@ -52,6 +52,7 @@ class Connection:
         self._stall = stall
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
+        self._out_size = 0
         self._writable = asyncio.Event()
         self._writable.set()
         self._watch: asyncio.Task[None] | None = None
@@ -91,7 +92,7 @@ class Connection:
                 await self._line(line)
             if too_long:
                 limit = LimitExceeded(f"a message has at most {MAX_LINE} bytes", kind="message_size")
-                self._send(jsonrpc.refusal(None, limit))
+                self._send(envelope.refusal(None, limit))
                 return False
         if rest := splitter.rest():
             await self._line(rest)
@@ -104,7 +105,7 @@ class Connection:
         if isinstance(message, jsonrpc.Batch):
             self._beside(self._batch(message), len(line), cancellable=False)
         elif isinstance(message, jsonrpc.Refused):
-            self._send(jsonrpc.refusal(message.id, message.error))
+            self._send(envelope.refusal(message.id, message.error))
         elif self._runs_beside(message):
             self._beside(self._answer_later(message), len(line), cancellable=self._waits(message))
         else:
@@ -200,8 +201,7 @@ class Connection:
     # ----------------------------------------------------------------------------------------------------- answering
 
     def _waits(self, call: jsonrpc.Call) -> bool:
-        row = methods.METHODS.get(call.method)
-        return row is not None and row.waits
+        return call.method in envelope.WAITING
 
     def _runs_beside(self, call: jsonrpc.Call) -> bool:
         row = methods.METHODS.get(call.method)
@@ -229,13 +229,13 @@ class Connection:
             answer = await self._dispatcher.answer(self._caller, call)
         except asyncio.CancelledError:
             # Only this connection cancels these tasks: when its client has left, or when the daemon stops.
-            answer = jsonrpc.refusal(call.id, self._last_word)
+            answer = envelope.refusal(call.id, self._last_word)
         return None if call.notification else answer
 
     async def _answer(self, call: jsonrpc.Call, started: list[Callable[[], None]]) -> bytes | None:
-        if call.method == methods.SUBSCRIBE:
+        if call.method == envelope.SUBSCRIBE:
             answer = await self._subscribe(call, started)
-        elif call.method == methods.UNSUBSCRIBE:
+        elif call.method == envelope.UNSUBSCRIBE:
             answer = self._unsubscribe(call)
         else:
             answer = await self._dispatcher.answer(self._caller, call)
@@ -252,14 +252,14 @@ class Connection:
 
         for index, item in enumerate(batch.items):
             if isinstance(item, jsonrpc.Refused):
-                answers[index] = jsonrpc.refusal(item.id, item.error)
+                answers[index] = envelope.refusal(item.id, item.error)
             elif self._runs_beside(item):
                 beside.append(self._beside(put(index, item), 0, cancellable=self._waits(item)))
             elif size > MAX_BATCH_ANSWER:
                 limit = LimitExceeded(
                     f"the answers of a batch have at most {MAX_BATCH_ANSWER} bytes", kind="batch_size"
                 )
-                answers[index] = None if item.notification else jsonrpc.refusal(item.id, limit)
+                answers[index] = None if item.notification else envelope.refusal(item.id, limit)
             else:
                 answer = answers[index] = await self._answer(item, started)
                 size += len(answer or b"")
@@ -275,17 +275,17 @@ class Connection:
     async def _subscribe(self, call: jsonrpc.Call, started: list[Callable[[], None]]) -> bytes:
         if len(self._streams) >= MAX_SUBSCRIPTIONS:
             limit = LimitExceeded(f"a connection has at most {MAX_SUBSCRIPTIONS} subscriptions", kind="subscriptions")
-            return jsonrpc.refusal(call.id, limit)
+            return envelope.refusal(call.id, limit)
         try:
             stream: EventStream = await self._dispatcher.result(self._caller, call)
         except RpcError as error:
-            return jsonrpc.refusal(call.id, error)
+            return envelope.refusal(call.id, error)
         if call.notification:
             stream.close()  # nobody would know its name
             return b""
         self._streams[stream.id] = stream
         started.append(lambda: self._start(stream))
-        return jsonrpc.answer(call.id, {"subscription": stream.id})
+        return envelope.answer(call.id, {"subscription": stream.id})
 
     def _start(self, stream: EventStream) -> None:
         task = self._loop.create_task(self._pump(stream))
@@ -295,7 +295,7 @@ class Connection:
     async def _pump(self, stream: EventStream) -> None:
         try:
             async for event in stream:
-                self._send(jsonrpc.notice("event", event))
+                self._send(envelope.notice("event", event))
                 if not self._writable.is_set():
                     await self._writable.wait()
         except ConnectionError:
@@ -313,23 +313,27 @@ class Connection:
             if stream is None:
                 raise NotFound("this connection has no such subscription", field="subscription")
         except RpcError as error:
-            return jsonrpc.refusal(call.id, error)
+            return envelope.refusal(call.id, error)
         stream.close()
-        return jsonrpc.answer(call.id, {"subscription": name})
+        return envelope.answer(call.id, {"subscription": name})
 
     # ------------------------------------------------------------------------------------------------------- writing
 
     def _send(self, line: bytes) -> None:
-        """Answers of one turn of the loop leave in one write."""
+        """Answers of one turn of the loop leave in one write, unless they are many."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(line)
+        self._out_size += len(line)
+        if self._out_size > HIGH_WATER:
+            self._flush()  # now, so that a client that does not take it is noticed before more is made for it
 
     def _flush(self) -> None:
         if not self._out:
             return
         data = b"".join(self._out)
         self._out.clear()
+        self._out_size = 0
         if self._transport.is_closing():
             return
         self._transport.write(data)

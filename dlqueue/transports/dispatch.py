@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
-from dlqueue.protocol import jsonrpc, methods
+from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Internal, MethodNotFound, RpcError, Stopping, did_you_mean
 from dlqueue.transports import openrpc, shapes
@@ -44,9 +44,9 @@ class Dispatcher:
         self._rows: dict[str, tuple[methods.Method, Callable[[dict[str, Any]], Any], _Answer | None]] = {}
         for name, row in methods.METHODS.items():
             answer = getattr(service, methods.attribute(name), None)
-            if name == methods.DISCOVER:
+            if name == envelope.DISCOVER:
                 answer = self._discover
-            elif answer is None and name != methods.UNSUBSCRIBE:
+            elif answer is None and name != envelope.UNSUBSCRIBE:
                 raise TypeError(f"the service has no {methods.attribute(name)}")
             self._rows[name] = (row, shapes.reader(row.params, row.later), answer)
         self._document: dict[str, Any] | None = None
@@ -84,15 +84,15 @@ class Dispatcher:
         try:
             result = await self.result(caller, call)
         except RpcError as error:
-            return jsonrpc.refusal(call.id, error)
+            return envelope.refusal(call.id, error)
         return self.encoded(call, result)
 
     def encoded(self, call: jsonrpc.Call, result: Any) -> bytes:
         """The line of a result."""
         try:
-            return jsonrpc.answer(call.id, result)
+            return envelope.answer(call.id, result)
         except (TypeError, ValueError, RecursionError) as error:
-            return jsonrpc.refusal(call.id, self.defect(call.method, error))
+            return envelope.refusal(call.id, self.defect(call.method, error))
 
     def defect(self, method: str, error: Exception) -> Internal:
         """Log a defect with its traceback; the caller learns only that there was one."""

@@ -130,7 +130,8 @@ def _translated(error: ValidationError, declared: type[Any], later: frozenset[st
         if name in later:
             return InvalidParams(field, "is not supported yet by this version", kind="unsupported")
         known = _names_at(declared, location[:-1])
-        return InvalidParams(field, f"no such param{did_you_mean(name, known)}", kind="unknown_param")
+        meant = did_you_mean(name, known) or (f"; there is {', '.join(known)}" if 0 < len(known) < 8 else "")
+        return InvalidParams(field, f"no such param{meant}", kind="unknown_param")
     if kind == "missing":
         return InvalidParams(field, "is required", kind="missing_param")
     if kind == "literal_error":

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from dlqueue.protocol import jsonrpc
+from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import LimitExceeded
 from dlqueue.transports.connection import CHUNK, STALL_SECONDS, Connection
@@ -206,7 +206,7 @@ async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, li
     """An error answer instead of a bare hang-up, and a moment to read it."""
     error = LimitExceeded(f"{limit} clients are connected already; try again later", kind="connections", retry_after=5)
     try:
-        writer.write(jsonrpc.refusal(None, error))
+        writer.write(envelope.refusal(None, error))
         writer.write_eof()
         async with asyncio.timeout(_REFUSAL_SECONDS):
             while await reader.read(CHUNK):

@@ -22,7 +22,7 @@ from dlqueue.sdk import (
     Unavailable,
 )
 from dlqueue_http import names, web
-from dlqueue_http.control import KEY, Control
+from dlqueue_http.control import KEY, Journal
 from dlqueue_http.transfer import Tools, Transfer
 from dlqueue_http.workers import Workers
 
@@ -95,7 +95,10 @@ class HttpDownloader(Downloader):
             verify=config.verify,
             ca_file=config.ca_file,
         )
+        self._journal = Journal(self._folder / "transfers.jsonl")
         self._tools = Tools(
+            journal=self._journal,
+            folder=self._folder,
             web=self._web,
             workers=self._workers,
             logger=context.logger,
@@ -104,13 +107,13 @@ class HttpDownloader(Downloader):
             split_after=config.split_after,
             changed=self._wake,
         )
-        for key, control, record in Control.stored(self._folder):
+        for key, record in list(self._journal.records.items()):
             try:
-                self._transfers[key] = Transfer.stored(key, record, control, self._tools)
+                self._transfers[key] = Transfer.stored(key, record, self._tools)
             except (KeyError, TypeError, ValueError, AttributeError):
-                # A process that ended while it wrote the first line had not told anybody about this transfer.
-                context.logger.warning("the control file of transfer %s cannot be read; it is forgotten", key)
-                control.remove()
+                # Only what was written whole has been promised to anybody.
+                context.logger.warning("what is written about transfer %s cannot be read; it is forgotten", key)
+                self._journal.drop(key)
         for transfer in self._transfers.values():
             transfer.go_on()
 
@@ -124,7 +127,7 @@ class HttpDownloader(Downloader):
                 raise Unavailable("the built-in engine is closed")
             transfer = self._transfers.get(key)
             if transfer is None:
-                self._transfers[key] = Transfer.new(key, request, Control(self._folder, key), self._tools)
+                self._transfers[key] = Transfer.new(key, request, self._tools)
             else:
                 transfer.again(request)
         return Handle(key)
@@ -174,6 +177,7 @@ class HttpDownloader(Downloader):
             transfer.halt()
         self._workers.close(1.5)
         self._web.close()
+        self._journal.close()
 
     def _find(self, handle: Handle) -> Transfer:
         transfer = self._transfers.get(handle.id)

@@ -54,6 +54,7 @@ class Run:
             self._headers = {n: v for n, v in self._headers.items() if n.lower() != "user-agent"}
             self._headers["User-Agent"] = options["user-agent"]
         self._helped = False
+        self._told = False
         self._restarts = 0
         self._mirror = transfer.facts.mirror
         self._errors: list[Rejected] = []
@@ -67,6 +68,11 @@ class Run:
     def start(self) -> None:
         self._active = 1
         self._tools.workers.submit(self._lead)
+
+    @property
+    def lasts(self) -> bool:
+        """Is this longer than a moment, so that its progress is worth saving?"""
+        return time.monotonic() >= self._began_at + SAVE_AFTER
 
     def stop(self) -> None:
         """When this returns, nothing of this run writes any more. The workers end soon after."""
@@ -301,14 +307,14 @@ class Run:
 
     def _make_file(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        path = self._transfer.path
+        path = str(self._transfer.path)
         if self._file is not None:
             os.close(self._file)
             self._file = None
         try:
             self._file = os.open(path, flags, 0o666)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._transfer.request.directory.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, flags, 0o666)
 
     def _write(self, wire: Wire, segment: Segment, piece: bytes) -> None:
@@ -334,6 +340,10 @@ class Run:
             if now < self._next_save:
                 return
             self._next_save = now + SAVE_EVERY
+            if not self._told:
+                # That the name and the size are known is news, but for a small file its end follows at once.
+                self._told = True
+                self._tools.changed()
             sync = now >= self._next_sync
             if sync:
                 self._next_sync = now + SYNC_EVERY

@@ -7,14 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
 
 from dlqueue.sdk import Rejected, Request, TransferFile, TransferState, TransferStatus
 from dlqueue_http.answers import cannot_write
-from dlqueue_http.control import Control, Facts, Record, boot_id, from_record, to_record
+from dlqueue_http.control import Facts, Journal, Positions, Record, boot_id, from_record, to_record
 from dlqueue_http.fetch import Run
 from dlqueue_http.segments import Segments
 from dlqueue_http.web import Web
@@ -29,6 +29,8 @@ class Tools:
     """What all transfers of one engine share."""
 
     web: Web
+    journal: Journal
+    folder: Path
     workers: Workers
     logger: Logger | LoggerAdapter[Any]
     connections: int
@@ -41,17 +43,18 @@ class Tools:
 class Transfer:
     """The face of one transfer. All methods may be called from any thread."""
 
-    def __init__(self, key: str, request: Request, control: Control, tools: Tools) -> None:
+    def __init__(self, key: str, request: Request, tools: Tools) -> None:
         self.key = key
         self.request = request
-        self.control = control
         self.tools = tools
+        self.positions = Positions(tools.folder / f"{key}.pos")
         self.lock = threading.RLock()
         self.state = TransferState.DOWNLOADING
         self.error: Rejected | None = None
         self.facts = Facts()
         self.segments = Segments(None)
         self._run: Run | None = None
+        self._kept = 0
         self._speed = 0.0
         self._seen_at = time.monotonic()
         self._seen_bytes = 0
@@ -59,23 +62,21 @@ class Transfer:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def new(cls, key: str, request: Request, control: Control, tools: Tools) -> Transfer:
+    def new(cls, key: str, request: Request, tools: Tools) -> Transfer:
         """Write it down and start it. Raises `Rejected` when it cannot be written down."""
-        transfer = cls(key, request, control, tools)
+        transfer = cls(key, request, tools)
         try:
-            control.create({"request": to_record(request), "state": transfer.state.value, "boot": boot_id()})
+            tools.journal.put(key, {"request": to_record(request), "state": transfer.state.value, "boot": boot_id()})
         except OSError as error:
-            with contextlib.suppress(OSError):
-                control.remove()
             raise cannot_write(error) from error
         transfer._start()
         return transfer
 
     @classmethod
-    def stored(cls, key: str, record: Record, control: Control, tools: Tools) -> Transfer:
+    def stored(cls, key: str, record: Record, tools: Tools) -> Transfer:
         """As an earlier process left it; not started yet. Raises `KeyError`, `TypeError` or `ValueError` for a record
         that was never written whole."""
-        transfer = cls(key, from_record(record["request"]), control, tools)
+        transfer = cls(key, from_record(record["request"]), tools)
         transfer.state = TransferState(record["state"])
         transfer.facts = Facts(**record.get("facts", {}))
         if record.get("error"):
@@ -83,8 +84,8 @@ class Transfer:
         facts = transfer.facts
         same_boot = record.get("boot") == boot_id()
         if facts.name is not None:
-            positions = control.load(facts.total, same_boot=same_boot)
-            transfer.segments = positions or Segments(facts.total)
+            segments = transfer.positions.load(facts.total, same_boot=same_boot)
+            transfer.segments = segments or Segments(facts.total)
         if transfer.state is TransferState.COMPLETED:
             if same_boot or not transfer.path.exists():
                 transfer.segments = Segments(facts.total)
@@ -95,8 +96,9 @@ class Transfer:
                 transfer.state = TransferState.DOWNLOADING
         if not same_boot:
             with contextlib.suppress(OSError):
-                control.save(transfer.segments)
-                control.append({"state": transfer.state.value, "boot": boot_id()})
+                if transfer.positions.exist:
+                    transfer.positions.save(transfer.segments)
+                tools.journal.put(key, {"state": transfer.state.value, "boot": boot_id()})
         transfer._seen_bytes = transfer.segments.downloaded
         return transfer
 
@@ -147,16 +149,17 @@ class Transfer:
             if run is not None:
                 run.stop()
                 self.keep()
-                self.control.close()
+                self.positions.close()
 
     def discard(self, delete_data: bool) -> None:
-        """Forget it, after `halt`; the control files go last, so that a kill in between leaves something to go by."""
+        """Forget it. The journal comes last, so that a kill in between leaves something to go by. Raises `OSError`."""
         self.halt()
         with self.lock:
             if delete_data and self.facts.name is not None:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     self.path.unlink()
-            self.control.remove()
+            self.positions.remove()
+            self.tools.journal.drop(self.key)
 
     # -- looks --------------------------------------------------------------------------------------------------------
 
@@ -169,6 +172,9 @@ class Transfer:
         with self.lock:
             downloaded = self.segments.downloaded
             named = self.facts.name is not None
+            if self._run is not None and self._run.lasts and downloaded != self._kept:
+                # A server that has fallen silent gives its worker no occasion to do this.
+                self.keep()
             return TransferStatus(
                 state=self.state,
                 name=self.facts.name,
@@ -210,13 +216,12 @@ class Transfer:
     def know(self, facts: Facts, segments: Segments) -> None:
         """A new first answer: what was there before does not count any more. Raises `OSError`."""
         with self.lock:
-            if self.control.has_positions():
+            if self.positions.exist:
                 # Before the old content is touched: a power cut must not find the old claims about it.
-                self.control.save(segments, durable=True)
+                self.positions.save(segments, durable=True)
             if facts != self.facts:
-                self.control.append({"facts": asdict(facts), "boot": boot_id()})
+                self.tools.journal.put(self.key, {"facts": facts.record()})
             self.facts, self.segments = facts, segments
-        self.tools.changed()
 
     def forget_content(self) -> None:
         """Of what was fetched nothing can be used; the name stays."""
@@ -227,8 +232,9 @@ class Transfer:
         """Save the positions, so that a restart goes on from here; not for a file that can only be begun anew."""
         if self.facts.validator is None or not self.segments.downloaded:
             return
+        self._kept = self.segments.downloaded
         try:
-            self.control.save(self.segments)
+            self.positions.save(self.segments)
         except OSError as error:
             self.tools.logger.warning("cannot save the progress of %s: %s", self.key, error.strerror)
 
@@ -237,10 +243,10 @@ class Transfer:
             if not self._let_go(run):
                 return
             facts = replace(self.facts, total=self.segments.downloaded)
-            known = {} if facts == self.facts else {"facts": asdict(facts)}
+            known = {} if facts == self.facts else {"facts": facts.record()}
             self.state, self.facts = TransferState.COMPLETED, facts
-            self._note({"state": self.state.value, "boot": boot_id()} | known)
-            self.control.close()
+            self._note({"state": self.state.value} | known)
+            self.positions.close()
         self.tools.changed()
 
     def fail(self, run: Run, error: Rejected) -> None:
@@ -250,7 +256,7 @@ class Transfer:
             self.state, self.error = TransferState.ERROR, error
             self._note({"state": self.state.value, "error": _to_record(error)})
             self.keep()
-            self.control.close()
+            self.positions.close()
         self._settle()
         self.tools.changed()
 
@@ -279,7 +285,7 @@ class Transfer:
 
     def _note(self, record: Record) -> None:
         try:
-            self.control.append(record)
+            self.tools.journal.put(self.key, record)
         except OSError as error:
             # What happened has happened; only a restart would see the older state, and find out again.
             self.tools.logger.warning("cannot note the state of %s: %s", self.key, error.strerror)

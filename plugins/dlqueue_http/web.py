@@ -21,6 +21,7 @@ from dlqueue_http import names
 
 MAX_REDIRECTS = 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_HOSTS = 64
 _DRAIN = 64 * 1024
 # What may go to a server that the user did not name. Anything else may be a secret.
 _HARMLESS = frozenset({"accept", "accept-language", "user-agent", "range", "if-range"})
@@ -102,8 +103,9 @@ class Web:
         self._ca_file = ca_file
         self._current = threading.local()
         self._lock = threading.Lock()
-        self._plain: urllib3.PoolManager | None = None
-        self._secure: urllib3.PoolManager | None = None
+        self._pools: dict[tuple[str, str, int | None], urllib3.HTTPConnectionPool] = {}
+        self._pool_types = _pool_types(context, self._current)
+        self._context_tls: ssl.SSLContext | None = None
 
     def get(self, url: str, headers: Mapping[str, str], wire: Wire) -> Answer:
         """GET, following redirects. The body is still to be read; any status but a redirect is an answer.
@@ -124,9 +126,10 @@ class Web:
         raise Rejected(f"more than {MAX_REDIRECTS} redirects from {host_of(url)}", "request", kind="redirects")
 
     def close(self) -> None:
-        for manager in (self._plain, self._secure):
-            if manager is not None:
-                manager.clear()
+        with self._lock:
+            for pool in self._pools.values():
+                pool.close()
+            self._pools.clear()
 
     def _exchange(self, url: str, headers: dict[str, str], wire: Wire) -> urllib3.BaseHTTPResponse:
         parts = _parse(url)
@@ -136,12 +139,11 @@ class Web:
             user, _, password = parts.auth.partition(":")
             secret = f"{unquote(user)}:{unquote(password)}".encode()
             headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
-        manager = self._manager(parts.scheme == "https")
+        pool = self._pool(str(parts.scheme), str(parts.host), parts.port)
         self._current.wire = wire
         while True:
             wire.reused = False
             try:
-                pool = manager.connection_from_host(parts.host, port=parts.port, scheme=parts.scheme)
                 return pool.urlopen(
                     "GET",
                     parts.request_uri,
@@ -158,23 +160,23 @@ class Web:
                 if not wire.reused:
                     raise
 
-    def _manager(self, secure: bool) -> urllib3.PoolManager:
+    def _pool(self, scheme: str, host: str, port: int | None) -> urllib3.HTTPConnectionPool:
+        key = (scheme, host, port)
         with self._lock:
-            if not secure:
-                if self._plain is None:
-                    self._plain = self._new_manager(None)
-                return self._plain
-            if self._secure is None:
-                self._secure = self._new_manager(self._tls())
-            return self._secure
-
-    def _new_manager(self, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
-        options: dict[str, Any] = {} if tls is None else {"ssl_context": tls}
-        manager = urllib3.PoolManager(num_pools=64, maxsize=32, block=False, **options)
-        manager.pool_classes_by_scheme = _pool_classes(self._context, self._current)
-        return manager
+            pool = self._pools.pop(key, None)
+            if pool is None:
+                options: dict[str, Any] = {"ssl_context": self._tls()} if scheme == "https" else {}
+                pool = self._pool_types[scheme](host, port, maxsize=32, block=False, **options)
+                while len(self._pools) >= MAX_HOSTS:
+                    # Its connections are closed when the last answer that uses it is gone.
+                    del self._pools[next(iter(self._pools))]
+            self._pools[key] = pool
+            return pool
 
     def _tls(self) -> ssl.SSLContext:
+        """One for all: reading the certificates takes longer than most downloads."""
+        if self._context_tls is not None:
+            return self._context_tls
         try:
             tls = ssl.create_default_context(cafile=self._ca_file)
         except (OSError, ssl.SSLError) as error:
@@ -182,10 +184,11 @@ class Web:
         if not self._verify:
             tls.check_hostname = False
             tls.verify_mode = ssl.CERT_NONE
+        self._context_tls = tls
         return tls
 
 
-def _pool_classes(context: Context, current: threading.local) -> dict[str, Any]:
+def _pool_types(context: Context, current: threading.local) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """urllib3's classes, with two things added: the policy decides about the address that is really connected to,
     and the connection in use is known to its worker."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dlqueue.config import Config, ConfigError, Problem, load
 from dlqueue.places import Mode
@@ -182,6 +184,10 @@ def test_every_setting_is_taken(read: Load, tmp_path: Path) -> None:
 
 def test_sections_of_downloaders_replace_the_built_in_one(read: Load) -> None:
     assert set(read('[downloaders.seed]\nkind = "box"\nurl = "http://b"\n').downloaders) == {"seed"}
+
+
+def test_an_empty_table_of_downloaders_is_no_section(read: Load) -> None:
+    assert set(read("[downloaders]\n").downloaders) == {"http"}
 
 
 def test_files_of_conf_d_are_laid_over_in_the_order_of_names(read: Load, file: Path, tmp_path: Path) -> None:
@@ -394,6 +400,60 @@ def test_a_plug_in_whose_options_cannot_be_checked_is_named(file: Path) -> None:
     file.write_text('[downloaders.x]\nkind = "odd"\n')
     with pytest.raises(ConfigError, match=r"x\.kind: the plug-in declares options that cannot be checked"):
         load(file, mode="user", kinds={"odd": NoDataclass}, environ={"HOME": "/"})
+
+
+_KEYS = {
+    "daemon": ["downloads", "allow_destinations", "staging", "workers", "admins", "nonsense"],
+    "store": ["url", "durability", "namespace"],
+    "queues": ["downloads", "x y"],
+    "queues.downloads": ["concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing", "rate"],
+    "downloaders": ["x"],
+    "downloaders.x": [
+        "kind",
+        "enabled",
+        "max_active",
+        "poll",
+        "chunk",
+        "url",
+        "password",
+        "connect",
+        "folder",
+        "stall",
+    ],
+    "policy": ["schemes", "private_addresses"],
+    "seeding": ["ratio"],
+}
+_VALUES = st.recursive(
+    st.sampled_from(
+        ["1", "0", "-1", "1.5", "nan", "-inf", "9223372036854775808", "true", "1979-05-27", "07:32:00", '""', '"http"',
+         '"box"', '"/srv"', '"~"', '"~/x"', '"5s"', '"2MiB"', '"\\u0000"', '"sqlite:////q"', '"http://h"', "'\\'"]
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(st.sampled_from(["file", "env", "a b"]), inner, max_size=2).map(
+            lambda pairs: "{" + ", ".join(f'"{key}" = {value}' for key, value in pairs.items()) + "}"
+        ),
+    ),
+    max_leaves=4,
+)  # fmt: skip
+_SECTIONS = st.sampled_from(sorted(_KEYS)).flatmap(
+    lambda name: st.tuples(st.just(name), st.dictionaries(st.sampled_from(_KEYS[name]), _VALUES, max_size=4))
+)
+
+
+@given(st.lists(_SECTIONS, max_size=4, unique_by=lambda section: section[0]))
+def test_whatever_is_in_the_file_there_is_a_configuration_or_a_list_of_problems(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[str, dict[str, str]]]
+) -> None:
+    text = "".join(f"[{name}]\n" + "".join(f'"{k}" = {v}\n' for k, v in keys.items()) for name, keys in parts)
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_text(text, encoding="utf-8")
+    try:
+        config = load(file, mode="system", kinds=KINDS, environ={"HOME": "/home/ann"})
+    except ConfigError as error:
+        assert all(problem.file == file and problem.line and problem.message for problem in error.problems)
+    else:
+        json.dumps(config.as_shown(), allow_nan=False)
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages
+from dlqueue.protocol import messages, status
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -132,8 +132,8 @@ class StubService:
 
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
         self._enter("downloads.add", caller, params)
-        status = "paused" if params.paused else "queued"
-        task = self.make_download(params.all_urls()[0], labels=params.all_labels(), status=status, owner=caller.name)
+        begin = "paused" if params.paused else "queued"
+        task = self.make_download(params.all_urls()[0], labels=params.all_labels(), status=begin, owner=caller.name)
         self.on_add(task)
         return task
 
@@ -189,7 +189,7 @@ class StubService:
         def over() -> bool:
             task = self._task(params.id)
             delivered = params.until == "delivered" and task.get("download", {}).get("delivered_at")
-            return bool(delivered) or task["status"] in messages.FINAL
+            return bool(delivered) or task["status"] in status.FINAL
 
         self.waiting += 1
         try:

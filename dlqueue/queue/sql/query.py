@@ -38,9 +38,10 @@ class Query:
             value = getattr(filter, name)
             if value is not None:
                 conditions.append(task.c[name] == value)
-        if filter.label is not None:
-            key, value = filter.label
-            labelled = select(task_label.c.task_id).where(task_label.c.key == key, task_label.c.value == value)
+        for key, wanted in filter.labels:
+            labelled = select(task_label.c.task_id).where(task_label.c.key == key)
+            if wanted is not None:
+                labelled = labelled.where(task_label.c.value == wanted)
             conditions.append(task.c.id.in_(labelled))
         if filter.since is not None:
             conditions.append(task.c.created_at >= filter.since)

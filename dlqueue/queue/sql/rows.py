@@ -161,7 +161,7 @@ def event_row(change: Change, namespace: str) -> dict[str, Any]:
         "kind": change.kind,
         "source": None if change.source is None else str(change.source),
         "target": str(record.status),
-        "node": record.node,
+        "node": change.node,
         "message": change.message,
         "error": _json(change.error),
         "attempt": record.attempt,

@@ -59,7 +59,6 @@ _JOINED = rows.Statement(
         task.c.namespace == bindparam("namespace"), task.c.join_key == bindparam("key"), task.c.finished_at.is_(None)
     )
     .order_by(task.c.id)
-    .limit(1)
 )
 _BLOCKED_BY = rows.Statement(
     select(task_dependency.c.task_id)

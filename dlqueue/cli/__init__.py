@@ -1,0 +1,1 @@
+"""The program `dlqueue`: commands, and how things are shown."""

@@ -1,0 +1,70 @@
+"""`daemon`, `rpc`, `version`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Literal
+
+import click
+
+from dlqueue import __version__
+from dlqueue.cli import exits
+from dlqueue.cli.session import Session, everywhere, pass_session
+from dlqueue.cli.table import put_json
+from dlqueue.client import Client, DaemonUnreachable, RpcError
+
+
+@click.command("daemon")
+@click.option("--user", "mode", flag_value="user", help="For this user, with files in the home directory.")
+@click.option("--system", "mode", flag_value="system", help="For the machine; systemd runs this.")
+@click.option("--ends-when-idle", is_flag=True, hidden=True, help="For a daemon that `get` starts.")
+@everywhere
+@pass_session
+def daemon_command(session: Session, /, mode: Literal["user", "system"] | None, ends_when_idle: bool) -> int:
+    """Run the daemon in the foreground."""
+    from dlqueue.daemon.run import main
+
+    return main(config=session.config, socket=session.socket, mode=mode, ends_when_idle=ends_when_idle)
+
+
+@click.command("rpc")
+@click.argument("method")
+@click.argument("params", metavar="[JSON]", default="{}")
+@everywhere
+@pass_session
+def rpc_command(session: Session, /, method: str, params: str) -> None:
+    """A raw call; prints the result as JSON. The params are a JSON object, or - for standard input."""
+    text = sys.stdin.read() if params == "-" else params
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"the params are not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError("the params must be a JSON object, such as '{\"id\": 7}'")
+    put_json(session.client.call(method, value))
+
+
+@click.command("version")
+@everywhere
+@pass_session
+def version_command(session: Session, /) -> None:
+    """The version of this program, and of the daemon if one answers."""
+    daemon, path = _daemon(session)
+    if session.json:
+        put_json({"version": __version__, "daemon": daemon, "socket": path})
+        return
+    print(f"dlqueue {__version__}")
+    if daemon is not None:
+        print(f"daemon {daemon['version']} on {path}")
+
+
+def _daemon(session: Session) -> tuple[dict[str, Any] | None, str | None]:
+    try:
+        with Client(session.socket, timeout=5) as client:
+            return dict(client.daemon.info()), str(client.path)
+    except DaemonUnreachable:
+        return None, None
+    except RpcError as error:
+        exits.say(f"the daemon says: {error.message}")
+        return None, None

@@ -1,0 +1,89 @@
+"""Tasks as they change, seen from outside; also across a crash of the daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from dlqueue.cli import exits
+from dlqueue.cli.session import Session
+from dlqueue.client import Client, DaemonUnreachable, Events
+
+Task = dict[str, Any]
+
+TICK = 1.0
+"""Seconds after which a look is taken without an event: events are hints."""
+_GATHER = 0.02
+_RECONNECT_SECONDS = 10.0
+
+FINAL = frozenset({"completed", "error", "canceled"})
+
+
+def follow(session: Session, ids: Sequence[int], revive: Callable[[], None] | None = None) -> Iterator[dict[int, Task]]:
+    """What changed since the last look: at first everything, then with every event, at least an empty one per tick.
+
+    ``revive`` starts a crashed daemon again. Raises `RpcError` (a task was removed), `DaemonUnreachable`.
+    """
+    known: dict[int, Task] = {}
+    while True:
+        try:
+            with session.client.events(topics=["task", "progress"], task_ids=list(ids)) as events:
+                touched = set(ids)
+                while True:
+                    looked = {number: session.client.tasks.get(id=number) for number in ids if number in touched}
+                    changed = {number: dict(task) for number, task in looked.items() if known.get(number) != task}
+                    known.update(changed)
+                    yield changed
+                    touched = _touched(events, ids)
+        except DaemonUnreachable as lost:
+            reconnect(session, lost, revive)
+
+
+def _touched(events: Events, ids: Sequence[int]) -> set[int]:
+    """The tasks that the next events are about; all of them if nothing came or something was missed."""
+    event = events.next(TICK)
+    touched: set[int] = set()
+    while event is not None and len(touched) < 100:
+        if event["topic"] == "missed" or "task_id" not in event:
+            return set(ids)
+        touched.add(event["task_id"])
+        event = events.next(_GATHER)
+    return touched or set(ids)
+
+
+def reconnect(session: Session, lost: DaemonUnreachable, revive: Callable[[], None] | None = None) -> None:
+    """Find the daemon again. A socket file without a daemon behind it is what a crash leaves: only then is a daemon
+    revived; one that was stopped on purpose removes the file. Raises ``lost`` when time is up."""
+    path = session.client.path
+    exits.say(f"dlqueue: {str(lost).partition('; ')[0]}; waiting for it to come back")
+    deadline = time.monotonic() + _RECONNECT_SECONDS
+    while True:
+        try:
+            session.use(Client(path))
+            return
+        except DaemonUnreachable:
+            if time.monotonic() > deadline:
+                raise lost from None
+            if revive is not None and path.is_socket():
+                revive()
+                revive = None
+                continue
+            time.sleep(0.1)
+
+
+def is_delivered(task: Task) -> bool:
+    """Whether what was asked for is there: a file where it belongs, or the result of another task."""
+    download = task.get("download")
+    return task["status"] == "completed" or bool(download and download.get("delivered_at"))
+
+
+def failure(task: Task) -> exits.Failed:
+    """The error for a task that ended otherwise than well."""
+    error = task.get("error") or {}
+    said = f": {error['kind']}: {error['message']}" if error else ""
+    number = task["id"]
+    if task["status"] == "canceled":
+        return exits.Failed(f"task {number} was canceled{said}", exits.TASK_FAILED, f"again: dlqueue retry {number}")
+    hint = f"all about it: dlqueue show {number}; again: dlqueue retry {number}"
+    return exits.Failed(f"task {number} failed{said}", exits.TASK_FAILED, hint)

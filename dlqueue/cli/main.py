@@ -1,0 +1,98 @@
+"""The program: its commands, loaded when they are called, and its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from dlqueue import __version__
+from dlqueue.cli import exits
+from dlqueue.cli.session import Session, everywhere
+
+_COMMANDS = {
+    "get": "add",
+    "add": "add",
+    "ls": "show",
+    "show": "show",
+    "why": "show",
+    "watch": "live",
+    "wait": "steer",
+    "pause": "steer",
+    "resume": "steer",
+    "cancel": "steer",
+    "retry": "steer",
+    "rm": "steer",
+    "daemon": "admin",
+    "rpc": "admin",
+    "version": "admin",
+}
+
+
+class _Lazy(click.Group):
+    """Loads the module of a command only when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        theme = _COMMANDS.get(cmd_name)
+        if theme is None:
+            return None
+        command = getattr(importlib.import_module(f"dlqueue.cli.{theme}"), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from dlqueue.protocol.errors import did_you_mean
+
+            raise click.UsageError(f'no such command: "{args[0]}"{did_you_mean(args[0], _COMMANDS)}', ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"dlqueue {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@everywhere
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version.")
+def program() -> None:
+    """One durable queue in front of every downloader you run."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; answers the exit code. Nothing but bugs is raised."""
+    session = Session()
+    try:
+        answered = program.main(list(arguments), prog_name="dlqueue", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+        return answered if isinstance(answered, int) else exits.OK
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough; what is still buffered must not raise once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILURE
+    except (click.Abort, KeyboardInterrupt):
+        for line in session.on_interrupt:
+            exits.say(line)
+        return exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
+        return exits.report(error)
+    finally:
+        session.close()
+
+
+def main() -> NoReturn:
+    """The entry point of the script and of `python -m dlqueue`."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every name
+    sys.exit(run(sys.argv[1:]))

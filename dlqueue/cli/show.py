@@ -1,0 +1,182 @@
+"""`ls`, `show`, `why`: looking at tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dlqueue.cli import exits
+from dlqueue.cli.ids import task_id
+from dlqueue.cli.session import Session, everywhere, pass_session
+from dlqueue.cli.table import plain, put_json, put_line
+from dlqueue.cli.taskrow import counter, name_of, put_tasks
+from dlqueue.units import format_duration, format_size
+
+_PAGE = 1000
+STATUSES = ["queued", "blocked", "processing", "suspending", "paused", "completed", "error", "canceled"]
+
+
+def _statuses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """`--status error,paused` or several `--status`."""
+    from dlqueue.protocol.errors import did_you_mean
+
+    found = [part for value in values for part in value.split(",") if part]
+    for part in found:
+        if part not in STATUSES:
+            message = f'"{part}" is none of {", ".join(STATUSES)}{did_you_mean(part, STATUSES)}'
+            raise click.BadParameter(message, ctx, param)
+    return found
+
+
+@click.command("ls")
+@click.option(
+    "--status", "status", multiple=True, callback=_statuses, metavar="S", help="Such as error; may be repeated."
+)
+@click.option("--queue", metavar="Q", help="In this queue.")
+@click.option("--tag", metavar="T", help="With this tag.")
+@click.option("--owner", metavar="O", help="Submitted by this user.")
+@click.option("--text", metavar="T", help="With this text in name or URL.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, metavar="N", help="At most so many (default 100).")
+@click.option("--watch", "live", is_flag=True, help="Go on and show changes.")
+@everywhere
+@pass_session
+def ls_command(session: Session, /, limit: int, live: bool, tag: str | None, **options: Any) -> None:
+    """List tasks, the oldest first."""
+    filters = {name: value for name, value in options.items() if value}
+    if tag is not None:
+        filters["label"] = {"tag": tag}
+    if live:
+        from dlqueue.cli.live import watch_list
+
+        watch_list(session, lambda: tasks(session, filters, limit)[0])
+        return
+    found, more = tasks(session, filters, limit)
+    if session.json:
+        put_json(found)
+        return
+    put_tasks(found)
+    if more:
+        exits.say(f"there are more than these {limit}; see them with --limit, or narrow the list with --status")
+
+
+def tasks(session: Session, filters: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """The tasks that match, at most ``limit``, and whether there are more."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = session.client.tasks.list(**filters, limit=min(limit - len(found), _PAGE), cursor=cursor)
+        found += [dict(task) for task in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None or len(found) >= limit:
+            return found, cursor is not None
+
+
+@click.command("why")
+@click.argument("which", metavar="ID")
+@everywhere
+@pass_session
+def why_command(session: Session, /, which: str) -> None:
+    """The exact reason that a task is not moving."""
+    answer = dict(session.client.tasks.why(id=task_id(session, which)))
+    if session.json:
+        put_json(answer)
+        return
+    put_line(answer["id"], answer["status"], answer["reason"], answer["message"])
+    for name, words in (("since", "since"), ("next_check_at", "next check at")):
+        if answer[name]:
+            exits.say(f"{words} {answer[name]}")
+
+
+@click.command("show")
+@click.argument("which", metavar="ID")
+@everywhere
+@pass_session
+def show_command(session: Session, /, which: str) -> None:
+    """Everything about one task: attempts, events, files, summary."""
+    client, number = session.client, task_id(session, which)
+    task: dict[str, Any] = {**client.tasks.get(id=number)}
+    history: dict[str, Any] = {**client.tasks.history(id=number)}
+    why: dict[str, Any] = {**client.tasks.why(id=number)}
+    if session.json:
+        put_json({**task, "history": history, "why": why})
+        return
+    for name, value in _summary(task, why):
+        if value not in (None, "", [], {}):
+            print(f"{name:<13} {plain(value)}")
+    _print_files((task.get("download") or {}).get("files") or [])
+    _print_attempts((task.get("download") or {}).get("attempts") or history.get("attempts") or [])
+    _print_history(history.get("items") or [])
+
+
+def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]:
+    download = task.get("download") or {}
+    error = task["error"] or {}
+    done, total = counter(task, "downloaded"), counter(task, "total")
+    amount = " of ".join(format_size(size) for size in (done, total) if size is not None)
+    speed = counter(task, "download_speed")
+    wanted = f" (to {task['want']})" if task["want"] != "run" else ""
+    return [
+        ("task", f"{task['id']}  {name_of(task)}"),
+        ("status", f"{task['status']}{wanted}"),
+        ("why", why["message"] if task["status"] not in ("completed", "error", "canceled") else None),
+        ("error", f"{error['kind']}: {error['message']}  ({error['at']})" if error else None),
+        ("url", download.get("url")),
+        (
+            "downloader",
+            " ".join(
+                part for part in (download.get("downloader"), download.get("phase"), download.get("state")) if part
+            ),
+        ),
+        ("progress", amount + (f" at {format_size(speed)}/s" if speed and task["status"] != "completed" else "")),
+        ("destination", download.get("destination")),
+        ("location", download.get("location")),
+        ("delivered", download.get("delivered_at")),
+        ("result", task["result"] if not download else None),
+        ("params", task["params"] if not download else None),
+        ("type", task["type"] if not download else None),
+        ("queue", f"{task['queue']}, priority {task['priority']}"),
+        ("owner", task["owner"]),
+        ("labels", ", ".join(f"{key}={value}" for key, values in task["labels"].items() for value in values)),
+        ("unique key", task["unique_key"]),
+        ("correlation", task["correlation_id"]),
+        ("parent", task["parent_id"]),
+        ("depends on", ", ".join(str(other) for other in task["depends_on"])),
+        ("retries", f"{task['retries']} (at most {task['max_retry']} in a row)" if task["retries"] else None),
+        ("crashes", task["crashes"] or None),
+        ("created", task["created_at"]),
+        ("started", task["started_at"]),
+        ("next step", task["resume_at"]),
+        ("finished", task["finished_at"]),
+        ("worked", format_duration(task["executed_seconds"]) if task["executed_seconds"] else None),
+    ]
+
+
+def _print_files(files: list[dict[str, Any]]) -> None:
+    if files:
+        print("\nfiles")
+    for file in files:
+        size = format_size(file["size"]) if file.get("size") is not None else "-"
+        print(
+            f"  {file['index']:>3}  {size:>10}  {plain(file['path'])}{'' if file['selected'] else '  (not selected)'}"
+        )
+
+
+def _print_attempts(attempts: list[dict[str, Any]]) -> None:
+    if attempts:
+        print("\nattempts")
+    for attempt in attempts:
+        said = f"  {attempt['error_class']}: {attempt['message']}" if attempt.get("message") else ""
+        then = f"  → {attempt['next']}" if attempt.get("next") else ""
+        line = f"{attempt['started_at']}  {attempt['downloader']}  {format_size(attempt['bytes'])}{said}{then}"
+        print(f"  {plain(line)}")
+
+
+def _print_history(items: list[dict[str, Any]]) -> None:
+    if items:
+        print("\nhistory")
+    for item in items:
+        edge = " → ".join(part for part in (item.get("from"), item.get("to")) if part)
+        error = item.get("error")
+        said = item.get("message") or (f"{error['kind']}: {error['message']}" if isinstance(error, dict) else error)
+        print(f"  {plain('  '.join(str(part) for part in (item['at'], item['kind'], edge, said) if part))}")

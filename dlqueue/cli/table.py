@@ -1,0 +1,88 @@
+"""Data on stdout: JSON, tab-separated columns for programs, an aligned table for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def colours() -> bool:
+    """Whether colours are welcome on stdout."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def put_json(value: Any, *, stream: bool = False) -> None:
+    """One JSON value; as one line in a ``stream`` or for a program, indented for a person."""
+    indent = 2 if is_terminal() and not stream else None
+    print(json.dumps(value, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":")), flush=stream)
+
+
+def put_line(*cells: object) -> None:
+    """One line of data."""
+    print(("  " if is_terminal() else "\t").join(plain(cell) for cell in cells), flush=True)
+
+
+def put_table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: frozenset[str] = frozenset()) -> None:
+    """Rows with titles for a person, cut to the width of the terminal; tab-separated without titles otherwise."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if not is_terminal():
+        for row in cells:
+            print("\t".join(row))
+        return
+    if cells:
+        import shutil
+
+        for line in aligned(titles, cells, right, shutil.get_terminal_size().columns):
+            print(line)
+
+
+def aligned(titles: Sequence[str], cells: Sequence[Sequence[str]], right: frozenset[str], width: int) -> list[str]:
+    """The lines of a table; the last column takes what is left of ``width``."""
+    widths = [max(cell_width(row[column]) for row in (titles, *cells)) for column in range(len(titles))]
+    room = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    widths[-1] = max(min(widths[-1], room), 8)
+    lines = []
+    for row in (titles, *cells):
+        parts = []
+        for title, cell, size in zip(titles, row, widths, strict=True):
+            shown = cut(cell, size)
+            gap = " " * (size - cell_width(shown))
+            parts.append(gap + shown if title in right else shown + gap)
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def plain(value: object) -> str:
+    """Text without anything that steers a terminal or breaks a line: names come from strangers."""
+    if value is None:
+        return "" if not is_terminal() else "-"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
+
+
+def cell_width(text: str) -> int:
+    """Columns that ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """``text``, shortened in the middle to ``width`` columns: both ends of a name matter."""
+    if cell_width(text) <= width:
+        return text
+    head, tail = text[: (width - 1) - (width - 1) // 3], text[-((width - 1) // 3) :]
+    while cell_width(head) + cell_width(tail) > width - 1 and (head or tail):
+        head, tail = (head[:-1], tail) if len(head) > len(tail) else (head, tail[1:])
+    return f"{head}…{tail}"

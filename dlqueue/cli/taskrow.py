@@ -1,0 +1,86 @@
+"""What a task shows of itself in one row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlqueue.cli.table import is_terminal, plain, put_table
+from dlqueue.units import format_duration, format_size
+
+
+def name_of(task: Mapping[str, Any]) -> str:
+    """The name of a download, else the type of the task."""
+    download = task.get("download")
+    return (download.get("name") or download.get("url") or "") if download else str(task["type"])
+
+
+def state_of(task: Mapping[str, Any]) -> str:
+    """The status for a person: between the steps of a download it is what the transfer does that matters."""
+    download = task.get("download") or {}
+    if task["status"] in ("suspending", "processing") and download:
+        if task["want"] == "pause":
+            return "pausing"
+        if download.get("phase") == "deliver":
+            return "delivering"
+        return str(download.get("state") or task["status"])
+    return str(task["status"])
+
+
+def counter(task: Mapping[str, Any], name: str) -> int | None:
+    """A number of the progress, such as `downloaded`, `total`, `download_speed`."""
+    progress = task.get("progress") or {}
+    value = (progress.get("counters") or {}).get(name)
+    return int(value) if value is not None else None
+
+
+def percent_of(task: Mapping[str, Any]) -> float | None:
+    progress = task.get("progress") or {}
+    value = progress.get("percent")
+    return float(value) if value is not None else None
+
+
+def remaining(task: Mapping[str, Any]) -> float | None:
+    """Seconds until the transfer is done at the speed of now."""
+    total, done, speed = (counter(task, name) for name in ("total", "downloaded", "download_speed"))
+    if not total or done is None or not speed or task["status"] not in ("processing", "suspending"):
+        return None
+    return max(total - done, 0) / speed
+
+
+TITLES = ("ID", "STATUS", "%", "SIZE", "SPEED", "ETA", "NAME")
+RIGHT = frozenset({"ID", "%", "SIZE", "SPEED", "ETA"})
+
+
+def cells_for_people(task: Mapping[str, Any]) -> list[str]:
+    """A row under `TITLES`, with human sizes."""
+    percent, size, speed, eta = (
+        percent_of(task),
+        counter(task, "total"),
+        counter(task, "download_speed"),
+        remaining(task),
+    )
+    return [
+        str(task["id"]),
+        state_of(task),
+        f"{percent:.0f}" if percent is not None else "-",
+        format_size(size) if size is not None else "-",
+        f"{format_size(speed)}/s" if speed and eta is not None else "-",
+        format_duration(eta) if eta is not None else "-",
+        plain(name_of(task)),
+    ]
+
+
+def cells_for_programs(task: Mapping[str, Any]) -> list[object]:
+    """The same in plain numbers, then the queue and the owner."""
+    eta = remaining(task)
+    return [
+        task["id"], task["status"], percent_of(task), counter(task, "total"), counter(task, "download_speed"),
+        round(eta) if eta is not None else None, name_of(task), task["queue"], task["owner"],
+    ]  # fmt: skip
+
+
+def put_tasks(tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Tasks as a table."""
+    rows = [cells_for_people(task) if is_terminal() else cells_for_programs(task) for task in tasks]
+    put_table(TITLES, rows, RIGHT)

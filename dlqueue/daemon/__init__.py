@@ -1,0 +1,1 @@
+"""The daemon: wiring, run order, signals, logs."""

@@ -1,0 +1,181 @@
+"""From start to stop. Bottom-up: lock, store, downloaders, socket; ready only when the socket answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from dlqueue.config import Config, ConfigError, load
+from dlqueue.daemon import logs
+from dlqueue.daemon.systemd import Notifier
+from dlqueue.daemon.wiring import House, build
+from dlqueue.downloads.recovery import adopt_transfers, look_again
+from dlqueue.downloads.registry import find_kinds
+from dlqueue.queue import Filter, QueueError, Status, StorageError
+from dlqueue.sdk import Downloader
+from dlqueue.transports.unix import SocketError, UnixServer
+
+log = logging.getLogger(__name__)
+
+IDLE_EXIT = 10.0
+"""Seconds after its last client and its last unfinished work that a daemon that `get` started ends."""
+STOP_GRACE = 5.0
+STOP_LIMIT = 13.0
+"""Seconds until a stop is cut short; systemd and users expect the end within 15 s."""
+
+EXIT_FAILED = 1
+EXIT_BUSY = 75
+EXIT_CONFIG = 78
+"""As in sysexits.h: try again later; configuration error."""
+
+_WORKING = (Status.QUEUED, Status.BLOCKED, Status.PROCESSING, Status.SUSPENDING)
+
+
+def main(
+    *, config: str | None, socket: str | None, mode: Literal["user", "system"] | None, ends_when_idle: bool = False
+) -> int:
+    """Run the daemon in the foreground; answers the exit code.
+
+    :param ends_when_idle: end some seconds after the last client and the last unfinished work.
+    """
+    redaction = logs.configure()
+    mode = mode or ("system" if os.geteuid() == 0 and "INVOCATION_ID" in os.environ else "user")
+    kinds = find_kinds()
+    try:
+        loaded = load(Path(config) if config is not None else None, mode=mode, kinds=kinds.usable)
+    except ConfigError as error:
+        for problem in error.problems:
+            _say(problem)
+        return EXIT_CONFIG
+    redaction.learn(loaded.secret_values())
+    path = Path(socket).absolute() if socket is not None else loaded.places.socket
+    code = asyncio.run(_Daemon(loaded, path, ends_when_idle, kinds.usable).run())
+    # Threads of a plug-in that hangs must not hold up the exit: everything that matters is on disk.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _Daemon:
+    def __init__(
+        self, config: Config, socket: Path, ends_when_idle: bool, kinds: Mapping[str, type[Downloader]]
+    ) -> None:
+        self._config = config
+        self._socket = socket
+        self._ends_when_idle = ends_when_idle
+        self._kinds = kinds
+        self._notifier = Notifier()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        try:
+            self._config.places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            house = build(self._config, self._kinds, self._stop.set)
+            # Before the socket: two daemons must never share one database, nor the second take the first one's socket.
+            house.store.lock()
+        except StorageError as error:
+            _say(error)
+            return EXIT_BUSY
+        except OSError as error:
+            _say(f"{error.filename}: {error.strerror}")
+            return EXIT_FAILED
+        self._handle_signals()
+        try:
+            return await self._serve(house)
+        except (QueueError, SocketError) as error:
+            _say(error)
+            return EXIT_FAILED
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self._stop.is_set():
+                log.warning("second signal: stopping at once")
+                os._exit(EXIT_FAILED)
+            self._stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        # Reloading comes with a later version; until then a hang-up must not end the daemon.
+        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("SIGHUP: reloading is not supported yet"))
+
+    async def _serve(self, house: House) -> int:
+        server = UnixServer(
+            house.dispatcher,
+            self._socket,
+            mode=0o660 if self._config.mode == "system" else 0o600,
+            group=_group(self._config),
+        )
+        await house.queue.open()
+        try:
+            await house.endpoints.open()
+            await adopt_transfers(house.queue, house.endpoints)
+            house.queue.start()
+            await server.start()
+            await look_again(house.queue, house.endpoints)
+            log.info("ready: socket %s, node %s", self._socket, house.queue.node)
+            self._notifier.ready()
+            idle = asyncio.create_task(self._end_when_idle(house, server)) if self._ends_when_idle else None
+            await self._stop.wait()
+            if idle is not None:
+                idle.cancel()
+        finally:
+            self._notifier.stopping()
+            log.info("stopping")
+            asyncio.get_running_loop().call_later(STOP_LIMIT, _cut_short)
+            await server.stop(STOP_GRACE)
+            await house.queue.shutdown(STOP_GRACE)
+            await house.endpoints.close()
+        log.info("stopped")
+        return 0
+
+    async def _end_when_idle(self, house: House, server: UnixServer) -> None:
+        """Looks once a second: cheap, and nobody minds a second."""
+        idle_since: float | None = None
+        while True:
+            await asyncio.sleep(1.0)
+            with contextlib.suppress(StorageError):
+                busy = server.idle_since is None or await self._has_work(house)
+                now = time.monotonic()
+                idle_since = None if busy else idle_since or now
+                if idle_since is not None and now - idle_since >= IDLE_EXIT:
+                    log.info("no client and no unfinished work for %g s", IDLE_EXIT)
+                    self._stop.set()
+
+    async def _has_work(self, house: House) -> bool:
+        page = await house.queue.find(Filter(status=_WORKING), limit=100)
+        return any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
+
+
+def _say(problem: object) -> None:
+    """To whoever started us: before the daemon is ready, its standard error is the place."""
+    sys.stderr.write(f"dlqueue: {problem}\n")
+
+
+def _group(config: Config) -> str | None:
+    """The group that may use the system's socket, if this machine has it."""
+    if config.mode != "system":
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam("dlqueue").gr_name
+    except KeyError:
+        return None
+
+
+def _cut_short() -> None:
+    log.error(
+        "stopping took longer than %g s and is cut short; nothing is lost, it goes on at the next start", STOP_LIMIT
+    )
+    os._exit(0)

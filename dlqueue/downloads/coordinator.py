@@ -1,0 +1,316 @@
+"""One per downloader: asks once for everybody, keeps the newest answer, and wakes whom it concerns.
+
+The plug-in's methods block, so they run on two threads of the coordinator's own, each call with a deadline: one that
+hangs hurts no other downloader. A downloader that does not answer is *down*: its tasks wait and spend no retries, and
+it is tried again with growing pauses. One line is logged when it goes and one when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Literal, ParamSpec, TypeVar
+
+from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.sdk import (
+    AuthFailed,
+    Context,
+    Downloader,
+    DownloaderError,
+    Handle,
+    NotFound,
+    Rejected,
+    Request,
+    TransferState,
+    TransferStatus,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CALL_TIMEOUT = 30.0
+"""Seconds that one call of a plug-in may take."""
+CLOSE_TIMEOUT = 3.0
+DOWN_FIRST, DOWN_MAX = 1.0, 60.0
+"""Seconds until a downloader that is down is asked again, doubling."""
+EVENTS_PAUSE = 5.0
+
+Health = Literal["up", "degraded", "down", "unknown"]
+
+
+@dataclass(slots=True)
+class Watch:
+    """A transfer somebody waits for."""
+
+    task_id: int
+    owner: str
+    key: str
+    latest: TransferStatus | None = None
+    gone: bool = False
+    looked: bool = False
+
+
+@dataclass
+class Coordinator:
+    """
+    :param wake: is given a hold (``transfer:KEY``, ``downloader:NAME``) whenever the tasks that hold it should look.
+    :param report: is given (task id, owner, status) at every poll, for people who watch.
+    """
+
+    name: str
+    downloader: Downloader
+    poll_interval: float
+    clock: Clock
+    wake: Callable[[str], Awaitable[object]]
+    report: Callable[[int, str, TransferStatus], None]
+    watched_live: Callable[[], bool]
+    health: Health = "unknown"
+    version: str | None = None
+    last_error: str | None = None
+    down_until: float | None = None
+    auth_failed: bool = False
+    _watches: dict[Handle, Watch] = field(default_factory=dict)
+    _poke: asyncio.Event = field(default_factory=asyncio.Event)
+    _polled: asyncio.Event = field(default_factory=asyncio.Event)
+    _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _failures: int = 0
+    _closing: bool = False
+
+    def __post_init__(self) -> None:
+        self._local = threading.local()
+        self._threads = ThreadPoolExecutor(2, f"dlqueue-{self.name}")
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def open(self, config: object, context: Context) -> None:
+        """Open the plug-in and begin to look after it."""
+        await self.call(self.downloader.open, config, replace(context, deadline=self._deadline))
+        self._tasks.append(asyncio.create_task(self._look(), name=f"dlqueue-look-{self.name}"))
+        if type(self.downloader).events is not Downloader.events:
+            self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
+
+    async def close(self) -> None:
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._in_thread(self.downloader.close, CLOSE_TIMEOUT)
+        except Exception as error:  # noqa: BLE001 - whatever happens while it closes, we go on closing
+            log.warning("downloader %s: did not close well: %s", self.name, error)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a method of the plug-in with a deadline.
+
+        :raises Unavailable: no answer, or a defect of the plug-in; also noted here.
+        :raises AuthFailed: and it is not asked again.
+        """
+        try:
+            answer = await self._in_thread(lambda: function(*args, **kwargs), CALL_TIMEOUT)
+        except (Rejected, NotFound):
+            raise
+        except AuthFailed as error:
+            self.auth_failed = True
+            self._went_down(error)
+            raise
+        except Unavailable as error:
+            self._went_down(error)
+            raise
+        except DownloaderError as error:
+            raise Unavailable(str(error)) from error
+        except Exception as error:
+            log.exception("downloader %s: a defect of its plug-in", self.name)
+            raise Unavailable(f"the plug-in {self.downloader.kind} failed: {type(error).__name__}") from error
+        return answer
+
+    async def _in_thread(self, function: Callable[[], R], timeout: float) -> R:
+        def run() -> R:
+            self._local.until = time.monotonic() + timeout
+            return function()
+
+        if self._closing and function != self.downloader.close:
+            raise Unavailable("the daemon is stopping")
+        future = asyncio.get_running_loop().run_in_executor(self._threads, run)
+        done, _ = await asyncio.wait({future}, timeout=timeout + 1.0)
+        if not done:
+            future.cancel()
+            raise Unavailable(f"{self.name} did not answer within {timeout:g} s")
+        return future.result()
+
+    def _deadline(self) -> float:
+        until: float = getattr(self._local, "until", 0.0)
+        return max(until - time.monotonic(), 0.1)
+
+    async def create(self, request: Request, key: str) -> Handle:
+        """See `Downloader.create`. Not before an earlier call with this key has come back, and not given up half-way
+        when the caller is cancelled: a removal that follows must find what was created."""
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            return await asyncio.shield(asyncio.ensure_future(self.call(self.downloader.create, request, key)))
+
+    async def remove(self, key: str, handle: Handle, delete_data: bool) -> None:
+        """See `Downloader.remove`; afterwards nobody watches it."""
+        self.unwatch(handle)
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            await self.call(self.downloader.remove, handle, delete_data)
+        self._busy.pop(key, None)
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    def watch(self, task_id: int, owner: str, key: str, handle: Handle) -> None:
+        """Tell this task of what matters from now on."""
+        if handle not in self._watches:
+            self._watches[handle] = Watch(task_id, owner, key)
+            self._poke.set()
+
+    def unwatch(self, handle: Handle) -> None:
+        self._watches.pop(handle, None)
+
+    async def status(self, task_id: int, owner: str, key: str, handle: Handle) -> TransferStatus | None:
+        """The newest status; None = the downloader does not know it. Asks if it has not been asked about it yet.
+
+        :raises Unavailable: it does not answer.
+        """
+        self.watch(task_id, owner, key, handle)
+        watch = self._watches[handle]
+        if not watch.looked:
+            if self.down:
+                raise Unavailable(self.last_error or f"{self.name} is down")
+            await self._poll([handle])
+        return None if watch.gone else watch.latest
+
+    def latest(self, handle: Handle) -> TransferStatus | None:
+        """What was seen last, without asking."""
+        watch = self._watches.get(handle)
+        return None if watch is None else watch.latest
+
+    @property
+    def down(self) -> bool:
+        return self.auth_failed or self.down_until is not None
+
+    def speeds(self) -> tuple[float, float]:
+        """Down, up: bytes per second over everything watched."""
+        seen = [watch.latest for watch in self._watches.values() if watch.latest is not None]
+        return sum(status.download_speed for status in seen), sum(status.upload_speed for status in seen)
+
+    # -- the look-out -------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        """Poll while anybody waits; when it is down, ask for its version now and then."""
+        while not self.auth_failed:
+            if self.down_until is not None:
+                await sleep(self.clock, self.down_until - self.clock.time())
+                await self._probe()
+                continue
+            if self.version is None:
+                await self._probe()
+                continue
+            self._poke.clear()
+            if self._watches:
+                try:
+                    await self._poll(list(self._watches))
+                except DownloaderError:
+                    continue
+            await self._pause()
+
+    async def _pause(self) -> None:
+        interval = min(self.poll_interval, 1.0) if self.watched_live() else self.poll_interval
+        timer = self.clock.call_at(self.clock.time() + interval, self._poke.set) if self._watches else None
+        try:
+            await self._poke.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _probe(self) -> None:
+        try:
+            self.version = await self.call(self.downloader.test)
+        except DownloaderError as error:
+            self._went_down(error)
+            return
+        back = self.health == "down"
+        self.health, self.down_until, self._failures, self.last_error = "up", None, 0, None
+        if back:
+            log.info("downloader %s is back", self.name)
+        await self._tell(f"downloader:{self.name}")
+
+    def _went_down(self, error: Exception) -> None:
+        if self.health != "down":
+            log.warning("downloader %s is down: %s", self.name, error)
+            self._failures = 0
+        self.health, self.last_error = "down", str(error)
+        if self.down_until is None or self.down_until <= self.clock.time():
+            self.down_until = self.clock.time() + min(DOWN_FIRST * 2**self._failures, DOWN_MAX)
+            self._failures += 1
+        self._poke.set()
+
+    async def _poll(self, handles: list[Handle]) -> None:
+        seen = await self.call(self.downloader.poll, handles)
+        if self.health != "up":
+            self.health, self.last_error = "up", None
+        for handle in handles:
+            watch = self._watches.get(handle)
+            if watch is None:
+                continue
+            old, new = watch.latest, seen.get(handle)
+            first, watch.looked = not watch.looked, True
+            gone, watch.gone = watch.gone, new is None
+            if new is not None:
+                watch.latest = new
+                self.report(watch.task_id, watch.owner, new)
+            if not first and (watch.gone != gone or (new is not None and _matters(old, new))):
+                await self._tell(f"transfer:{watch.key}")
+
+    async def _tell(self, hold: str) -> None:
+        try:
+            await self.wake(hold)
+        except Exception as error:  # noqa: BLE001 - the tasks look by themselves later; the look-out must go on
+            log.warning("could not wake %s: %s", hold, error)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def listen() -> None:
+            for _ in self.downloader.events():
+                if self._closing:
+                    return
+                loop.call_soon_threadsafe(self._poke.set)
+
+        while not self._closing:
+            done = asyncio.Event()
+            problem: list[BaseException] = []
+
+            def body(done: asyncio.Event = done, problem: list[BaseException] = problem) -> None:
+                try:
+                    listen()
+                except Exception as error:  # noqa: BLE001 - events are hints; without them there is the poll
+                    problem.append(error)
+                finally:
+                    try:
+                        loop.call_soon_threadsafe(done.set)
+                    except RuntimeError:
+                        return  # the loop is gone, and with it whoever waited
+
+            threading.Thread(target=body, name=f"dlqueue-events-{self.name}", daemon=True).start()
+            await done.wait()
+            if problem:
+                log.debug("downloader %s: its events ended: %s", self.name, problem[0])
+            await sleep(self.clock, EVENTS_PAUSE)
+
+
+def _matters(old: TransferStatus | None, new: TransferStatus) -> bool:
+    """Is this a change that the task must look at? Mere bytes are not."""
+    if old is None or new.state is TransferState.ERROR or old.state is not new.state:
+        return True
+    return (old.name, old.total, old.content) != (new.name, new.total, new.content)

@@ -1,0 +1,247 @@
+"""From the staging folder to the destination: verify, name, move; never over somebody's file by accident.
+
+Every function here blocks and is called in a thread. What is to be moved is written down first (the manifest, with
+device and inode), so that after a crash it can be told whether a file has arrived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from dlqueue.downloads.policy import NAME_MAX
+from dlqueue.downloads.request import DownloadParams, new_digest
+from dlqueue.downloads.state import Entry
+from dlqueue.queue import CriticalError
+
+BLOCK = 1 << 20
+STAGING = ".dlqueue"
+"""The name of staging folders."""
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+class Exists(Exception):
+    """Something has the target's name."""
+
+
+def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
+    """The files and folders that were fetched, proven to lie in their staging folder.
+
+    :raises CriticalError: the downloader names something outside of it, or a link or device.
+    """
+    root = Path(os.path.realpath(staging))
+    found = []
+    for name in content:
+        path = Path(name)
+        if Path(os.path.realpath(path)).parent != root or path.is_symlink():
+            raise CriticalError("the downloader names content outside the folder it was given", "unsafe_path")
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise CriticalError("the downloader delivered neither a file nor a folder", "unsafe_path")
+        found.append(Path(os.path.realpath(path)))
+    if not found:
+        raise CriticalError("the downloader says it is complete but names no file", "no_content")
+    return found
+
+
+def verify(path: Path, checksum: str) -> None:
+    """:raises CriticalError: the content is not what the checksum says (kind ``checksum``)."""
+    update, hexdigest = new_digest(checksum)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            update(block)
+    wanted = checksum.partition("=")[2]
+    if hexdigest() != wanted:
+        raise CriticalError(f"the content does not match its checksum: {hexdigest()} instead of {wanted}", "checksum")
+
+
+def plan(source: Path, params: DownloadParams, number: int) -> Entry:
+    """Where it goes: its name for ``number`` 0, then ``NAME.1.EXT`` and so on."""
+    name = params.name or source.name
+    seen = source.lstat()
+    target = Path(params.directory) / numbered(name, number, source.is_dir())
+    return Entry(str(source), str(target), seen.st_dev, seen.st_ino, _size(source))
+
+
+def numbered(name: str, number: int, folder: bool = False) -> str:
+    """``a.tar`` → ``a.1.tar``; never longer than a file name may be."""
+    stem, dot, suffix = (name, "", "") if folder else _split(name)
+    middle = f".{number}" if number else ""
+    room = NAME_MAX - len((middle + dot + suffix).encode())
+    return stem.encode()[:room].decode(errors="ignore") + middle + dot + suffix
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    stem, dot, suffix = name.rpartition(".")
+    if not stem or len(suffix.encode()) > 32:
+        return name, "", ""
+    return stem, dot, suffix
+
+
+def arrived(entry: Entry) -> bool:
+    """Is the very file that the manifest names at its target?"""
+    try:
+        seen = os.lstat(entry.target)
+    except OSError:
+        return False
+    return (seen.st_dev, seen.st_ino) == (entry.device, entry.inode)
+
+
+def move(entry: Entry, overwrite: bool) -> Entry:
+    """Rename it into place and make that durable; answers the entry as it arrived (another inode on another file
+    system).
+
+    :raises Exists: the target's name is taken (and not to be overwritten, or it is a folder).
+    :raises OSError: full disk, missing rights.
+    """
+    source, target = Path(entry.source), Path(entry.target)
+    make_folders(target.parent)
+    sync_tree(source)
+    try:
+        _rename(source, target, overwrite)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        entry = _move_across(entry, overwrite)
+    _fsync(target.parent)
+    return entry
+
+
+def _move_across(entry: Entry, overwrite: bool) -> Entry:
+    """To another file system: copy beside the target, then rename. The source is kept until that has been done."""
+    source, target = Path(entry.source), Path(entry.target)
+    copy = target.with_name(f".dlqueue-{entry.inode:x}-{source.parent.name}")
+    if copy.is_dir():
+        shutil.rmtree(copy)
+    copy.unlink(missing_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, copy, symlinks=True)
+    else:
+        shutil.copy2(source, copy, follow_symlinks=False)
+    sync_tree(copy)
+    seen = copy.lstat()
+    try:
+        _rename(copy, target, overwrite)
+    except BaseException:
+        shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+        raise
+    shutil.rmtree(source) if source.is_dir() else source.unlink()
+    return Entry(entry.source, entry.target, seen.st_dev, seen.st_ino, entry.size)
+
+
+def _rename(source: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        try:
+            source.replace(target)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise Exists(str(target)) from error
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY:
+                raise Exists(str(target)) from error
+            raise
+        return
+    try:
+        _rename_noreplace(source, target)
+    except FileExistsError as error:
+        raise Exists(str(target)) from error
+
+
+def _rename_noreplace(source: Path, target: Path) -> None:
+    """renameat2(RENAME_NOREPLACE); where the file system lacks it, link and unlink, which is as strict."""
+    failed = _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+    if not failed:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(number, os.strerror(number), str(target))
+    if source.is_dir():
+        target.mkdir()  # fails if it exists; an empty folder may be renamed onto
+        source.rename(target)
+    else:
+        os.link(source, target)
+        source.unlink()
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+
+
+def make_folders(folder: Path) -> None:
+    """Make what is missing, durably: a file in a folder that is lost with the power is lost too."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir()
+        _fsync(one.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Flush a file, or a folder with all that is in it, to disk."""
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            if not inner.is_symlink() and (inner.is_file() or inner.is_dir()):
+                _fsync(inner)
+    _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(inner.lstat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.lstat().st_size
+
+
+def make_staging(staging: Path) -> None:
+    """The folder of one creation key, for nobody else to read."""
+    while True:
+        try:
+            staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return
+        except FileNotFoundError:
+            continue  # another download has just removed the empty folder above; make it again
+
+
+def drop_staging(staging: Path) -> None:
+    """Remove the folder of one creation key with all that is in it, and the folders above it that are empty then
+    (``<staging>/<task>``, ``<staging>``). Only ever called with a folder that we made."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(staging)
+    drop_empty(staging)
+
+
+def drop_empty(staging: Path) -> None:
+    """Remove the folder of one creation key and those above it (the task's, ``.dlqueue``), as far as they are empty."""
+    for folder in (staging, staging.parent, staging.parent.parent):
+        if folder == staging.parent.parent and folder.name != STAGING:
+            return  # a staging folder that the configuration names is the user's
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
+
+
+def delete_delivered(manifest: list[Entry]) -> None:
+    """Remove what was delivered, if it is still the very file; never anything else of that name."""
+    for entry in manifest:
+        if arrived(entry):
+            target = Path(entry.target)
+            shutil.rmtree(target) if target.is_dir() else target.unlink()

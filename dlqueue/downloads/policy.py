@@ -1,0 +1,145 @@
+"""What may be fetched, from where, and where it may be put. Checked at submit, at every redirect, and at delivery."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from dlqueue.queue import InvalidTask
+
+URL_MAX = 16 * 1024
+NAME_MAX = 255
+"""Bytes of a file name, the limit of Linux file systems."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
+_WITH_HOST = frozenset({"http", "https", "ftp", "sftp"})
+
+
+class PolicyRefused(InvalidTask):
+    """It could be done but is not allowed; ``kind`` is ``scheme``, ``address`` or ``destination``."""
+
+    def __init__(self, message: str, field: str, kind: str) -> None:
+        super().__init__(message, field)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one daemon.
+
+    :param schemes: URL schemes that may be fetched.
+    :param private_addresses: may loopback, LAN and link-local addresses be connected to?
+    :param destinations: nothing is written outside these folders.
+    """
+
+    schemes: frozenset[str]
+    private_addresses: bool
+    destinations: tuple[Path, ...]
+
+    def check_url(self, url: str, field: str = "url") -> SplitResult:
+        """:raises InvalidTask: it is no URL; `PolicyRefused`: it is not allowed. No message repeats the URL, which
+        may hold a password."""
+        if _UNPRINTABLE.search(url):
+            raise InvalidTask("has a space or a control character in it (write them percent-encoded)", field)
+        if len(url) > URL_MAX:
+            raise InvalidTask(f"is longer than {URL_MAX} characters", field)
+        match = _SCHEME.match(url)
+        if match is None:
+            raise InvalidTask("is not a URL: it has no scheme such as https://", field)
+        scheme = match[1].lower()
+        if scheme not in self.schemes:
+            allowed = ", ".join(sorted(self.schemes))
+            raise PolicyRefused(f"scheme {scheme!r} is not allowed (policy.schemes: {allowed})", field, "scheme")
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise InvalidTask(f"is not a valid URL: {error}", field) from error
+        if scheme in _WITH_HOST:
+            if not host:
+                raise InvalidTask("has no host", field)
+            address = numeric_address(host)
+            if address is not None:
+                self.check_address(address, field)
+        return parts
+
+    def check_address(self, address: str, field: str = "url") -> None:
+        """:raises PolicyRefused: an address that must not be connected to."""
+        if not self.private_addresses and not is_public(address):
+            raise PolicyRefused(
+                f"address {address} is not public (policy.private_addresses is false)", field, "address"
+            )
+
+    def check_destination(self, directory: Path, extra: Path | None = None, field: str = "directory") -> Path:
+        """The allowed root that ``directory`` is in, links resolved.
+
+        :param extra: one more root (the folder that the client stands in).
+        :raises PolicyRefused: it is in none of them, or cannot be written to.
+        """
+        real = Path(os.path.realpath(directory))
+        roots = (*self.destinations, *(() if extra is None else (extra,)))
+        root: Path | None = next((root for root in roots if real.is_relative_to(os.path.realpath(root))), None)
+        if root is None:
+            allowed = ", ".join(map(str, roots)) or "none"
+            raise PolicyRefused(
+                f"{directory} is outside the allowed destinations ({allowed}; daemon.allow_destinations)",
+                field,
+                "destination",
+            )
+        existing = real
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            raise PolicyRefused(f"{existing} is not a folder", field, "destination")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PolicyRefused(f"the daemon may not write to {existing}", field, "destination")
+        return root
+
+
+def numeric_address(host: str) -> str | None:
+    """The address that a host name in figures means, in all the ways that a resolver understands (``127.1``,
+    ``0x7f000001``, ``2130706433``, ``::1``); None if it is a name."""
+    try:
+        return str(ipaddress.ip_address(host.partition("%")[0]))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
+
+
+def is_public(address: str) -> bool:
+    """Is it an address of the public internet, also when it is wrapped in an IPv6 one?"""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour
+        if ip in ipaddress.ip_network("64:ff9b::/96") or ip in ipaddress.ip_network("64:ff9b:1::/48"):
+            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if ip.teredo is not None:
+            wrapped = ip.teredo[1]
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return ip.is_global and not ip.is_multicast
+
+
+def check_name(name: str, field: str = "name") -> None:
+    """:raises InvalidTask: not the name of one file."""
+    if not name or name in (".", ".."):
+        raise InvalidTask("must be a file name", field)
+    if "/" in name or "\x00" in name:
+        raise InvalidTask("must be a file name without '/' and NUL; the folder goes into directory", field)
+    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+        raise InvalidTask("must not have control characters", field)
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidTask("is not valid text", field) from None
+    if size > NAME_MAX:
+        raise InvalidTask(f"has {size} bytes, {NAME_MAX} are possible", field)

@@ -1,0 +1,54 @@
+"""At start: who was in the middle of a transfer has its slot back before anybody else may ask for one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.state import DownloadState
+from dlqueue.downloads.task import RemoteDownload
+from dlqueue.queue import Filter, Queue, Status, TaskRecord
+from dlqueue.queue.status import UNFINISHED
+
+
+async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
+    """Give running transfers their slots. Call it after `Queue.open` and before `Queue.start`."""
+    cursor = None
+    while True:
+        page = await queue.find(
+            Filter(status=tuple(UNFINISHED), type=RemoteDownload.type), order="id", limit=1000, cursor=cursor
+        )
+        for record in page.items:
+            downloader = running_in(record)
+            if downloader is not None and downloader in endpoints:
+                endpoints.slots.adopt(downloader, record.id)
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+async def look_again(queue: Queue, endpoints: Endpoints) -> None:
+    """Whatever was waited for may have come while nobody was there. Call it after `Queue.start`."""
+    await queue.wake("transfer:*")
+    await queue.wake("route")
+    await queue.wake("space")
+    for name in endpoints.names():
+        await queue.wake(f"slot:{name}", endpoints.slots.free(name))
+
+
+def running_in(record: TaskRecord) -> str | None:
+    """The downloader in which a transfer of this task takes a slot."""
+    if record.status is Status.PAUSED or record.state is None:
+        return None
+    state = read_state(record)
+    return state.downloader if state.phase == "monitor" else None
+
+
+def read_state(record: TaskRecord) -> DownloadState:
+    """The private state; an empty one if there is none that can be read."""
+    if record.state is None:
+        return DownloadState()
+    try:
+        return msgspec.json.decode(record.state, type=DownloadState)
+    except msgspec.MsgspecError:
+        return DownloadState()

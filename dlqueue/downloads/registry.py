@@ -1,0 +1,60 @@
+"""Kinds by entry point, and the configured downloaders. A broken plug-in is reported and does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+
+from dlqueue.sdk import Downloader
+
+log = logging.getLogger(__name__)
+
+GROUP = "dlqueue.downloaders"
+
+
+@dataclass(slots=True)
+class Kinds:
+    """What is installed: usable kinds, and for the others why not."""
+
+    usable: dict[str, type[Downloader]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def find_kinds() -> Kinds:
+    """Look through what is installed. Takes some 10 ms: once per start."""
+    kinds = Kinds()
+    for entry in entry_points(group=GROUP):
+        try:
+            loaded = entry.load()
+        except ModuleNotFoundError as error:
+            kinds.broken[entry.name] = f"needs the Python module {error.name}: install dlqueue[{entry.name}]"
+            continue
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way while it is imported
+            kinds.broken[entry.name] = f"cannot be loaded: {type(error).__name__}: {error}"
+            continue
+        if not (isinstance(loaded, type) and issubclass(loaded, Downloader)):
+            kinds.broken[entry.name] = "is not a subclass of dlqueue.sdk.Downloader"
+            continue
+        kinds.usable[entry.name] = loaded
+    for name, reason in kinds.broken.items():
+        log.warning("downloader kind %s: %s", name, reason)
+    return kinds
+
+
+def route(urls: tuple[str, ...], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
+    """Downloaders that can fetch this, in the order in which they are tried: for http(s) first those of kind ``http``,
+    then as configured.
+
+    :param downloader: the only one that is wanted, if one was named.
+    """
+    schemes = {url.partition(":")[0].lower() for url in urls}
+    names = [
+        name
+        for name, kind in configured.items()
+        if schemes <= kind.schemes and (downloader is None or downloader == name)
+    ]
+    if schemes <= {"http", "https"}:
+        names.sort(key=lambda name: configured[name].kind != "http")
+    return names

@@ -1,0 +1,116 @@
+"""What a download remembers between its steps."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+import msgspec
+
+from dlqueue.sdk import Handle
+
+Phase = Literal["", "monitor", "deliver", "seeding"]
+
+
+class Attempt(msgspec.Struct):
+    """One line of the ledger: a try, with a downloader."""
+
+    downloader: str
+    kind: str
+    key: str
+    started_at: float
+    ended_at: float | None = None
+    bytes: int = 0
+    error_class: str | None = None
+    """``passing``, ``downloader``, ``request``, ``lost``, ``space``, ``unavailable``; None = it went well (so far)."""
+    message: str | None = None
+    next: str | None = None
+    """What was decided: ``retry``, ``next downloader``, ``error``, ``wait``."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One file or folder on its way to the destination. Device and inode prove afterwards that it has arrived."""
+
+    source: str
+    target: str
+    device: int
+    inode: int
+    size: int
+
+
+class Obligation(msgspec.Struct, frozen=True):
+    """A transfer that we have given up but that may still live in its downloader: to be removed, until proven gone."""
+
+    downloader: str
+    key: str
+    handle_id: str
+    staging: str
+
+
+class DownloadState(msgspec.Struct):
+    """The private state of `remote_download`."""
+
+    phase: Phase = ""
+    downloader: str | None = None
+    kind: str | None = None
+    key: str | None = None
+    """The creation key: committed before the downloader is asked, so that asking again adopts what is there."""
+    handle_id: str | None = None
+    handle_hash: str | None = None
+    staging: str | None = None
+    """The folder of this key."""
+    attempts: list[Attempt] = []
+    state: str | None = None
+    name: str | None = None
+    total: int | None = None
+    downloaded: int = 0
+    bytes_at_failure: int = 0
+    """How far it was when it last failed: more now means that the retry budget starts anew."""
+    lost: int = 0
+    tried: list[str] = []
+    """Downloaders that can not do it."""
+    manifest: list[Entry] = []
+    location: str | None = None
+    obligations: list[Obligation] = []
+
+    @property
+    def handle(self) -> Handle | None:
+        return None if self.handle_id is None else Handle(self.handle_id, self.handle_hash)
+
+    def begin_attempt(self, downloader: str, kind: str, staging: str, now: float) -> None:
+        """A new key for a new try."""
+        self.downloader, self.kind = downloader, kind
+        self.key = secrets.token_hex(8)
+        self.handle_id = self.handle_hash = None
+        self.staging = f"{staging}/{self.key}"
+        self.note_attempt(now)
+
+    def note_attempt(self, now: float) -> None:
+        """The same key once more, or for the first time."""
+        self.attempts.append(Attempt(self.downloader or "", self.kind or "", self.key or "", now))
+        del self.attempts[:-LEDGER_KEPT]
+
+    def end_attempt(self, now: float, error_class: str | None, message: str | None, following: str | None) -> None:
+        """How the present try ended. Nothing if none is open."""
+        if not self.attempts or self.attempts[-1].ended_at is not None:
+            return
+        attempt = self.attempts[-1]
+        attempt.ended_at, attempt.bytes = now, self.downloaded
+        attempt.error_class, attempt.message, attempt.next = error_class, message, following
+
+    def abandon(self) -> None:
+        """Give up the present transfer: from now on its removal is owed."""
+        if self.key is not None and self.downloader is not None:
+            self.obligations.append(
+                Obligation(self.downloader, self.key, self.handle_id or self.key, self.staging or "")
+            )
+        self.phase = ""
+        self.key = self.handle_id = self.handle_hash = self.staging = None
+        self.downloader = self.kind = None
+        self.state = None
+        self.downloaded = self.bytes_at_failure = 0
+        self.manifest = []
+
+
+LEDGER_KEPT = 50
+"""Attempts remembered; the oldest go."""

@@ -1,0 +1,463 @@
+"""`remote_download`: one download, from a URL to a file in its place, in steps that may each be the last.
+
+not started → monitor → deliver → done. Every step begins by looking at what is, so that it can be repeated after a
+crash at any point: the creation key is committed before the downloader is asked, the manifest before any rename.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+from dlqueue.downloads import delivery
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.request import DownloadParams, normalised
+from dlqueue.downloads.state import DownloadState, Obligation
+from dlqueue.queue import (
+    Completed,
+    Context,
+    CriticalError,
+    Outcome,
+    ResumeAfter,
+    Status,
+    Submitter,
+    Task,
+    Want,
+)
+from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.failpoint import reach
+from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOST_MAX = 3
+"""How often a transfer that its downloader has forgotten is created anew."""
+LOOK_AGAIN = 60.0
+"""Seconds after which a waiting step looks even if nobody woke it."""
+SPACE_AGAIN = 30.0
+STEPS = ("start", "monitor", "deliver", "seeding")
+
+StagingRule = Callable[[DownloadParams], Path]
+"""Where the unfinished bytes of a download go: a folder on the file system of its destination."""
+
+
+class TransferFailed(Exception):
+    """A passing error of a transfer: the same downloader is tried again by the retry policy of the queue."""
+
+    def __init__(self, message: str, kind: str, retry_after: float | None, renew: bool) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+        self.renew = renew
+        """New bytes came since the last failure: the retry budget starts anew."""
+
+
+class RemoteDownload(Task):
+    """See the module. The params are `DownloadParams`, the private state is `DownloadState`."""
+
+    type: ClassVar[str] = "remote_download"
+    queue: ClassVar[str | None] = "downloads"
+    state_type: ClassVar[Any] = DownloadState
+    params_type: ClassVar[Any] = DownloadParams
+    pause_runs_step: ClassVar[bool] = True
+    limited: ClassVar[bool] = False
+
+    def __init__(
+        self, endpoints: Endpoints, policy: Policy, default_directory: Path | None, staging: StagingRule, clock: Clock
+    ) -> None:
+        self._endpoints = endpoints
+        self._policy = policy
+        self._default_directory = default_directory
+        self._staging = staging
+        self._clock = clock
+
+    def validate(self, params: Any, submitter: Submitter) -> Any:
+        made = normalised(params, submitter, self._policy, self._default_directory)
+        self._endpoints.check(made.urls, made.downloader)
+        return made
+
+    async def run(self, ctx: Context) -> Outcome:
+        state: DownloadState = ctx.state
+        if ctx.want is Want.PAUSE:
+            return await self._prepare_pause(ctx)
+        if state.location is not None:
+            return await self._finish(ctx)
+        if state.phase == "deliver":
+            return await self._deliver(ctx)
+        if state.phase == "":
+            return await self._start(ctx)
+        return await self._monitor(ctx)
+
+    # -- not started --------------------------------------------------------------------------------------------------
+
+    async def _start(self, ctx: Context) -> Outcome:
+        state: DownloadState = ctx.state
+        early = await self._exists_already(ctx)
+        if early is not None:
+            return early
+        name = self._choose(ctx)
+        if name is None:
+            return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
+        if self._endpoints[name].down:
+            return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{name}", renew=False)
+        if not self._endpoints.slots.acquire(name, ctx.task_id):
+            return ResumeAfter(None, hold=f"slot:{name}", renew=False)
+        now = self._clock.time()
+        if state.key is None or state.downloader != name:
+            if state.key is not None:
+                state.abandon()
+            root = self._staging(ctx.params) / str(ctx.task_id)
+            state.begin_attempt(name, self._endpoints.configs[name].kind.kind, str(root), now)
+        elif state.attempts and state.attempts[-1].ended_at is not None:
+            state.note_attempt(now)
+        await ctx.checkpoint()
+        reach("keyed")
+        return await self._create(ctx, name)
+
+    async def _create(self, ctx: Context, name: str) -> Outcome:
+        state: DownloadState = ctx.state
+        coordinator = self._endpoints[name]
+        staging, key = Path(state.staging or ""), state.key or ""
+        try:
+            await _blocking(delivery.make_staging, staging)
+            handle = await coordinator.create(self._request(ctx.params, staging), key)
+        except Unavailable as error:
+            return await self._wait_for(ctx, name, error)
+        except Rejected as error:
+            return await self._failed(ctx, error)
+        except OSError as error:
+            return await self._failed(ctx, _from_os(error, "the staging folder cannot be made"))
+        reach("created")
+        state.handle_id, state.handle_hash = handle.id, handle.hash
+        state.phase = "monitor"
+        coordinator.watch(ctx.task_id, ctx.owner, key, handle)
+        _show(ctx, None)
+        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=False)
+
+    def _choose(self, ctx: Context) -> str | None:
+        """The downloader to use: the present one as long as it may do, else the first that is up, else the first."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        names = [n for n in self._endpoints.route(params.urls, params.downloader) if n not in state.tried]
+        if state.downloader in names and state.key is not None:
+            return state.downloader
+        up = [name for name in names if not self._endpoints[name].down]
+        return next(iter(up or names), None)
+
+    def _request(self, params: DownloadParams, staging: Path) -> Request:
+        return Request(
+            urls=params.urls,
+            directory=staging,
+            name=params.name,
+            headers=params.headers,
+            checksum=params.checksum,
+            options=params.options,
+        )
+
+    async def _exists_already(self, ctx: Context) -> Outcome | None:
+        """With a name given, `skip` and `fail` need not fetch what they will not use."""
+        params: DownloadParams = ctx.params
+        if params.name is None or params.on_exists not in ("skip", "fail") or ctx.state.key is not None:
+            return None
+        target = Path(params.directory) / params.name
+        if not await _blocking(target.exists):
+            return None
+        return self._exists(ctx, target)
+
+    def _exists(self, ctx: Context, target: Path) -> Outcome:
+        params: DownloadParams = ctx.params
+        if params.on_exists == "skip":
+            ctx.state.location = str(target)
+            ctx.state.name = target.name
+            return ResumeAfter(0.0, renew=False)
+        raise CriticalError(f"{target} exists already (on_exists is {params.on_exists})", "exists")
+
+    # -- monitor ------------------------------------------------------------------------------------------------------
+
+    async def _monitor(self, ctx: Context) -> Outcome:
+        state: DownloadState = ctx.state
+        name, key, handle = state.downloader or "", state.key or "", state.handle
+        if name not in self._endpoints or handle is None:
+            return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
+        coordinator = self._endpoints[name]
+        try:
+            status = await coordinator.status(ctx.task_id, ctx.owner, key, handle)
+        except (Unavailable, Rejected) as error:
+            return await self._wait_for(ctx, name, error, keep_slot=True)
+        if status is None:
+            return await self._gone(ctx)
+        renew = status.downloaded > state.downloaded
+        _note(state, status)
+        _show(ctx, status)
+        if status.whole:
+            reach("whole")
+            state.phase = "deliver"
+            await self._endpoints.release(ctx.task_id)
+            return await self._deliver(ctx, status)
+        if status.state is TransferState.ERROR:
+            return await self._failed(ctx, status.error or Rejected("failed without saying why"))
+        if status.state is TransferState.PAUSED:
+            return await self._resume(ctx, name, handle)
+        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=renew)
+
+    async def _resume(self, ctx: Context, name: str, handle: Handle) -> Outcome:
+        if not self._endpoints.slots.acquire(name, ctx.task_id):
+            return ResumeAfter(None, hold=f"slot:{name}", renew=False)
+        coordinator = self._endpoints[name]
+        try:
+            await coordinator.call(coordinator.downloader.resume, handle)
+        except (Unavailable, Rejected) as error:
+            return await self._wait_for(ctx, name, error)
+        except NotFound:
+            return await self._gone(ctx)
+        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{ctx.state.key}", renew=False)
+
+    async def _prepare_pause(self, ctx: Context) -> Outcome:
+        """Before the task is paused its transfer is. One that cannot be reached goes on by itself; the task is paused
+        all the same, and looks again when it is resumed."""
+        state: DownloadState = ctx.state
+        name, handle = state.downloader or "", state.handle
+        if handle is not None and name in self._endpoints and state.phase == "monitor":
+            coordinator = self._endpoints[name]
+            try:
+                await coordinator.call(coordinator.downloader.pause, handle)
+            except (Unavailable, Rejected, NotFound) as error:
+                ctx.logger.warning("the transfer could not be paused in %s: %s", name, error)
+        await self._endpoints.release(ctx.task_id)
+        return ResumeAfter(0.0, renew=False)
+
+    async def _gone(self, ctx: Context) -> Outcome:
+        """The downloader does not know the transfer any more."""
+        state: DownloadState = ctx.state
+        state.lost += 1
+        message = f"{state.downloader} has forgotten the transfer"
+        await self._endpoints.release(ctx.task_id)
+        name = state.downloader or ""
+        if state.handle is not None and name in self._endpoints:
+            self._endpoints[name].unwatch(state.handle)
+        if state.lost > LOST_MAX:
+            state.end_attempt(self._clock.time(), "lost", message, "error")
+            raise CriticalError(f"{message} {state.lost} times", "lost")
+        state.end_attempt(self._clock.time(), "lost", message, "create anew")
+        # The same key: what is left in its folder is used again if the downloader can prove it.
+        state.phase, state.handle_id, state.handle_hash = "", None, None
+        return ResumeAfter(0.0, renew=False)
+
+    async def _wait_for(self, ctx: Context, name: str, error: Exception, keep_slot: bool = False) -> Outcome:
+        """The downloader does not answer. That is no failure of the download: wait for it."""
+        if not keep_slot:
+            await self._endpoints.release(ctx.task_id)
+        ctx.progress(message=f"waiting for {name}: {error}")
+        return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{name}", renew=False)
+
+    async def _failed(self, ctx: Context, error: Rejected) -> Outcome:
+        """What next, by the class of the error."""
+        state: DownloadState = ctx.state
+        now = self._clock.time()
+        await self._endpoints.release(ctx.task_id)
+        renew = state.downloaded > state.bytes_at_failure
+        state.bytes_at_failure = max(state.downloaded, state.bytes_at_failure)
+        if error.kind == "disk_full":
+            state.end_attempt(now, "space", error.message, "wait")
+            state.phase = ""
+            ctx.progress(message=error.message)
+            return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
+        if error.final == "request":
+            state.end_attempt(now, "request", error.message, "error")
+            state.phase = ""
+            raise CriticalError(error.message, error.kind)
+        if error.final == "downloader":
+            state.tried.append(state.downloader or "")
+            further = self._choose(ctx)
+            state.end_attempt(now, "downloader", error.message, "error" if further is None else "next downloader")
+            if further is None:
+                state.phase, state.tried = "", []
+                raise CriticalError(error.message, error.kind)
+            state.abandon()
+            return ResumeAfter(0.0, renew=False)
+        state.end_attempt(now, "passing", error.message, "retry")
+        state.phase = ""  # and the key stays: the next try goes on with the bytes that are there
+        raise TransferFailed(error.message, error.kind, error.retry_after, renew)
+
+    # -- deliver ------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, ctx: Context, status: TransferStatus | None = None) -> Outcome:
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        try:
+            if state.manifest:
+                return await self._move(ctx, 0)
+            if status is None:
+                status = await self._endpoints[state.downloader or ""].status(
+                    ctx.task_id, ctx.owner, state.key or "", state.handle or Handle("")
+                )
+            if status is None:
+                return await self._gone(ctx)
+            content = await _blocking(delivery.find_content, Path(state.staging or ""), status.content)
+            if params.checksum is not None:
+                ctx.progress(message="verifying the checksum")
+                await self._verify(ctx, content)
+            self._policy.check_destination(Path(params.directory), Path(params.root))
+            state.manifest = [await _blocking(delivery.plan, path, params, 0) for path in content]
+            return await self._move(ctx, 0)
+        except Unavailable as error:
+            return await self._wait_for(ctx, state.downloader or "", error)
+        except FileNotFoundError:
+            # Neither at its place nor in staging: it has to be fetched anew.
+            state.manifest = []
+            return await self._gone(ctx)
+        except OSError as error:
+            return await self._failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
+
+    async def _verify(self, ctx: Context, content: list[Path]) -> None:
+        params: DownloadParams = ctx.params
+        state: DownloadState = ctx.state
+        if len(content) != 1 or content[0].is_dir():
+            raise CriticalError("a checksum needs a download of one file", "checksum")
+        try:
+            await _blocking(delivery.verify, content[0], params.checksum or "")
+        except CriticalError as error:
+            state.end_attempt(self._clock.time(), "request", str(error), "error")
+            # These bytes are proven wrong: a retry by a person must not go on with them.
+            state.abandon()
+            raise
+
+    async def _move(self, ctx: Context, number: int) -> Outcome:
+        """Everything on the manifest to its place. What has arrived in an earlier try is left where it is."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        overwrite = params.on_exists == "overwrite"
+        for index, entry in enumerate(state.manifest):
+            if await _blocking(delivery.arrived, entry):
+                continue
+            while True:
+                await ctx.checkpoint()
+                reach("manifest")
+                try:
+                    state.manifest[index] = await _blocking(delivery.move, state.manifest[index], overwrite)
+                    break
+                except delivery.Exists:
+                    if params.on_exists != "rename":
+                        return self._exists(ctx, Path(state.manifest[index].target))
+                    number += 1
+                    source = Path(state.manifest[index].source)
+                    state.manifest[index] = await _blocking(delivery.plan, source, params, number)
+            reach("renamed")
+        state.location = state.manifest[0].target
+        return await self._finish(ctx)
+
+    async def _finish(self, ctx: Context) -> Outcome:
+        """It is where it belongs: say so, then clear up behind it."""
+        state: DownloadState = ctx.state
+        result = self._result(state)
+        if ctx.record.delivered_at is None:
+            state.end_attempt(self._clock.time(), None, None, None)
+            await ctx.deliver(result)
+        reach("delivered")
+        if state.key is not None and state.downloader is not None:
+            owed = Obligation(state.downloader, state.key, state.handle_id or state.key, state.staging or "")
+            state.obligations.append(owed)
+            state.key = None
+        waiting = await self._work_off(state)
+        if waiting is not None:
+            return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
+        await self._endpoints.release(ctx.task_id)
+        reach("cleaned")
+        ctx.progress(message="")
+        return Completed(result)
+
+    def _result(self, state: DownloadState) -> dict[str, Any]:
+        size = sum(entry.size for entry in state.manifest) if state.manifest else None
+        last = state.attempts[-1].downloader if state.attempts else None
+        return {"location": state.location, "name": Path(state.location or "").name, "size": size, "downloader": last}
+
+    async def _work_off(self, state: DownloadState) -> str | None:
+        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any."""
+        left: list[Obligation] = []
+        for owed in state.obligations:
+            if owed.downloader not in self._endpoints:
+                continue  # it is not configured any more: nobody can be asked
+            try:
+                await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False)
+            except (Unavailable, Rejected):
+                left.append(owed)
+                continue
+            except NotFound:
+                pass
+            reach("removed")
+            if owed.staging:
+                await _blocking(delivery.drop_staging, Path(owed.staging))
+        state.obligations = left
+        return left[0].downloader if left else None
+
+    # -- after the end ------------------------------------------------------------------------------------------------
+
+    async def cleanup(self, ctx: Context) -> None:
+        """Canceled: the transfer goes, and with ``delete_data`` its bytes. Failed: it stays, so that a retry can go on.
+        Removed: the transfer and its unfinished bytes go, and with ``delete_data`` what was delivered."""
+        state: DownloadState = ctx.state
+        removed = ctx.record.cleanup > 1
+        delete = bool((ctx.record.intent or {}).get("delete_data"))
+        await self._endpoints.release(ctx.task_id)
+        if ctx.status is Status.ERROR and not removed:
+            return
+        name = state.downloader or ""
+        if state.key is not None and name in self._endpoints:
+            handle = state.handle or Handle(state.key)
+            await self._endpoints[name].remove(state.key, handle, False)
+            if (delete or removed) and state.staging:
+                await _blocking(delivery.drop_staging, Path(state.staging))
+            elif state.staging:
+                await _blocking(delivery.drop_empty, Path(state.staging))
+            state.phase, state.handle_id, state.handle_hash = "", None, None
+        waiting = await self._work_off(state)
+        if waiting is not None:
+            raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
+        if delete:
+            await _blocking(delivery.delete_delivered, state.manifest)
+        if delete or removed:
+            state.key = state.staging = None
+
+
+def _note(state: DownloadState, status: TransferStatus) -> None:
+    state.state = str(status.state)
+    state.name = status.name or state.name
+    state.total = status.total
+    state.downloaded = status.downloaded
+
+
+def _show(ctx: Context, status: TransferStatus | None) -> None:
+    if status is None:
+        ctx.progress(message="", step={"name": "start", "done": 0, "total": 3})
+        return
+    ctx.progress(**progress_of(status))
+
+
+def progress_of(status: TransferStatus) -> dict[str, Any]:
+    """A status in the words of `Context.progress`."""
+    total = status.total
+    return {
+        "percent": 100.0 * status.downloaded / total if total else None,
+        "message": status.message or "",
+        "step": {"name": "monitor", "done": 1, "total": 3},
+        "counters": {
+            "downloaded": status.downloaded,
+            **({} if total is None else {"total": total}),
+            "download_speed": round(status.download_speed),
+        },
+    }
+
+
+def _from_os(error: OSError, what: str) -> Rejected:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Rejected(f"{what}: {error.strerror}", kind="disk_full")
+    return Rejected(f"{what}: {error.strerror or error}", kind="destination")
+
+
+async def _blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return await asyncio.to_thread(function, *args, **kwargs)

@@ -1,0 +1,72 @@
+"""`why`: for any task, the exact reason that it is not moving, and when it is looked at next."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.task import RemoteDownload
+from dlqueue.downloads.why import reason_for
+from dlqueue.protocol import messages
+from dlqueue.protocol.times import instant_text
+from dlqueue.queue import Queue, Status, TaskNotFound, TaskRecord
+
+
+async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> messages.Why:
+    reason, message, blocking = await _reason(queue, endpoints, record)
+    waits = record.status in (Status.QUEUED, Status.SUSPENDING) and record.run_at is not None
+    return {
+        "id": record.id,
+        "status": record.status.value,
+        "reason": cast(messages.Reason, reason),
+        "message": message,
+        "since": instant_text(record.since),
+        "next_check_at": instant_text(record.run_at) if waits and record.run_at is not None else None,
+        "blocking": blocking,
+    }
+
+
+async def _reason(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[str, str, Any]:
+    match record.status:
+        case Status.COMPLETED | Status.ERROR | Status.CANCELED:
+            said = f": {record.error.message}" if record.error is not None else ""
+            return "final", f"it has ended as {record.status}{said}", None
+        case Status.PROCESSING:
+            return "running", "a worker is in the middle of one of its steps", record.node
+        case Status.PAUSED:
+            return "paused", f"somebody paused it; go on with: dlqueue resume {record.id}", None
+        case Status.BLOCKED:
+            waiting = [i for i in record.depends_on if await _unfinished(queue, i)]
+            listed = ", ".join(map(str, waiting))
+            return "dependency", f"waits for task {listed}", waiting
+    return _waiting(queue, endpoints, record)
+
+
+async def _unfinished(queue: Queue, task_id: int) -> bool:
+    try:
+        return not (await queue.get(task_id)).delivered
+    except TaskNotFound:
+        return False
+
+
+def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[str, str, Any]:
+    now = queue.clock.time()
+    if record.type not in queue.types:
+        return "unknown_type", f"no program here knows the task type {record.type!r}; it is kept", record.type
+    if record.hold is not None:
+        told = reason_for(record, endpoints) if record.type == RemoteDownload.type else None
+        if told is not None:
+            return told.reason, told.message, told.blocking
+        return "between_steps", f"waits to be woken ({record.hold})", record.hold
+    if record.run_at is not None and record.run_at > now:
+        left = record.run_at - now
+        if record.attempt and record.error is not None:
+            return "retry_wait", f"{record.error.message}; next try in {left:.0f} s", record.error.kind
+        if record.status is Status.QUEUED:
+            return "delayed", f"was asked to begin in {left:.0f} s", None
+        return "between_steps", f"its next step comes in {left:.0f} s", None
+    if queue.is_full(record.queue):
+        return "concurrency", f"queue {record.queue!r} runs as many steps as it may at once", record.queue
+    if queue.counters.busy_workers >= queue.workers:
+        return "concurrency", f"all {queue.workers} workers are busy", None
+    return "due", "a worker takes it next", None

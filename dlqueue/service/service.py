@@ -1,0 +1,304 @@
+"""One method per row of the method table. No bytes in here: params and results are plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+import dlqueue
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.recovery import read_state
+from dlqueue.downloads.request import DownloadParams, join_key
+from dlqueue.downloads.task import RemoteDownload
+from dlqueue.protocol import messages, times
+from dlqueue.protocol.caller import Caller
+from dlqueue.protocol.errors import InvalidParams, NotFound
+from dlqueue.protocol.times import instant_text
+from dlqueue.queue import Conflict, Filter, Queue, Status, TaskNotFound, TaskRecord
+from dlqueue.queue.record import NewTask
+from dlqueue.queue.status import UNFINISHED
+from dlqueue.service import views
+from dlqueue.service.access import Access
+from dlqueue.service.faults import verb
+from dlqueue.service.reasons import why
+from dlqueue.service.streams import EventStream
+
+_FAILED = frozenset({Status.ERROR, Status.CANCELED})
+
+
+class Service:
+    """The verbs of the program.
+
+    :param shown_config: what `daemon.config` answers.
+    :param stop: asks the daemon to stop; returns at once.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        endpoints: Endpoints,
+        access: Access,
+        store: str,
+        shown_config: Callable[[], dict[str, Any]],
+        stop: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._endpoints = endpoints
+        self._access = access
+        self._store = store
+        self._shown_config = shown_config
+        self._stop = stop
+        self._started = queue.clock.time()
+
+    # -- daemon -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def daemon_info(self, caller: Caller, params: messages.NoParams) -> messages.DaemonInfo:
+        counters = self._queue.counters
+        return {
+            "version": dlqueue.__version__,
+            "node": self._queue.node,
+            "uptime": round(self._queue.clock.time() - self._started, 3),
+            "store": self._store,
+            "counters": {
+                "busy_workers": counters.busy_workers,
+                "submitted": counters.submitted,
+                "completed": counters.completed,
+                "failed": counters.failed,
+                "canceled": counters.canceled,
+                "suspending": counters.suspending,
+            },
+        }
+
+    @verb
+    async def daemon_config(self, caller: Caller, params: messages.NoParams) -> dict[str, Any]:
+        self._access.require_admin(caller, "daemon.config")
+        return self._shown_config()
+
+    @verb
+    async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:
+        self._access.require_admin(caller, "daemon.shutdown")
+        self._stop()
+        return {"stopping": True}
+
+    # -- submit -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def tasks_submit(self, caller: Caller, params: messages.Submit) -> messages.Task:
+        (made,) = await self._submit(caller, [self._prepared(caller, params)])
+        return made
+
+    @verb
+    async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[messages.Task]:
+        return await self._submit(caller, [self._prepared(caller, task) for task in params.tasks])
+
+    @verb
+    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task:
+        new = self._new(caller, RemoteDownload.type, params.request(), params)
+        (made,) = await self._submit(caller, [new])
+        return made
+
+    def _prepared(self, caller: Caller, submit: messages.Submit) -> NewTask:
+        return self._new(caller, submit.type, submit.params, submit)
+
+    def _new(self, caller: Caller, type: str, params: dict[str, Any], options: messages.Submission) -> NewTask:
+        cwd = None
+        if type == RemoteDownload.type:
+            # Where the client stands is believed only when it is the daemon's own user who says so.
+            cwd = params.get("cwd") if caller.trusted_cwd and isinstance(params.get("cwd"), str) else None
+            params = {key: value for key, value in params.items() if key != "cwd"}
+        given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
+        del given["on_full"], given["run_at"], given["delay"]
+        if options.run_at is not None:
+            given["run_at"] = times.instant(options.run_at)
+        given = {name: value for name, value in given.items() if value is not None}
+        new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
+        if type != RemoteDownload.type or new.unique_key is not None:
+            return new
+        stored = msgspec.convert(new.params, DownloadParams)
+        return msgspec.structs.replace(new, join_key=join_key(stored, new.owner))
+
+    async def _submit(self, caller: Caller, new: list[NewTask]) -> list[messages.Task]:
+        for one in new:
+            await self._check_relatives(caller, one)
+        submissions = await self._queue.submit_all(new)
+        return [self._view(submission.record, submission.created) for submission in submissions]
+
+    async def _check_relatives(self, caller: Caller, new: NewTask) -> None:
+        """What it depends on must exist and be the caller's to see."""
+        parents = () if new.parent_id is None else (("parent_id", new.parent_id),)
+        for field, task_id in (*(("depends_on", task_id) for task_id in new.depends_on), *parents):
+            try:
+                self._access.require(caller, await self._queue.get(task_id))
+            except (TaskNotFound, NotFound):
+                raise InvalidParams(field, f"task {task_id} not found") from None
+
+    # -- look ---------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def tasks_get(self, caller: Caller, params: messages.GetTask) -> messages.Task:
+        if params.id is not None:
+            return self._view(await self._record(caller, params.id))
+        owner = self._access.owner_condition(caller, None)
+        page = await self._queue.find(Filter(correlation_id=params.correlation_id, owner=owner), limit=1)
+        if not page.items:
+            raise NotFound(f"no task has the correlation id {params.correlation_id!r}")
+        return self._view(page.items[0])
+
+    @verb
+    async def tasks_list(self, caller: Caller, params: messages.ListTasks) -> messages.TaskPage:
+        wanted = self._filter(caller, params)
+        if wanted is None:
+            return {"items": [], "next_cursor": None, "total": 0 if params.count else None}
+        page = await self._queue.find(
+            wanted, params.order or "-id", params.limit or 100, params.cursor, count=bool(params.count)
+        )
+        return {
+            "items": [self._view(record) for record in page.items],
+            "next_cursor": page.next_cursor,
+            "total": page.total,
+        }
+
+    @verb
+    async def tasks_count(self, caller: Caller, params: messages.Filter) -> int:
+        wanted = self._filter(caller, params)
+        return 0 if wanted is None else await self._queue.count_matching(wanted)
+
+    @verb
+    async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> messages.Progress | None:
+        return self._view(await self._record(caller, params.id))["progress"]
+
+    @verb
+    async def tasks_result(self, caller: Caller, params: messages.TaskId) -> Any:
+        return (await self._record(caller, params.id)).result
+
+    @verb
+    async def tasks_history(self, caller: Caller, params: messages.TaskId) -> messages.History:
+        record = await self._record(caller, params.id)
+        events = await self._queue.history(record.id)
+        attempts = read_state(record).attempts if record.type == RemoteDownload.type else []
+        return views.history_view(events, attempts)
+
+    @verb
+    async def tasks_why(self, caller: Caller, params: messages.TaskId) -> messages.Why:
+        return await why(self._queue, self._endpoints, await self._record(caller, params.id))
+
+    @verb
+    async def tasks_wait(self, caller: Caller, params: messages.Wait) -> messages.Task:
+        await self._record(caller, params.id)
+        return self._view(await self._queue.wait(params.id, params.timeout, params.until or "final"))
+
+    # -- steer --------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def tasks_cancel(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
+        intent = {"delete_data": True} if params.delete_data else None
+        return await self._steer(caller, params, UNFINISHED, lambda i: self._queue.cancel(i, intent))
+
+    @verb
+    async def tasks_pause(self, caller: Caller, params: messages.Steer) -> messages.Task | messages.Count:
+        return await self._steer(caller, params, UNFINISHED - {Status.PAUSED}, self._queue.pause)
+
+    @verb
+    async def tasks_resume(self, caller: Caller, params: messages.Steer) -> messages.Task | messages.Count:
+        return await self._steer(caller, params, frozenset({Status.PAUSED}), self._queue.resume)
+
+    @verb
+    async def tasks_retry(self, caller: Caller, params: messages.Steer) -> messages.Task | messages.Count:
+        return await self._steer(caller, params, _FAILED, self._queue.retry)
+
+    @verb
+    async def tasks_remove(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
+        intent = {"delete_data": True} if params.delete_data else None
+        return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
+
+    async def _steer(
+        self,
+        caller: Caller,
+        params: messages.Steer,
+        fitting: frozenset[Status],
+        act: Callable[[int], Awaitable[TaskRecord]],
+    ) -> messages.Task | messages.Count:
+        """One task, or all that match and are in a status that fits; those that have just changed are passed over."""
+        if params.id is not None:
+            await self._record(caller, params.id)
+            return self._view(await act(params.id))
+        wanted = self._filter(caller, params, fitting)
+        count = 0
+        for task_id in () if wanted is None else await self._queue.ids(wanted):
+            try:
+                await act(task_id)
+            except (Conflict, TaskNotFound):
+                continue
+            count += 1
+        return {"count": count}
+
+    # -- downloaders and events ---------------------------------------------------------------------------------------
+
+    @verb
+    async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> messages.DownloaderPage:
+        items = [self._downloader(name) for name in self._endpoints.names()]
+        return {"items": items, "next_cursor": None, "total": len(items)}
+
+    def _downloader(self, name: str) -> messages.Downloader:
+        coordinator, config = self._endpoints[name], self._endpoints.configs[name]
+        down, up = coordinator.speeds()
+        until = coordinator.down_until
+        return {
+            "name": name,
+            "kind": config.kind.kind,
+            "health": coordinator.health,
+            "version": coordinator.version,
+            "active": self._endpoints.slots.active(name),
+            "max_active": config.max_active,
+            "download_speed": round(down),
+            "upload_speed": round(up),
+            "breaker": {
+                "state": "open" if coordinator.down else "closed",
+                "until": None if until is None else instant_text(until),
+            },
+            "last_error": coordinator.last_error,
+            "node": self._queue.node,
+        }
+
+    @verb
+    async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:
+        return EventStream(self._queue, params, lambda owner: self._access.sees(caller, owner))
+
+    # -- helpers of all -----------------------------------------------------------------------------------------------
+
+    async def _record(self, caller: Caller, task_id: int) -> TaskRecord:
+        return self._access.require(caller, await self._queue.get(task_id))
+
+    def _view(self, record: TaskRecord, created: bool = True) -> messages.Task:
+        return views.task_view(record, self._endpoints, self._queue.progress_of(record), created)
+
+    def _filter(
+        self, caller: Caller, params: messages.Filter, fitting: frozenset[Status] | None = None
+    ) -> Filter | None:
+        """None = nothing can match."""
+        owner = self._access.owner_condition(caller, params.owner)
+        given = params.statuses()
+        statuses = None if given is None else {Status(name) for name in given}
+        for condition in (
+            fitting,
+            _FAILED if params.retryable else None,
+            frozenset({Status.ERROR}) if params.dead else None,
+        ):
+            if condition is not None:
+                statuses = set(condition) if statuses is None else statuses & condition
+        if statuses is not None and not statuses:
+            return None
+        return Filter(
+            status=tuple(sorted(statuses or ())),
+            type=params.type,
+            queue=params.queue,
+            owner=owner,
+            labels=tuple(params.labels().items()),
+            text=params.text,
+            since=None if params.since is None else times.instant(params.since),
+            until=None if params.until is None else times.instant(params.until),
+        )

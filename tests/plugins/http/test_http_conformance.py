@@ -1,0 +1,42 @@
+"""The built-in engine against the promises of the SDK."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlqueue.sdk import Context
+from dlqueue.sdk.testing import DownloaderConformance, Source
+from dlqueue_http import HttpConfig, HttpDownloader
+from tests.webserver import WebServer, pattern
+
+
+class TestHttpDownloader(DownloaderConformance):
+    @pytest.fixture
+    def downloader(self, tmp_path: Path) -> Iterator[HttpDownloader]:
+        engine = HttpDownloader()
+        context = Context(
+            name="http",
+            folder=tmp_path / "control",
+            logger=logging.getLogger("test"),
+            deadline=lambda: 10.0,
+            check_url=lambda url: None,
+            check_address=lambda address: None,
+        )
+        engine.open(HttpConfig(), context)
+        yield engine
+        engine.close()
+
+    @pytest.fixture
+    def source(self) -> Iterator[Source]:
+        content = pattern(300_000)
+        with WebServer() as server:
+            yield Source(
+                urls=(server.put("file.bin", content),),
+                content=content,
+                slow_urls=(server.put("slow/file.bin", content, rate=400_000),),
+                broken_urls=(server.url("nothing/file.bin"),),
+            )
