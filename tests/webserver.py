@@ -45,6 +45,12 @@ class Page:
     """Bytes per second, per connection."""
     cut: int | None = None
     """Close the connection after so many bytes of a body."""
+    cuts: int | None = None
+    """Do that only so many times."""
+    shift: int = 0
+    """Send other bytes than those that were asked for: from so much later on, and say so."""
+    once: bool = False
+    """Close the connection without an answer, unless this is the first request on it."""
     status: int | None = None
     """Answer this instead."""
     failures: int | None = None
@@ -80,7 +86,7 @@ class Asked:
 class WebServer:
     """Serves `pages` from a thread per connection. A context manager."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.pages: dict[str, Page] = {}
         self.requests: list[Asked] = []
         self.connections = 0
@@ -89,7 +95,7 @@ class WebServer:
         self._sent: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._scheme = "https" if tls else "http"
-        self._server = _Server(self, tls)
+        self._server = _Server(self, tls, port)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -146,8 +152,8 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, web: WebServer, tls: ssl.SSLContext | None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, web: WebServer, tls: ssl.SSLContext | None, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.web = web
         self._tls = tls
 
@@ -158,7 +164,7 @@ class _Server(ThreadingHTTPServer):
                 request = self._tls.wrap_socket(request, server_side=True)
             except OSError:
                 return
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError), request:
             super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -176,8 +182,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
 
+    def setup(self) -> None:
+        super().setup()
+        self.answered = 0
+
     def do_GET(self) -> None:
-        self.close_connection = self.close_connection or False
         parts = urlsplit(self.path)
         web = self.server.web
         web.note(Asked(self.command, parts.path, parts.query, self.headers))
@@ -185,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         page = web.pages.get(name)
         if page is None:
             self._short(404)
+        elif page.once and self.answered:
+            self.close_connection = True
         elif page.hang:
             web.closing.wait(60)
             self.close_connection = True
@@ -200,6 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._page(name, page)
 
     do_HEAD = do_GET
+
+    def end_headers(self) -> None:
+        self.answered += 1
+        super().end_headers()
 
     def _short(self, status: int, headers: Mapping[str, str] | None = None) -> None:
         body = b"" if status in (204, 304) else b"no\n"
@@ -252,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         if page.if_range and condition is not None and condition not in (etag, modified):
             return None
         first, _, last = wanted[len("bytes=") :].partition("-")
-        return int(first), min(int(last) + 1, size) if last else size
+        return int(first) + page.shift, min(int(last) + 1, size) if last else size
 
     def _body(self, name: str, page: Page, body: bytes) -> None:
         web = self.server.web
@@ -260,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
         position = 0
         while position < len(body):
             end = min(position + step, len(body))
-            if page.cut is not None:
+            if page.cut is not None and page.cuts != 0:
                 end = min(end, page.cut)
             if page.gate is not None and not page.gate.is_set():
                 end = min(end, max(page.gate_at, position))
@@ -272,6 +287,8 @@ class _Handler(BaseHTTPRequestHandler):
                             return
                     continue
             if end == position:
+                if page.cuts is not None:
+                    page.cuts -= 1
                 self.close_connection = True
                 return
             piece = body[position:end]

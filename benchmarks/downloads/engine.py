@@ -1,7 +1,7 @@
 """The built-in HTTP engine alone against curl and aria2c: one large file, and a thousand small ones.
 
 Every client runs in a process of its own against the same server (its own process too), round after round in turn,
-each into a folder of its own; nothing is deleted in between, because some file systems are slow for seconds after that.
+each into a folder of its own. Small files are deleted at the end only: some file systems are slow for seconds after.
 A figure is the best of the rounds: on a shared machine the smallest is the least disturbed.
 CPU is user + system time of the client process and its children, from wait4(2).
 
@@ -102,6 +102,8 @@ def compare(commands: dict[str, list[str]], folder: Path, rounds: int, files: in
             if shutil.which(command[0]):
                 target = folder / f"{files}-{turn}-{name}"
                 costs.setdefault(name, []).append(measure(command, target, files))
+                if files == 1:
+                    shutil.rmtree(target)
     return {name: Cost(min(c.wall for c in some), min(c.cpu for c in some)) for name, some in costs.items()}
 
 

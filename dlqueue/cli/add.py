@@ -104,7 +104,7 @@ def get_command(session: Session, /, urls: tuple[str, ...], quiet: bool, **optio
     def delivered(task: Task) -> None:
         location = (task.get("download") or {}).get("location")
         if location and not session.json:
-            put_line(location)
+            shown.data(location)
 
     try:
         finished, waited = until_delivered(session, added, shown, delivered, revive=lambda: start_daemon(session))
@@ -201,7 +201,8 @@ def _add(session: Session, requests: list[dict[str, Any]], show: Callable[[Task]
         try:
             task = dict(session.client.downloads.add(**request))
         except RpcError as error:
-            code = code or exits.report(error)
+            refused = exits.report(error)
+            code = code or refused
             continue
         added.append(task)
         if not task["created"]:

@@ -52,7 +52,7 @@ def start_daemon(session: Session) -> None:
 
 
 def _command(session: Session, socket: Path) -> list[str]:
-    command = [sys.executable, "-m", "dlqueue", "daemon", "--user"]
+    command = [sys.executable, "-m", "dlqueue", "daemon", "--user", "--ends-when-idle"]
     if session.socket:
         command += ["--socket", str(socket)]
     if session.config:

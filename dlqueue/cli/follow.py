@@ -9,6 +9,7 @@ from typing import Any
 from dlqueue.cli import exits
 from dlqueue.cli.session import Session
 from dlqueue.client import Client, DaemonUnreachable, Events
+from dlqueue.protocol.errors import Stopping
 
 Task = dict[str, Any]
 
@@ -36,7 +37,7 @@ def follow(session: Session, ids: Sequence[int], revive: Callable[[], None] | No
                     known.update(changed)
                     yield changed
                     touched = _touched(events, ids)
-        except DaemonUnreachable as lost:
+        except (DaemonUnreachable, Stopping) as lost:
             reconnect(session, lost, revive)
 
 
@@ -52,7 +53,7 @@ def _touched(events: Events, ids: Sequence[int]) -> set[int]:
     return touched or set(ids)
 
 
-def reconnect(session: Session, lost: DaemonUnreachable, revive: Callable[[], None] | None = None) -> None:
+def reconnect(session: Session, lost: DaemonUnreachable | Stopping, revive: Callable[[], None] | None = None) -> None:
     """Find the daemon again. A socket file without a daemon behind it is what a crash leaves: only then is a daemon
     revived; one that was stopped on purpose removes the file. Raises ``lost`` when time is up."""
     path = session.client.path
@@ -61,15 +62,17 @@ def reconnect(session: Session, lost: DaemonUnreachable, revive: Callable[[], No
     while True:
         try:
             session.use(Client(path))
+            session.client.daemon.info()  # one that is stopping still listens
             return
+        except Stopping:
+            pass
         except DaemonUnreachable:
-            if time.monotonic() > deadline:
-                raise lost from None
             if revive is not None and path.is_socket():
                 revive()
-                revive = None
-                continue
-            time.sleep(0.1)
+                return
+        if time.monotonic() > deadline:
+            raise lost
+        time.sleep(0.1)
 
 
 def is_delivered(task: Task) -> bool:

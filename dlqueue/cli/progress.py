@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dlqueue.cli import exits
-from dlqueue.cli.table import cut, plain
+from dlqueue.cli.table import cut, is_terminal, plain, put_line
 from dlqueue.cli.taskrow import counter, name_of, percent_of, remaining, state_of
 from dlqueue.units import format_duration, format_size
 
@@ -23,6 +23,11 @@ class Display(Protocol):
 
     def update(self, task: dict[str, Any]) -> None: ...
     def say(self, line: str) -> None: ...
+
+    def data(self, line: str) -> None:
+        """A line for stdout."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -70,6 +75,9 @@ class Lines:
     def say(self, line: str) -> None:
         exits.say(line)
 
+    def data(self, line: str) -> None:
+        put_line(line)
+
     def close(self) -> None:
         pass
 
@@ -88,6 +96,7 @@ class Bars:
             TextColumn("{task.percentage:>3.0f}%", markup=False),
             TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
+            redirect_stdout=False,  # data is never to be turned into progress
         )
         self._bars: dict[int, TaskID] = {}
         self._progress.start()
@@ -107,7 +116,13 @@ class Bars:
         )
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def data(self, line: str) -> None:
+        if is_terminal():
+            self.say(plain(line))  # the same screen: it must not be torn
+        else:
+            put_line(line)
 
     def close(self) -> None:
         self._progress.stop()

@@ -42,7 +42,7 @@ def _statuses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 @everywhere
 @pass_session
 def ls_command(session: Session, /, limit: int, live: bool, tag: str | None, **options: Any) -> None:
-    """List tasks, the oldest first."""
+    """List tasks, the newest first."""
     filters = {name: value for name, value in options.items() if value}
     if tag is not None:
         filters["label"] = {"tag": tag}

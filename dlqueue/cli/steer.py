@@ -17,6 +17,7 @@ from dlqueue.cli.show import tasks
 from dlqueue.cli.table import put_json, put_line
 from dlqueue.cli.taskrow import name_of
 from dlqueue.client import DaemonUnreachable, RpcError
+from dlqueue.protocol.errors import Stopping
 from dlqueue.protocol.status import UNFINISHED
 
 _LOOK_SECONDS = 0.2
@@ -39,7 +40,8 @@ def _each(session: Session, which: tuple[str, ...], steer: Callable[[int], Task]
         try:
             task = steer(number)
         except (RpcError, exits.Failed) as error:
-            code = code or exits.report(error)
+            refused = exits.report(error)
+            code = code or refused
             continue
         done.append(task)
         if not session.json:
@@ -163,13 +165,15 @@ def wait_command(
         try:
             task = _over(session, number, until, deadline)
         except RpcError as error:
-            code = code or exits.report(error)
+            refused = exits.report(error)
+            code = code or refused
             continue
         done.append(task)
         if not session.json:
             put_line(task["id"], task["status"], name_of(task))
         if not (is_delivered(task) if until == "delivered" else task["status"] == "completed"):
-            code = code or exits.report(failure(task))
+            failed = exits.report(failure(task))
+            code = code or failed
     if session.json:
         put_json(done[0] if len(ids) == 1 and done and not everything else done)
     return code
@@ -180,5 +184,5 @@ def _over(session: Session, number: int, until: str, deadline: float | None) -> 
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         try:
             return dict(session.client.tasks.wait(id=number, until=until, timeout=left))
-        except DaemonUnreachable as lost:
+        except (DaemonUnreachable, Stopping) as lost:
             reconnect(session, lost)

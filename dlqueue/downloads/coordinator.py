@@ -56,6 +56,8 @@ class Watch:
     latest: TransferStatus | None = None
     gone: bool = False
     looked: bool = False
+    known: TransferState | None = TransferState.DOWNLOADING
+    """The state that the task has been told of; None = that it is gone. It is woken for any other."""
 
 
 @dataclass
@@ -169,10 +171,10 @@ class Coordinator:
     # -- watching -----------------------------------------------------------------------------------------------------
 
     def watch(self, task_id: int, owner: str, key: str, handle: Handle) -> None:
-        """Tell this task of what matters from now on."""
-        if handle not in self._watches:
-            self._watches[handle] = Watch(task_id, owner, key)
-            self._poke.set()
+        """Tell this task of what matters from now on. What was seen before is forgotten: the transfer has just begun
+        (again)."""
+        self._watches[handle] = Watch(task_id, owner, key)
+        self._poke.set()
 
     def unwatch(self, handle: Handle) -> None:
         self._watches.pop(handle, None)
@@ -182,12 +184,14 @@ class Coordinator:
 
         :raises Unavailable: it does not answer.
         """
-        self.watch(task_id, owner, key, handle)
+        if handle not in self._watches:
+            self.watch(task_id, owner, key, handle)
         watch = self._watches[handle]
         if not watch.looked:
             if self.down:
                 raise Unavailable(self.last_error or f"{self.name} is down")
-            await self._poll([handle])
+            await self._poll([handle], asker=watch)
+        watch.known = None if watch.gone or watch.latest is None else watch.latest.state
         return None if watch.gone else watch.latest
 
     def latest(self, handle: Handle) -> TransferStatus | None:
@@ -255,21 +259,23 @@ class Coordinator:
             self._failures += 1
         self._poke.set()
 
-    async def _poll(self, handles: list[Handle]) -> None:
+    async def _poll(self, handles: list[Handle], asker: Watch | None = None) -> None:
+        asked = {handle: self._watches.get(handle) for handle in handles}
         seen = await self.call(self.downloader.poll, handles)
         if self.health != "up":
             self.health, self.last_error = "up", None
-        for handle in handles:
-            watch = self._watches.get(handle)
-            if watch is None:
-                continue
-            old, new = watch.latest, seen.get(handle)
-            first, watch.looked = not watch.looked, True
-            gone, watch.gone = watch.gone, new is None
+        for handle, watch in asked.items():
+            if watch is None or self._watches.get(handle) is not watch:
+                continue  # begun anew meanwhile: the answer may be about what was before
+            new = seen.get(handle)
+            watch.looked, watch.gone = True, new is None
             if new is not None:
                 watch.latest = new
                 self.report(watch.task_id, watch.owner, new)
-            if not first and (watch.gone != gone or (new is not None and _matters(old, new))):
+            # Mere bytes concern nobody's next step; a state does, once.
+            state = None if new is None else new.state
+            if watch is not asker and state is not watch.known:
+                watch.known = state
                 await self._tell(f"transfer:{watch.key}")
 
     async def _tell(self, hold: str) -> None:
@@ -307,10 +313,3 @@ class Coordinator:
             if problem:
                 log.debug("downloader %s: its events ended: %s", self.name, problem[0])
             await sleep(self.clock, EVENTS_PAUSE)
-
-
-def _matters(old: TransferStatus | None, new: TransferStatus) -> bool:
-    """Is this a change that the task must look at? Mere bytes are not."""
-    if old is None or new.state is TransferState.ERROR or old.state is not new.state:
-        return True
-    return (old.name, old.total, old.content) != (new.name, new.total, new.content)

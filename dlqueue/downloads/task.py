@@ -184,6 +184,7 @@ class RemoteDownload(Task):
         name, key, handle = state.downloader or "", state.key or "", state.handle
         if name not in self._endpoints or handle is None:
             return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
+        reach("handled")
         coordinator = self._endpoints[name]
         try:
             status = await coordinator.status(ctx.task_id, ctx.owner, key, handle)

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, outgoing: the lines that requests, answers and notifications are. Quick to import: clients start often."""
+"""JSON-RPC 2.0, outgoing: the lines of requests, answers and notifications. Quick to import: clients start often."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from dlqueue.protocol.errors import InvalidParams
 from dlqueue.protocol.status import Status
 
 Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
+Order = Literal["-id", "id", "priority", "-priority", "created_at", "-created_at", "finished_at", "-finished_at"]
 Until = Literal["final", "delivered"]
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
 Health = Literal["up", "degraded", "down", "unknown"]
@@ -235,9 +236,9 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True)
 class ListTasks(Filter):
-    """``order`` is by id: oldest first, or newest first with ``-id``. ``cursor`` is a ``next_cursor`` of before."""
+    """``order`` descends with ``-``; by default the newest come first. ``cursor`` is a ``next_cursor`` of before."""
 
-    order: Literal["id", "-id"] | None = None
+    order: Order | None = None
     limit: int | None = None
     cursor: str | None = None
     count: bool | None = None

@@ -3,6 +3,7 @@
 Two kinds of heap. *ready*, one per queue: what may run now, best rank first. *later*: what has a wake time, earliest
 first; when the time comes an entry moves to ready, so a delayed task blocks nobody. Each heap holds everything up to
 its *edge*; beyond the edge there may be more in the store, and the heap is filled again before it is trusted further.
+What became due beyond the edge of *later* was never seen here: then every lane is filled again, by rank.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ WINDOW = 5000
 """Entries that a heap is filled with."""
 
 Key = tuple[float, int]
+_BEFORE_ALL: Key = (-math.inf, 0)
 
 
 class Lane:
-    """The ready tasks of one queue."""
+    """The tasks of one queue that may run now."""
 
     __slots__ = ("edge", "heap", "loading", "name")
 
@@ -41,6 +43,8 @@ class Agenda:
         self._later: list[tuple[Key, Due]] = []
         self._later_edge: Key | None = None
         self._later_loading = False
+        self.now = -math.inf
+        """The latest time seen; what has its wake time up to this is ready."""
         self._entries: dict[int, Due] = {}
         """The entry that counts for an id; others of it in the heaps are leftovers, passed over when they come up."""
 
@@ -54,11 +58,15 @@ class Agenda:
         return lane
 
     def expect(self, queues: Iterable[str]) -> None:
-        """A store is taken up: nothing is known yet of these queues, nor of what has a time."""
-        before_all = (-math.inf, 0)
-        self._later_edge = before_all
+        """Nothing that is known counts: these queues, all others, and what has a time must be read from the store."""
+        self._later_edge = _BEFORE_ALL
         for name in queues:
-            self.lane(name).edge = before_all
+            self.lane(name)
+        self._mistrust_lanes()
+
+    def _mistrust_lanes(self) -> None:
+        for lane in self._lanes.values():
+            lane.edge = _BEFORE_ALL
 
     # -- what the store says ------------------------------------------------------------------------------------------
 
@@ -77,26 +85,31 @@ class Agenda:
 
     def _put(self, due: Due, force: bool) -> None:
         self._entries.pop(due.id, None)
+        lane = self.lane(due.queue)
         if due.run_at is None:
-            lane = self.lane(due.queue)
-            key = (-due.rank, due.id)
-            if force or lane.loading or lane.edge is None or key <= lane.edge:
-                heapq.heappush(lane.heap, (key, due))
-                self._entries[due.id] = due
+            self._put_ready(lane, due, force)
         else:
             key = (due.run_at, due.id)
             if force or self._later_loading or self._later_edge is None or key <= self._later_edge:
                 heapq.heappush(self._later, (key, due))
                 self._entries[due.id] = due
 
+    def _put_ready(self, lane: Lane, due: Due, force: bool = False) -> None:
+        key = (-due.rank, due.id)
+        if force or lane.loading or lane.edge is None or key <= lane.edge:
+            heapq.heappush(lane.heap, (key, due))
+            self._entries[due.id] = due
+
     # -- what is next -------------------------------------------------------------------------------------------------
 
     def promote(self, now: float) -> None:
         """Move to ready what has become due."""
+        self.now = max(self.now, now)
         while self._later and self._later[0][0][0] <= now:
             _, due = heapq.heappop(self._later)
             if self._entries.get(due.id) is due:
-                heapq.heappush(self.lane(due.queue).heap, ((-due.rank, due.id), due))
+                del self._entries[due.id]
+                self._put_ready(self.lane(due.queue), due)
 
     def next_time(self) -> float | None:
         """When the next entry becomes due; None = nothing has a time."""
@@ -159,6 +172,8 @@ class Agenda:
                 self._entries[due.id] = due
         edge = None if complete else last
         if lane is None:
+            if self._later_edge is not None and self._later_edge[0] <= self.now:
+                self._mistrust_lanes()
             self._later_edge, self._later_loading = edge, False
         else:
             lane.edge, lane.loading = edge, False

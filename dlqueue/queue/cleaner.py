@@ -10,7 +10,7 @@ from functools import partial
 from msgspec import UnsetType
 
 from dlqueue.queue import transitions
-from dlqueue.queue.errors import CriticalError, QueueError
+from dlqueue.queue.errors import CriticalError, QueueError, StorageError
 from dlqueue.queue.record import Change, Json, Progress, TaskRecord
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Task
@@ -34,12 +34,21 @@ class Cleaner:
         self._types = types
         self._node = node
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._again: set[int] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._stopped = False
 
     async def start(self) -> None:
         """Take up what an earlier run left."""
-        for task_id in await self._store.cleanups(limit=100_000):
+        delay, left = FIRST_RETRY, None
+        while left is None:
+            try:
+                left = await self._store.cleanups(limit=100_000)
+            except StorageError as error:
+                log.warning("clean-ups left by an earlier run cannot be read: %s; next try in %g s", error, delay)
+                await sleep(self._clock, delay)
+                delay = min(delay * 2, LAST_RETRY)
+        for task_id in left:
             self._begin(task_id)
 
     async def stop(self) -> None:
@@ -51,15 +60,27 @@ class Cleaner:
 
     def note(self, record: TaskRecord) -> None:
         """A task has changed."""
-        if record.cleanup and record.final:
+        running = self._tasks.get(record.id)
+        if not record.final:
+            self._again.discard(record.id)
+            if running is not None:
+                running.cancel()  # it lives again
+        elif record.cleanup and running is None:
             self._begin(record.id)
-        elif not record.final and record.id in self._tasks:
-            self._tasks[record.id].cancel()  # it lives again
+        elif record.cleanup and record.node != self._node:
+            # Not the mark of the clean-up itself: whether it still sees this is open, so one more look at its end.
+            self._again.add(record.id)
 
     def _begin(self, task_id: int) -> None:
         if task_id not in self._tasks and not self._stopped:
             task = self._tasks[task_id] = asyncio.create_task(self._clean(task_id), name=f"dlqueue-cleanup-{task_id}")
-            task.add_done_callback(lambda _: self._tasks.pop(task_id, None))
+            task.add_done_callback(partial(self._ended, task_id))
+
+    def _ended(self, task_id: int, _: object) -> None:
+        del self._tasks[task_id]
+        if task_id in self._again:
+            self._again.discard(task_id)
+            self._begin(task_id)
 
     async def _clean(self, task_id: int) -> None:
         delay = FIRST_RETRY
@@ -69,6 +90,7 @@ class Cleaner:
                     again = await self._try(task_id)
                 if not again:
                     return
+                continue
             except LeaseLost:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it raises, it is tried again
@@ -77,7 +99,7 @@ class Cleaner:
             delay = min(delay * 2, LAST_RETRY)
 
     async def _try(self, task_id: int) -> bool:
-        """True if it is to be tried again."""
+        """True if there is one more to be run, at once."""
         now = self._clock.time()
         (answer,) = await self._store.transact(
             [(task_id, partial(transitions.begin_cleanup, node=self._node, now=now))]
@@ -99,7 +121,7 @@ class Cleaner:
                     await task.cleanup(context)
                     state = context.saved_state()
         (ended,) = await self._store.transact(
-            [(task_id, partial(_end, token=record.lease_token, state=state, now=self._clock.time(), done=True))]
+            [(task_id, partial(_end, begun=record, state=state, now=self._clock.time(), done=True))]
         )
         # A removal asked for in between wants one more round, with what it asked for.
         return isinstance(ended, Change) and bool(ended.record.cleanup) and not ended.delete
@@ -109,11 +131,11 @@ class Cleaner:
     ) -> None:
         now = self._clock.time()
         (answer,) = await self._store.transact(
-            [(record.id, partial(_end, token=record.lease_token, state=state, now=now, done=False))]
+            [(record.id, partial(_end, begun=record, state=state, now=now, done=False))]
         )
         if not isinstance(answer, Change):
             raise LeaseLost(f"task {record.id} was taken away from its clean-up")
 
 
-def _end(record: TaskRecord, *, token: int, state: bytes | None, now: float, done: bool) -> Change | None:
-    return transitions.end_cleanup(record, token, state, now, done)
+def _end(record: TaskRecord, *, begun: TaskRecord, state: bytes | None, now: float, done: bool) -> Change | None:
+    return transitions.end_cleanup(record, begun, state, now, done)

@@ -10,6 +10,8 @@ from dlqueue.queue.errors import QueueError, TaskNotFound
 from dlqueue.queue.record import Answer, Change, Decision, TaskRecord
 from dlqueue.queue.status import Status
 
+MAY_BE_BLOCKED = (Status.BLOCKED, Status.PAUSED)
+
 
 class Rows(Protocol):
     """What the store can look up inside its transaction."""
@@ -17,7 +19,8 @@ class Rows(Protocol):
     def load(self, ids: Collection[int]) -> Mapping[int, TaskRecord]: ...
 
     def blocked_by(self, task_id: int) -> Sequence[int]:
-        """Tasks in status ``blocked`` that depend on this one."""
+        """Tasks that depend on this one and are stored as ``blocked``, or as ``paused``: those may be blocked again
+        by now, in the transaction that asks."""
         ...
 
 

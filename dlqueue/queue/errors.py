@@ -47,6 +47,11 @@ class QueueFull(QueueError):
     """The queue has as many unfinished tasks as its capacity allows. Submit again later."""
 
 
+def full(queue: str, size: int, capacity: int) -> str:
+    """What `QueueFull` says."""
+    return f"queue {queue!r} is full: {size} unfinished tasks, its capacity is {capacity}"
+
+
 class QueueClosed(QueueError):
     """The queue is stopping or was never started; nothing was stored."""
 

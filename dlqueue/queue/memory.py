@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from dlqueue.queue import transitions
-from dlqueue.queue.dependencies import carry_out, follow
-from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound
+from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
+from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -49,14 +49,18 @@ class MemoryStore:
 
     # -- writes -------------------------------------------------------------------------------------------------------
 
-    async def submit(self, tasks: Sequence[NewTask], now: float, capacity: int | None = None) -> list[Submission]:
-        before = dict(self._tasks), self._last_id
+    async def submit(
+        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+    ) -> list[Submission]:
+        before = self._last_id
         try:
-            self._check_capacity(tasks, capacity)
             submissions = [self._submit_one(new, now) for new in tasks]
+            self._check_capacity([s.record.queue for s in submissions if s.created], capacity or {})
         except Exception:
             # All or nothing; ids that nobody was told of may come again.
-            self._tasks, self._last_id = before
+            for task_id in range(before + 1, self._last_id + 1):
+                del self._tasks[task_id]
+            self._last_id = before
             raise
         made = [s.record for s in submissions if s.created]
         changes = [Change(record=record, source=None, kind="submitted", at=now) for record in made]
@@ -73,16 +77,15 @@ class MemoryStore:
             Submission(self._tasks[s.record.id], created=True) if s.created else s for s in submissions
         ]  # fmt: skip
 
-    def _check_capacity(self, tasks: Sequence[NewTask], capacity: int | None) -> None:
-        if capacity is None:
-            return
-        for name in {new.queue for new in tasks}:
+    def _check_capacity(self, made_in: Sequence[str], capacity: Mapping[str, int]) -> None:
+        for name in set(made_in) & capacity.keys():
             size = sum(record.queue == name and not record.final for record in self._tasks.values())
-            if size + sum(new.queue == name for new in tasks) > capacity:
-                raise QueueFull(f"queue {name!r} is full: {size} unfinished tasks, its capacity is {capacity}")
+            if size > capacity[name]:
+                raise QueueFull(full(name, size - made_in.count(name), capacity[name]))
 
     def _submit_one(self, new: NewTask, now: float) -> Submission:
-        for record in self._tasks.values():
+        keyed = new.unique_key is not None or new.join_key is not None
+        for record in self._tasks.values() if keyed else ():
             if new.unique_key is not None and (record.owner, record.unique_key) == (new.owner, new.unique_key):
                 if record.type != new.type or _canonical(record.params) != _canonical(new.params):
                     raise Conflict(
@@ -146,7 +149,7 @@ class MemoryStore:
 
     def blocked_by(self, task_id: int) -> list[int]:
         found = (self._tasks.get(other) for other in self._dependents.get(task_id, ()))
-        return [record.id for record in found if record is not None and record.status is Status.BLOCKED]
+        return [record.id for record in found if record is not None and record.status in MAY_BE_BLOCKED]
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -195,16 +198,20 @@ class MemoryStore:
     async def queues(self) -> list[str]:
         return sorted(self._queues)
 
-    async def ready(self, queue: str, limit: int) -> list[Due]:
-        found = [r for r in self._waiting() if r.queue == queue and r.hold is None and r.run_at is None]
+    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+        found = [
+            r
+            for r in self._waiting(types)
+            if r.queue == queue and (r.hold is None if r.run_at is None else r.run_at <= now)
+        ]
         return [_due(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
 
-    async def timed(self, limit: int) -> list[Due]:
-        found = [record for record in self._waiting() if record.run_at is not None]
+    async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
+        found = [r for r in self._waiting(types) if r.run_at is not None and r.run_at > after]
         return [_due(record) for record in sorted(found, key=lambda r: (r.run_at or 0.0, r.id))[:limit]]
 
-    def _waiting(self) -> Iterable[TaskRecord]:
-        return (record for record in self._tasks.values() if record.status in WAITING)
+    def _waiting(self, types: Collection[str]) -> Iterable[TaskRecord]:
+        return (r for r in self._tasks.values() if r.status in WAITING and r.type in types)
 
     async def processing(self) -> list[int]:
         return sorted(r.id for r in self._tasks.values() if r.status is Status.PROCESSING)
@@ -258,7 +265,8 @@ def _matches(record: TaskRecord, filter: Filter) -> bool:
     if filter.until is not None and record.created_at >= filter.until:
         return False
     if filter.text is not None:
-        haystack = b"\n".join(_canonical(v) for v in (record.type, record.params, record.result, record.progress))
+        parts = (record.type, record.params, record.result, record.progress)
+        haystack = b"\n".join(_canonical(part) for part in parts if part is not None)
         return filter.text.casefold() in haystack.decode().casefold()
     return True
 

@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from dlqueue.queue import transitions
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
-from dlqueue.queue.record import Answer, Change, Decide, Due, Json, Progress, TaskError, TaskRecord
+from dlqueue.queue.record import Answer, Change, Decide, Decision, Due, Json, Progress, TaskError, TaskRecord
 from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.runner import Interrupt, run_step
 from dlqueue.queue.status import Status
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 STORE_RETRY = 0.5
 STORE_RETRY_MAX = 10.0
 """Seconds between tries of a write that the database refused; doubling."""
+WAKES_KEPT = 1000
 PROGRESS_SAVED = 5.0
 """Seconds between two writes of the progress of a step that is still running."""
 
@@ -64,7 +65,10 @@ class Pool:
         self._ended = asyncio.Event()
         self._stopping = False
         self._wakes: dict[str, int] = {}
+        self._wake_patterns: dict[str, int] = {}
         self._wake_count = 0
+        self._forgotten = 0
+        """The latest wake that is not in ``_wakes`` any more."""
         self._tasks: list[asyncio.Task[None]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -99,7 +103,8 @@ class Pool:
             log.warning("%d running tasks could not be put back (%s); the next start will", len(left), error)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A step that will not be cancelled is left behind: its task has been put back, and its lease is gone.
+        await asyncio.wait(self._tasks, timeout=1.0)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -131,11 +136,18 @@ class Pool:
     def woken(self, hold: str) -> None:
         """Somebody wakes ``hold``: a step that is about to hold it must not sleep through it."""
         self._wake_count += 1
-        self._wakes[hold] = self._wake_count
-        if len(self._wakes) > 1000:
-            oldest = sorted(self._wakes, key=lambda h: self._wakes[h])[:500]
-            for old in oldest:
-                del self._wakes[old]
+        # A pattern is kept for good: there are few, and they cannot be looked up by the hold.
+        wakes = self._wake_patterns if hold.endswith("*") else self._wakes
+        wakes.pop(hold, None)
+        wakes[hold] = self._wake_count
+        while len(self._wakes) > WAKES_KEPT:
+            self._forgotten = self._wakes.pop(next(iter(self._wakes)))
+
+    def _woken_since(self, hold: str, asked: int) -> bool:
+        # A wake that nobody remembers may have been for this hold; one too many does no harm.
+        latest = max(self._wakes.get(hold, 0), self._forgotten)
+        patterns = self._wake_patterns.copy().items()
+        return latest > asked or any(at > asked and hold.startswith(pattern[:-1]) for pattern, at in patterns)
 
     # -- dispatch -----------------------------------------------------------------------------------------------------
 
@@ -143,6 +155,7 @@ class Pool:
         while not self._stopping:
             self._changed.clear()
             try:
+                self._agenda.promote(self._clock.time())
                 await self._fill()
                 batch = self._choose()
                 if batch:
@@ -155,6 +168,12 @@ class Pool:
                 continue
             except QueueClosed:
                 return
+            except Exception:
+                # A defect of ours must not stop everything for good.
+                log.exception("the dispatcher failed; trying again")
+                self._timer = self._clock.call_at(self._clock.time() + STORE_RETRY, self.nudge)
+                await self._changed.wait()
+                continue
             self._set_timer()
             await self._changed.wait()
 
@@ -165,8 +184,6 @@ class Pool:
         self._timer = None if when is None else self._clock.call_at(when, self.nudge)
 
     def _choose(self) -> list[Due]:
-        now = self._clock.time()
-        self._agenda.promote(now)
         batch: list[Due] = []
         taken: Counter[str] = Counter()
 
@@ -185,30 +202,39 @@ class Pool:
 
     async def _claim(self, batch: Sequence[Due]) -> None:
         now = self._clock.time()
-        decide: Decide = partial(transitions.claim, node=self._node, now=now)
+        decisions: list[Decision] = []
+        for due in batch:
+            runs_step = self._types[due.type].pause_runs_step
+            decisions.append((due.id, partial(transitions.claim, node=self._node, now=now, runs_step=runs_step)))
         try:
-            answers = await self._store.transact([(due.id, decide) for due in batch])
-        except StorageError:
+            answers = await self._store.transact(decisions)
+        except BaseException:
             for due in batch:
                 self._agenda.put_back(due)
             raise
-        for answer in answers:
-            if isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
+        for due, answer in zip(batch, answers, strict=True):
+            if answer is None and due.run_at is not None and due.run_at > now:
+                self._agenda.put_back(due)  # the clock has been turned back since it was found due
+            elif isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
                 record = answer.record
                 self._running[record.id] = Interrupt(record)
                 self._in_lane[record.queue] += 1
                 self._idle.pop().set_result(record)
 
     async def _fill(self) -> None:
-        for lane in self._agenda.hungry():
-            await self._fill_one(lane)
+        # Later first: it may turn out that the lanes have missed something.
         if self._agenda.later_hungry():
             await self._fill_one(None)
+        for lane in self._agenda.hungry():
+            await self._fill_one(lane)
 
     async def _fill_one(self, lane: Lane | None) -> None:
         self._agenda.start_filling(lane)
         try:
-            rows = await (self._store.timed(WINDOW) if lane is None else self._store.ready(lane.name, WINDOW))
+            if lane is None:
+                rows = await self._store.timed(self._types, self._agenda.now, WINDOW)
+            else:
+                rows = await self._store.ready(lane.name, self._types, self._agenda.now, WINDOW)
         except BaseException:
             self._agenda.filling_failed(lane)
             raise
@@ -232,7 +258,7 @@ class Pool:
             except Exception:
                 # A defect of ours must not cost a worker; the row stays where the database says it is.
                 log.exception("task %d: its worker failed", record.id)
-                await self._write(record.id, partial(_release, token=record.lease_token, now=self._clock.time()))
+                await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
             finally:
                 self._forget(interrupt)
                 self._in_lane[record.queue] -= 1
@@ -253,26 +279,28 @@ class Pool:
             end: Settlement | None = _unreadable(task, problem, self._clock.time())
             await self._settle(record, end, asked)
             return
-        if interrupt.reason is not None:  # told to stop before it began
-            interrupt.stop(interrupt.reason)
         policy = self._policy(task, record)
         end, left_behind = await run_step(task, context, interrupt, policy, self._clock)
         await self._settle(record, end, asked)
         if left_behind is not None:
             log.warning("task %d: its blocking step overran and is still running; it keeps its worker", record.id)
             self._forget(interrupt)
-            await asyncio.wait({left_behind})
+            await asyncio.gather(left_behind, return_exceptions=True)
 
     async def _settle(self, record: TaskRecord, end: Settlement | None, asked: int) -> None:
         now = self._clock.time()
         if end is None:
             await self._write(record.id, partial(_release, token=record.lease_token, now=now))
             return
-        if end.hold is not None and self._wakes.get(end.hold, 0) > asked:
-            end.hold, end.run_at = None, None
-        answer = await self._write(record.id, partial(_settle, token=record.lease_token, end=end, now=now))
+        answer = await self._write(record.id, partial(self._settled, token=record.lease_token, end=end, asked=asked))
         if answer is None:
             log.info("task %d: the end of a step came too late and was dropped", record.id)
+
+    def _settled(self, record: TaskRecord, *, token: int, end: Settlement, asked: int) -> Change | None:
+        # Asked inside the transaction, in the order of the store: a wake from here on finds the task holding.
+        if end.hold is not None and self._woken_since(end.hold, asked):
+            end.hold, end.run_at = None, None
+        return transitions.settle(record, token, end, self._clock.time())
 
     async def _save(
         self, record: TaskRecord, state: bytes, progress: Progress | None, result: Json | UnsetType
@@ -329,8 +357,9 @@ def _release(record: TaskRecord, *, token: int, now: float) -> Change | None:
     return transitions.release(record, token, now)
 
 
-def _settle(record: TaskRecord, *, token: int, end: Settlement, now: float) -> Change | None:
-    return transitions.settle(record, token, end, now)
+def _abandon(record: TaskRecord, *, token: int, now: float) -> Change | None:
+    # Counted like a crash, so that a task which makes workers fail comes to an end.
+    return transitions.rescue(record, now) if record.lease_token == token else None
 
 
 def _unreadable(task: Task, error: CriticalError, now: float) -> Settlement:

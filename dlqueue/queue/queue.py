@@ -22,6 +22,7 @@ from dlqueue.queue.errors import (
     InvalidTask,
     QueueClosed,
     QueueError,
+    TaskNotFound,
     UnknownType,
     WaitTimeout,
 )
@@ -52,6 +53,7 @@ CANCEL_GRACE = 5.0
 """Seconds that a step gets to stop after it was told, before it is fenced."""
 PROGRESS_EVERY = 0.2
 """Seconds between two progress reports of one step to subscribers."""
+INTEGER_MAX = 2**31 - 1
 SECONDS_MAX = 10 * 365 * 86400.0
 """No delay, time-out or limit is longer."""
 
@@ -128,6 +130,7 @@ class Queue:
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
         self.types: dict[str, Task] = {}
+        self._state: Literal["new", "running", "stopping", "closed"] = "new"
         for task in tasks:
             self.register(task() if isinstance(task, type) else task)
         self.workers = workers if workers is not None else (os.cpu_count() or 1)
@@ -145,7 +148,6 @@ class Queue:
         self._waiters: dict[int, list[_Waiter]] = {}
         self._counts = {"submitted": 0, "completed": 0, "error": 0, "canceled": 0, "suspending": 0}
         self._reported: dict[int, float] = {}
-        self._state: Literal["new", "running", "stopping", "closed"] = "new"
         self._pool = Pool(
             self._store,
             self._agenda,
@@ -167,6 +169,9 @@ class Queue:
         if name in self.types:
             raise ValueError(f"there are two task types {name!r}")
         self.types[name] = task
+        if self._state == "running":  # its tasks may have been waiting for it
+            self._agenda.expect(())
+            self._pool.nudge()
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -254,8 +259,12 @@ class Queue:
             raise QueueClosed("the queue is stopping; submit again when it is back")
         if not tasks:
             return []
-        capacity = self.settings(tasks[0].queue).capacity or self._capacity
+        capacity = {name: room for name in {new.queue for new in tasks} if (room := self._room(name)) is not None}
         return await self._store.submit(tasks, self.clock.time(), capacity)
+
+    def _room(self, queue: str) -> int | None:
+        capacity = self.settings(queue).capacity
+        return self._capacity if capacity is None else capacity
 
     def prepare(
         self,
@@ -285,6 +294,10 @@ class Queue:
         task = self.types.get(type)
         if task is None:
             raise UnknownType(type, list(self.types))
+        for field, number in (("priority", priority), ("max_retry", max_retry)):
+            least = 0 if field == "max_retry" else -INTEGER_MAX
+            if number is not None and not least <= number <= INTEGER_MAX:
+                raise InvalidTask(f"must be between {least} and {INTEGER_MAX}", field)
         for field, value in (
             ("delay", delay),
             ("retry_delay", retry_delay),
@@ -302,6 +315,8 @@ class Queue:
         task.read_params(params)
         now = self.clock.time()
         at = run_at.timestamp() if isinstance(run_at, datetime.datetime) else run_at
+        if at is not None and not at - now <= SECONDS_MAX:
+            raise InvalidTask(f"must be within {SECONDS_MAX:g} seconds from now", "run_at")
         if delay is not None:
             at = now + delay
         lane = queue or task.queue or self._name
@@ -309,11 +324,15 @@ class Queue:
         if max_execution is None and task.limited:
             max_execution = self._max_execution
         retries = (max_retry, task.max_retry, settings.max_retry, self._policy.max_retry)
-        try:
-            params = msgspec.to_builtins(params)
-            msgspec.json.encode(params)
-        except (TypeError, ValueError) as error:
-            raise InvalidTask(f"not JSON: {error}", "params") from error
+        params = _checked("params", params)
+        for field, text in (
+            ("queue", lane),
+            ("owner", owner),
+            ("unique_key", unique_key),
+            ("correlation_id", correlation_id),
+            ("labels", labels),
+        ):
+            _checked(field, text)
         return NewTask(
             type=type,
             params=params,
@@ -351,7 +370,7 @@ class Queue:
     ) -> Page:
         """A page of tasks. Conditions: ``type queue owner labels`` ((key, value), …) ``text since until correlation_id
         parent_id``. ``total`` is counted only with ``count=True``."""
-        return await self._store.find(make_filter(status, **conditions), order, limit, cursor, count)
+        return await self.find(make_filter(status, **conditions), order, limit, cursor, count)
 
     async def count(self, *, status: Status | str | Sequence[Status | str] | None = None, **conditions: Any) -> int:
         """How many tasks match; conditions as for `list`."""
@@ -361,6 +380,8 @@ class Queue:
         self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
     ) -> Page:
         """`list` with a ready-made filter."""
+        if limit < 1:
+            raise InvalidTask("must be at least 1", "limit")
         return await self._store.find(filter, order, limit, cursor, count)
 
     async def count_matching(self, filter: Filter) -> int:
@@ -493,7 +514,7 @@ class Queue:
             except Conflict:
                 record = await self.get(task_id)  # it ended by itself: all the better
         task = self.types.get(record.type)
-        needs = (task is None or task.has_cleanup()) and record.started_at is not None
+        needs = (task is None or task.has_cleanup()) and record.touched
         change = await self._decide(
             task_id, partial(_remove, now=self.clock.time(), needs_cleanup=needs, intent=intent)
         )
@@ -523,7 +544,12 @@ class Queue:
         return await self._store.wake(hold, n, self.clock.time())
 
     async def _decide(self, task_id: int, decide: Decide) -> Change | None:
-        (answer,) = await self._store.transact([(task_id, decide)])
+        def visible(record: TaskRecord) -> Change | None:
+            if record.cleanup > 1:
+                raise TaskNotFound(task_id)
+            return decide(record)
+
+        (answer,) = await self._store.transact([(task_id, visible)])
         if isinstance(answer, QueueError):
             raise answer
         return answer
@@ -620,6 +646,15 @@ def make_filter(status: Status | str | Sequence[Status | str] | None = None, **c
         return Filter(status=statuses, **conditions)
     except TypeError as error:
         raise InvalidTask(str(error), "filter") from error
+
+
+def _checked(field: str, value: Json) -> Json:
+    try:
+        value = msgspec.to_builtins(value)
+        msgspec.json.encode(value)
+    except Exception as error:
+        raise InvalidTask(f"not JSON: {error}", field) from error
+    return value
 
 
 def _make_store(store: str | Store | None, durability: str, namespace: str) -> Store:

@@ -123,6 +123,11 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.status in FINAL
 
     @property
+    def touched(self) -> bool:
+        """Has a step of it ever begun, in this life or one before a retry? Then there may be something to clean up."""
+        return self.lease_token > 0
+
+    @property
     def delivered(self) -> bool:
         """Is its result there, or will there never be one?"""
         return self.delivered_at is not None or self.final
@@ -228,13 +233,12 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
     fields = {
         name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
     }
-    waits = status is Status.QUEUED or status is Status.BLOCKED
     return TaskRecord(
         id=task_id,
         status=status,
         since=now,
         created_at=now,
-        run_at=new.run_at if waits else None,
+        run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
         **fields,
     )

@@ -34,8 +34,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             _at_attempt(failures + 1)
         )
         spread = (random_ or random).uniform(1 - JITTER, 1 + JITTER)
-        asked: float | None = getattr(error, "retry_after", None)
-        return max(wait * spread, asked or 0.0)
+        asked: object = getattr(error, "retry_after", None)
+        return max(wait * spread, float(asked) if isinstance(asked, (int, float)) else 0.0)
 
 
 def _at_attempt(number: int) -> RetryCallState:

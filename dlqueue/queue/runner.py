@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import anyio
@@ -20,7 +19,7 @@ from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.status import Status
 from dlqueue.queue.task import Context, LeaseLost, Task
 from dlqueue.queue.transitions import Settlement
-from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.clock import Clock, Timer
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +60,12 @@ async def run_step(
     keeps the worker until it is done, and looks at nothing that it brings.
     """
     interrupt.context = context
+    context.cancelled = interrupt.reason is not None  # told to stop before it began
     started = clock.time()
     left_behind: asyncio.Future[object] | None = None
     with ExitStack() as timers:
         for when, reason in _limits(task, interrupt.record, started):
-            timers.callback(clock.call_at(when, _stopper(clock, when, interrupt, reason)).cancel)
+            timers.callback(_Limit(clock, when, interrupt, reason).cancel)
         try:
             if inspect.iscoroutinefunction(task.run):
                 outcome = await _in_scope(task, context, interrupt)
@@ -74,11 +74,14 @@ async def run_step(
             end = _ended(context, outcome, clock.time()) if interrupt.reason is None or outcome is not None else None
         except LeaseLost:
             return None, None
-        except (Exception, SystemExit) as error:  # noqa: BLE001
-            # Whatever a task raises is its outcome; but what it raises because we stop is not a failure.
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001
+            # Whatever a task raises is its outcome; but what it raises because we stop it is not.
             if interrupt.reason == "stop":
                 return None, None
-            end = _failed(task, context, interrupt.record, error, policy, clock.time())
+            late = isinstance(interrupt.reason, BaseException)
+            end = None if late else _failed(task, context, interrupt.record, error, policy, clock.time())
     if end is None:
         if not isinstance(interrupt.reason, BaseException):
             if interrupt.reason != "cancel":
@@ -106,14 +109,24 @@ def _limits(task: Task, record: TaskRecord, now: float) -> list[tuple[float, Bas
     return limits
 
 
-def _stopper(clock: Clock, when: float, interrupt: Interrupt, reason: BaseException) -> Callable[[], None]:
-    def fire() -> None:
-        if clock.time() < when:  # the clock wakes early rather than late
-            clock.call_at(when, fire)
-        else:
-            interrupt.stop(reason)
+class _Limit:
+    """Stops a step at a point in time, unless it is cancelled before."""
 
-    return fire
+    def __init__(self, clock: Clock, when: float, interrupt: Interrupt, reason: BaseException) -> None:
+        self._clock = clock
+        self._when = when
+        self._interrupt = interrupt
+        self._reason = reason
+        self._timer: Timer = clock.call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        if self._clock.time() < self._when:  # the clock wakes early rather than late
+            self._timer = self._clock.call_at(self._when, self._fire)
+        else:
+            self._interrupt.stop(self._reason)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
@@ -132,7 +145,13 @@ async def _in_thread(
     task: Task, context: Context, interrupt: Interrupt
 ) -> tuple[object, asyncio.Future[object] | None]:
     def call() -> object:
-        return task.run(context)
+        try:
+            return task.run(context)
+        except Exception:
+            raise
+        except BaseException as error:
+            # An exit or a cancellation must not get out of the thread: asyncio would end the whole program with it.
+            raise RuntimeError(f"the step raised {type(error).__name__} ({error})") from error
 
     thread: asyncio.Future[object] = asyncio.ensure_future(
         anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
@@ -159,7 +178,7 @@ def _ended(context: Context, outcome: object, now: float) -> Settlement:
         case Completed(result):
             try:
                 msgspec.json.encode(result)
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 raise CriticalError(f"the result is not JSON: {error}", "result") from error
             done = msgspec.structs.replace(context.latest_progress or Progress(), percent=100.0)
             return Settlement(
@@ -205,7 +224,7 @@ def _failed(
         except CriticalError:
             log.warning("task %d: its state cannot be saved as JSON; the last saved one counts", record.id)
     failures = 0 if getattr(error, "renew", False) else record.attempt
-    delay = policy.delay(failures, error) if task.is_retryable(error) else None
+    delay = policy.delay(failures, error) if _is_retryable(task, error) else None
     if delay is None:
         if not isinstance(error, (CriticalError, StepTimeout)):
             context.logger.info("failed: %s", told.message, exc_info=error if record.attempt == 0 else None)
@@ -220,6 +239,14 @@ def _failed(
         attempt=failures + 1,
         retried=True,
     )
+
+
+def _is_retryable(task: Task, error: BaseException) -> bool:
+    try:
+        return task.is_retryable(error)
+    except Exception:
+        log.exception("is_retryable of task type %r failed; the policy decides", task.type)
+        return True
 
 
 def _message(error: BaseException) -> str:

@@ -6,7 +6,7 @@ durable as the store promises; when it raises `StorageError`, nothing was change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from dlqueue.queue.record import Answer, Change, Decision, Due, Event, Filter, NewTask, Page, Submission, TaskRecord
@@ -29,13 +29,18 @@ class Store(Protocol):
 
     # -- writes -----------------------------------------------------------------------------------------------------
 
-    async def submit(self, tasks: Sequence[NewTask], now: float, capacity: int | None = None) -> list[Submission]:
+    async def submit(
+        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+    ) -> list[Submission]:
         """Store them, all or nothing, in this order.
+
+        :param capacity: of the queues that have one, how many unfinished tasks they hold at most. Tasks that are
+            answered instead of made need no room.
 
         The same (owner, unique key) answers the first task. A join key answers an unfinished task that has it.
         :raises Conflict: a unique key is taken by a task with another type or other params.
         :raises InvalidTask: a dependency or parent does not exist.
-        :raises QueueFull: ``capacity`` unfinished tasks are in the queue of one of them.
+        :raises QueueFull: the queue of one of them has no room for it.
         """
         ...
 
@@ -82,12 +87,13 @@ class Store(Protocol):
         """Every queue that ever had a task."""
         ...
 
-    async def ready(self, queue: str, limit: int) -> list[Due]:
-        """Waiting tasks without hold and wake time, best first."""
+    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+        """Waiting tasks of these types that may run by ``now`` (without hold and wake time, or the time has come),
+        best first."""
         ...
 
-    async def timed(self, limit: int) -> list[Due]:
-        """Waiting tasks with a wake time, earliest first."""
+    async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
+        """Waiting tasks of these types with a wake time later than ``after``, earliest first."""
         ...
 
     async def processing(self) -> list[int]:

@@ -168,7 +168,7 @@ class Context:
         """The state as JSON. :raises CriticalError: it is not JSON."""
         try:
             return msgspec.json.encode(self.state)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
             raise CriticalError(f"the state cannot be saved: {error}", "state") from error
 
 

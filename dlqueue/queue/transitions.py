@@ -67,21 +67,25 @@ def amend(record: TaskRecord, now: float, kind: str = "", message: str | None = 
 # -- the life of a step ----------------------------------------------------------------------------------------------
 
 
-def claim(record: TaskRecord, node: str, now: float) -> Change | None:
-    """A worker takes the task. None if it is not waiting any more, or not yet due."""
+def claim(record: TaskRecord, node: str, now: float, runs_step: bool = False) -> Change | None:
+    """A worker takes the task. None if it is not waiting any more, or not yet due.
+
+    :param runs_step: its class wants a step to prepare a pause; others are paused here, if a stop or crash came
+        between the wish and the end of the step.
+    """
     if record.status not in WAITING or record.want is Want.CANCEL or record.cleanup:
         return None
     if record.run_at is not None and record.run_at > now:
         return None
     if record.hold is not None and record.run_at is None:
         return None
-    started, expires = record.started_at, record.expires_at
+    if record.want is Want.PAUSE and not runs_step:
+        return _paused(record, now)
+    started, expires = record.started_at, _unheld(record, now)
     if started is None:
         started = now
         limit = record.options.max_execution
         expires = None if limit is None else now + limit
-    elif expires is not None and record.hold is not None:
-        expires += now - record.since
     if expires is not None and now >= expires:
         return _overrun(record, now)
     change = move(
@@ -98,6 +102,20 @@ def claim(record: TaskRecord, node: str, now: float) -> Change | None:
     )
     change.with_data = False
     return change
+
+
+def _unheld(record: TaskRecord, now: float) -> float | None:
+    """`expires_at`, moved on by the time that it has been held."""
+    if record.expires_at is None or record.hold is None:
+        return record.expires_at
+    return record.expires_at + now - record.since
+
+
+def _paused(record: TaskRecord, now: float) -> Change:
+    # What was asked for at submit (not before …) still holds after the pause; a wait between two steps does not.
+    run_at = record.run_at if record.status is not Status.SUSPENDING else None
+    expires = _unheld(record, now)
+    return move(record, Status.PAUSED, now, "paused", want=Want.RUN, hold=None, run_at=run_at, expires_at=expires)
 
 
 def _overrun(record: TaskRecord, now: float) -> Change:
@@ -218,8 +236,7 @@ def wake(record: TaskRecord, now: float) -> Change | None:
     """What it waited for has come."""
     if record.status not in WAITING or record.hold is None:
         return None
-    expires = None if record.expires_at is None else record.expires_at + now - record.since
-    change = amend(record, now, hold=None, run_at=None, expires_at=expires)
+    change = amend(record, now, hold=None, run_at=None, expires_at=_unheld(record, now))
     change.with_data = False
     return change
 
@@ -238,7 +255,7 @@ def cancel(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
         raise Conflict(f"task {record.id} is {record.status}: there is nothing to cancel", record.id)
     if record.status is Status.PROCESSING:
         return amend(record, now, "want", "cancel", want=Want.CANCEL, intent=intent)
-    cleanup = int(needs_cleanup and record.started_at is not None)
+    cleanup = int(needs_cleanup and record.touched)
     return move(record, Status.CANCELED, now, "canceled", cleanup=cleanup, intent=intent)
 
 
@@ -265,8 +282,9 @@ def pause(record: TaskRecord, now: float, runs_step: bool) -> Change | None:
     if record.status is Status.PROCESSING:
         return amend(record, now, "want", "pause", want=Want.PAUSE)
     if runs_step and record.started_at is not None and record.status in WAITING:
-        return amend(record, now, "want", "pause", want=Want.PAUSE, hold=None, run_at=None)
-    return move(record, Status.PAUSED, now, "paused", hold=None, run_at=None)
+        expires = _unheld(record, now)
+        return amend(record, now, "want", "pause", want=Want.PAUSE, hold=None, run_at=None, expires_at=expires)
+    return _paused(record, now)
 
 
 def resume(record: TaskRecord, now: float) -> Change | None:
@@ -282,7 +300,7 @@ def resume(record: TaskRecord, now: float) -> Change | None:
         return None
     expires = None if record.expires_at is None else record.expires_at + now - record.since
     target = Status.BLOCKED if record.depends_on else Status.QUEUED
-    return move(record, target, now, "resumed", run_at=None, expires_at=expires)
+    return move(record, target, now, "resumed", expires_at=expires)
 
 
 def retry(record: TaskRecord, now: float) -> Change | None:
@@ -341,10 +359,15 @@ def begin_cleanup(record: TaskRecord, node: str, now: float) -> Change | None:
     return change
 
 
-def end_cleanup(record: TaskRecord, token: int, state: bytes | None, now: float, done: bool = True) -> Change | None:
-    """It has run (or got so far). None if somebody else has taken it, or the task lives again."""
-    if not record.final or record.lease_token != token:
+def end_cleanup(record: TaskRecord, begun: TaskRecord, state: bytes | None, now: float, done: bool) -> Change | None:
+    """It has run (or got so far). None if somebody else has taken it, or the task lives again.
+
+    :param begun: the task as it was when this clean-up began; a removal that was asked for since then wants another
+        round, with its own intent.
+    """
+    if not record.final or record.lease_token != begun.lease_token:
         return None
+    done = done and record.cleanup == begun.cleanup
     if done and record.cleanup == 2:
         change = amend(record, now, "removed")
         change.delete = True

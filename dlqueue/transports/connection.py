@@ -62,6 +62,7 @@ class Connection:
         self._streams: dict[str, EventStream] = {}
         self._pumps: set[asyncio.Task[None]] = set()
         self._main: asyncio.Task[None] | None = None
+        self._leaving = False
         self._last_word: RpcError = Stopping("the daemon is stopping", retry_after=5)
 
     # ------------------------------------------------------------------------------------------------------- reading
@@ -170,6 +171,11 @@ class Connection:
         for stream in list(self._streams.values()):
             stream.close()
 
+    async def end(self) -> None:
+        """Instead of `run`: only a word why there is nothing to be had."""
+        self._send(envelope.refusal(None, self._last_word))
+        await self._leave()
+
     async def finish(self, grace: float) -> None:
         """Answer what is in flight within ``grace`` seconds, refuse the rest, and close."""
         self.interrupt()
@@ -179,12 +185,14 @@ class Connection:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=1)
-        self._flush()
         if self._main is not None and not self._main.done():
-            self._main.cancel()
+            if not self._leaving:
+                self._main.cancel()
             await asyncio.wait({self._main}, timeout=self._stall)
+        self._transport.abort()
 
     async def _leave(self) -> None:
+        self._leaving = True
         self.interrupt()
         for pump in list(self._pumps):
             pump.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import grp
 import logging
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import LimitExceeded
+from dlqueue.protocol.errors import LimitExceeded, RpcError, Stopping
 from dlqueue.transports.connection import CHUNK, STALL_SECONDS, Connection
 from dlqueue.transports.dispatch import Dispatcher
 
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_PATH = 107
 _CREDENTIALS = struct.Struct("3i")
 _REFUSAL_SECONDS = 1.0
+_PAUSE_SECONDS = 0.1
+_ACCEPTED_AT_ONCE = 64
 
 
 class SocketError(Exception):
@@ -58,26 +61,31 @@ class UnixServer:
         self._limit = max_connections or min(1000, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._stall = stall
         self._monotonic = monotonic
-        self._server: asyncio.Server | None = None
         self._lock = -1
         self._identity: tuple[int, int] | None = None
+        self._listening: socket.socket | None = None
+        self._spare = -1
+        self._ended = False
+        self._serving: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
+        self._count = 0
         self._idle_since = monotonic()
 
     @property
     def connections(self) -> int:
         """Clients connected now."""
-        return len(self._connections)
+        return self._count
 
     @property
     def idle_since(self) -> float | None:
         """When the last client left (at first: when this was made), by ``monotonic``; ``None`` while one is here."""
-        return None if self._connections else self._idle_since
+        return None if self._count else self._idle_since
 
     async def start(self) -> None:
         """Listen. A socket file that nobody answers on is replaced. Raises :class:`SocketError`."""
-        listening = self._open()
-        self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=CHUNK)
+        self._listening = self._open()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
     def interrupt(self) -> None:
         """Begin to stop: new requests are answered −32009, and so are waits; subscriptions end."""
@@ -88,14 +96,22 @@ class UnixServer:
     async def stop(self, grace: float = 5.0) -> None:
         """Stop listening, answer what is in flight within ``grace`` seconds, close every connection."""
         self.interrupt()
-        if self._server is not None:
-            self._server.close()
+        self._ended = True
+        if self._listening is not None:
+            self._accept(self._listening)  # who has come already is told, instead of being cut off
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening.close()
+            self._listening = None
+            self._close_spare()
             self._forget_file()
         if endings := [asyncio.ensure_future(one.finish(grace)) for one in list(self._connections)]:
             await asyncio.wait(endings)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._serving:
+            await asyncio.wait(set(self._serving), timeout=_REFUSAL_SECONDS)
+        for task in self._serving:
+            task.cancel()
+        await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+        self._unlock()
 
     # ------------------------------------------------------------------------------------------------------- opening
 
@@ -179,42 +195,88 @@ class UnixServer:
 
     # ------------------------------------------------------------------------------------------------------- serving
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._limit:
-            await _refuse(reader, writer, self._limit)
+    def _accept(self, listening: socket.socket) -> None:
+        """Let clients in. Not asyncio's own server: that one loses track of who was accepted just before the end."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                peer, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.warning("cannot accept clients: %s", error.strerror)
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._turn_away(listening)
+                # The socket stays ready: look again only after a pause, instead of spinning.
+                loop.remove_reader(listening)
+                loop.call_later(_PAUSE_SECONDS, self._accept_again, listening)
+                return
+            peer.setblocking(False)
+            task = loop.create_task(self._serve(peer))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if not self._ended:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _turn_away(self, listening: socket.socket) -> None:
+        """No more files may be opened: give up the spare one for a moment, to tell the client who waits longest."""
+        error = LimitExceeded("the daemon has no more open files; try again later", kind="connections", retry_after=5)
+        self._close_spare()
+        with contextlib.suppress(OSError):
+            peer, _ = listening.accept()
+            with peer:
+                peer.send(envelope.refusal(None, error))
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _close_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+
+    def _is_over(self) -> bool:
+        return self._ended
+
+    async def _serve(self, peer: socket.socket) -> None:
+        if self._is_over():
+            await _refuse(peer, Stopping("the daemon is stopping", retry_after=5))
             return
-        try:
-            caller = _caller(writer.get_extra_info("socket"))
-        except OSError:  # gone before it was looked at
-            writer.transport.abort()
+        if self._count >= self._limit:
+            full = f"{self._limit} clients are connected already; try again later"
+            await _refuse(peer, LimitExceeded(full, kind="connections", retry_after=5))
             return
-        connection = Connection(self._dispatcher, caller, reader, writer, self._stall)
-        self._connections.add(connection)
+        self._count += 1
         try:
-            await connection.run()
+            caller = _caller(peer)
+            reader, writer = await asyncio.open_unix_connection(sock=peer, limit=CHUNK)
+            connection = Connection(self._dispatcher, caller, reader, writer, self._stall)
+            self._connections.add(connection)
+            try:
+                await (connection.end() if self._is_over() else connection.run())
+            finally:
+                self._connections.discard(connection)
         except asyncio.CancelledError:
-            pass  # the end of the daemon: `finish` waits for this task
+            pass  # the end of the daemon: `stop` waits for this task
+        except OSError:
+            peer.close()  # gone before it was looked at
         except Exception:  # noqa: BLE001 - one client's defect must not reach the others
-            _log.exception("defect in a connection of %s", caller.name)
-            writer.transport.abort()
+            _log.exception("defect in a connection")
         finally:
-            self._connections.discard(connection)
+            self._count -= 1
             self._idle_since = self._monotonic()
 
 
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int) -> None:
+async def _refuse(peer: socket.socket, error: RpcError) -> None:
     """An error answer instead of a bare hang-up, and a moment to read it."""
-    error = LimitExceeded(f"{limit} clients are connected already; try again later", kind="connections", retry_after=5)
-    try:
-        writer.write(envelope.refusal(None, error))
-        writer.write_eof()
+    loop = asyncio.get_running_loop()
+    with peer, contextlib.suppress(OSError, TimeoutError):
+        peer.send(envelope.refusal(None, error))
+        peer.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_REFUSAL_SECONDS):
-            while await reader.read(CHUNK):
+            while await loop.sock_recv(peer, CHUNK):
                 pass
-    except (OSError, TimeoutError):
-        pass
-    finally:
-        writer.transport.abort()
 
 
 def _caller(peer: socket.socket) -> Caller:

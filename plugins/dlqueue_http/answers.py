@@ -15,7 +15,7 @@ import urllib3.exceptions
 
 from dlqueue.sdk import Final, Rejected
 
-_CONTENT_RANGE = re.compile(r"bytes +(\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes +(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 # 408 and 425 ask for another try, 429 for a later one; 416 is an answer to a range and is handled where it was asked.
 _PASSING = frozenset({408, 416, 425, 429})
 _MAX_WAIT = 7 * 24 * 3600.0

@@ -78,12 +78,14 @@ class Journal:
         with self._lock:
             self._append({"key": key} | record)
             self.records[key] = self.records.get(key, {}) | record
+            self._tidy()
 
     def drop(self, key: str) -> None:
         """The transfer is gone. Raises `OSError`."""
         with self._lock:
             self._append({"key": key, "gone": True})
             self.records.pop(key, None)
+            self._tidy()
 
     def close(self) -> None:
         with self._lock:
@@ -109,6 +111,8 @@ class Journal:
         self._size += len(line)
         if os.write(self._file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _tidy(self) -> None:
         if self._size > self._limit:
             with contextlib.suppress(OSError):
                 self._compact()
@@ -122,6 +126,8 @@ class Journal:
         try:
             if os.write(file, content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if content:
+                os.fsync(file)
             new.rename(self._path)
         except OSError:
             os.close(file)

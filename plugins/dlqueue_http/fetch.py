@@ -198,6 +198,7 @@ class Run:
             elif status == 206:
                 raise Rejected(f"{answer.host} sent a part of the file unasked", kind="bad_answer")
             else:
+                answer.finish()
                 raise answers.refused(status, answer.response.headers, answer.host)
             self._stream(answer, wire, segment, decode)
         finally:
@@ -241,6 +242,8 @@ class Run:
             name = names.choose(headers.get("Content-Disposition"), answer.url, self._url)
         decode = _must_decode(headers.get("Content-Encoding"), name)
         total = None if decode else answer.response.length_remaining
+        if total is not None and total >= 2**63:
+            raise Rejected(f"{answer.host} promises more bytes than there are", kind="bad_answer")
         facts = Facts(
             name=name,
             total=total,
@@ -306,16 +309,22 @@ class Run:
             self._began_with = 0
 
     def _make_file(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        path = str(self._transfer.path)
+        """A new file, never an old one made empty: somebody may have given that another name as well."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        path = self._transfer.path
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        try:
-            self._file = os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            self._transfer.request.directory.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, flags, 0o666)
+        for _ in range(2):
+            try:
+                self._file = os.open(path, flags, 0o666)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                path.unlink()
+            else:
+                return
+        self._file = os.open(path, flags, 0o666)
 
     def _write(self, wire: Wire, segment: Segment, piece: bytes) -> None:
         with wire.writing:

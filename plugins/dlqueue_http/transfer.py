@@ -119,8 +119,15 @@ class Transfer:
                 # A validator belongs to a server, but the same content may have moved: If-Range will tell.
                 self.facts = replace(self.facts, mirror=0)
             self.request = request
-            self._note({"request": to_record(request), "state": TransferState.DOWNLOADING.value, "error": None})
             self.state, self.error = TransferState.DOWNLOADING, None
+            self._note(
+                {
+                    "request": to_record(request),
+                    "state": self.state.value,
+                    "error": None,
+                    "facts": self.facts.record(),
+                }
+            )
             self._start()
 
     def pause(self) -> None:
@@ -162,6 +169,10 @@ class Transfer:
             self.tools.journal.drop(self.key)
 
     # -- looks --------------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None
 
     @property
     def path(self) -> Path:
@@ -269,8 +280,8 @@ class Transfer:
     def _settle(self) -> None:
         """A transfer at rest is worth a sync: then it outlives a power cut with all its bytes."""
         with self.lock:
-            reached = [(segment, segment.position) for segment in self.segments]
-            if self._run is not None or self.facts.validator is None or not self.segments.downloaded:
+            segments = self.segments
+            if self.running or self.facts.validator is None or not segments.downloaded:
                 return
         with contextlib.suppress(OSError):
             file = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -279,9 +290,11 @@ class Transfer:
             finally:
                 os.close(file)
             with self.lock:
-                for segment, position in reached:
-                    segment.synced = position
-                self.keep()
+                # Nothing is known about what a run has done that began meanwhile.
+                if self.segments is segments and not self.running:
+                    segments.trust()
+                    self.keep()
+                    self.positions.close()
 
     def _note(self, record: Record) -> None:
         try:

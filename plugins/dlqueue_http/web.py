@@ -82,6 +82,13 @@ class Answer:
     def host(self) -> str:
         return host_of(self.url)
 
+    def finish(self) -> None:
+        """Its body is of no interest; keep the connection if it is short."""
+        length = self.response.length_remaining
+        if length is not None and length <= _DRAIN:
+            self.response.drain_conn()
+        self.response.close()
+
 
 class Web:
     """Fetches URLs for many threads at once."""
@@ -117,11 +124,11 @@ class Web:
             self._context.check_url(target)
             own = _may_know(url, target)
             sent = {name: value for name, value in headers.items() if own or name.lower() in _HARMLESS}
-            response = self._exchange(target, sent, wire)
-            location = response.headers.get("Location")
-            if response.status not in _REDIRECTS or location is None:
-                return Answer(response, target)
-            _finish(response)
+            answer = Answer(self._exchange(target, sent, wire), target)
+            location = answer.response.headers.get("Location")
+            if answer.response.status not in _REDIRECTS or location is None:
+                return answer
+            answer.finish()
             target = _next_target(target, location)
         raise Rejected(f"more than {MAX_REDIRECTS} redirects from {host_of(url)}", "request", kind="redirects")
 
@@ -184,6 +191,7 @@ class Web:
         if not self._verify:
             tls.check_hostname = False
             tls.verify_mode = ssl.CERT_NONE
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._context_tls = tls
         return tls
 
@@ -314,10 +322,3 @@ def _next_target(url: str, location: str) -> str:
     if urlsplit(target).scheme not in ("http", "https"):
         raise Rejected(f"{host_of(url)} redirects to another scheme", "request", kind="bad_redirect")
     return target
-
-
-def _finish(response: urllib3.BaseHTTPResponse) -> None:
-    """Keep the connection if the rest of the answer is short."""
-    if response.length_remaining is not None and response.length_remaining <= _DRAIN:
-        response.drain_conn()
-    response.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.cli import add, exits, follow, live, steer
+from dlqueue.cli import add, exits, follow
 from dlqueue.cli.main import run
 from dlqueue.protocol.errors import Code, RpcError
 from tests.transports.stub_service import WHEN, StubDaemon, stub_daemon
@@ -68,6 +68,10 @@ def soon(daemon: StubDaemon, when: Callable[[], Any], **fields: Any) -> threadin
     return thread
 
 
+def start(thread: threading.Thread) -> None:
+    """`soon` has started it; `on_add` wants nothing back."""
+
+
 def delivered(task: dict[str, Any], location: str = "/srv/file") -> dict[str, Any]:
     download = {**task["download"], "location": location, "delivered_at": WHEN}
     return {"status": "completed", "download": download}
@@ -81,8 +85,9 @@ def test_add(daemon: StubDaemon, dlqueue: Program, tmp_path: Path, monkeypatch: 
     daemon.service.make()
     answer = dlqueue(
         "add", "http://127.0.0.1/a", "-d", "sub", "-o", "b", "--on", "box", "--priority", "5", "--queue", "q",
-        "--tag", "x", "--tag", "y", "--checksum", "sha-256=00", "--mirror", "http://127.0.0.2/a", "--header", "K: v: w ",
-        "--after", "1", "--delay", "2h30m", "--max-retry", "3", "--unique-key", "k", "--paused", "--on-exists", "skip",
+        "--tag", "x", "--tag", "y", "--checksum", "sha-256=00", "--mirror", "http://127.0.0.2/a",
+        "--header", "K: v: w ", "--after", "1",
+        "--delay", "2h30m", "--max-retry", "3", "--unique-key", "k", "--paused", "--on-exists", "skip",
     )  # fmt: skip
     assert (answer.code, answer.err) == (0, "")
     assert answer.rows == [["2", "paused", "a"]]
@@ -152,7 +157,7 @@ def test_directory_that_is_not_utf8(daemon: StubDaemon, dlqueue: Program) -> Non
 
 
 def test_add_wait(daemon: StubDaemon, dlqueue: Program) -> None:
-    daemon.service.on_add = lambda task: soon(daemon, lambda: daemon.service.streams, **delivered(task)) and None
+    daemon.service.on_add = lambda task: start(soon(daemon, lambda: daemon.service.streams, **delivered(task)))
     answer = dlqueue("add", "--wait", "http://127.0.0.1/a")
     assert (answer.code, answer.rows) == (0, [["1", "queued", "a"]]) and "1 delivered: /srv/file" in answer.err
 
@@ -161,7 +166,7 @@ def test_add_wait(daemon: StubDaemon, dlqueue: Program) -> None:
 
 
 def test_get_prints_where_the_file_is(daemon: StubDaemon, dlqueue: Program) -> None:
-    daemon.service.on_add = lambda task: soon(daemon, lambda: daemon.service.streams, **delivered(task)) and None
+    daemon.service.on_add = lambda task: start(soon(daemon, lambda: daemon.service.streams, **delivered(task)))
     answer = dlqueue("get", "http://127.0.0.1/a")
     assert (answer.code, answer.out) == (0, "/srv/file\n")
 
@@ -205,18 +210,14 @@ def test_reason_for_standing_still_is_told(
     daemon: StubDaemon, dlqueue: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "TICK", 0.01)
-    asked = threading.Event()
-    original = daemon.service.tasks_why
+    daemon.service.why = {"reason": "space", "message": "the disk is full"}
 
-    async def why(caller: Any, params: Any) -> dict[str, Any]:
-        asked.set()
-        return {**await original(caller, params), "reason": "space", "message": "the disk is full"}
+    def asked() -> bool:
+        return any(name == "tasks.why" for name, _, _ in daemon.service.calls)
 
-    monkeypatch.setattr(type(daemon.service), "tasks_why", lambda self, caller, params: original(caller, params))
-    daemon.service._why = why  # type: ignore[attr-defined]
-    daemon.service.on_add = lambda task: soon(daemon, lambda: len(daemon.service.calls) > 8, **delivered(task)) and None
+    daemon.service.on_add = lambda task: start(soon(daemon, asked, **delivered(task)))
     answer = dlqueue("get", "-q", "http://127.0.0.1/a")
-    assert answer.code == 0
+    assert answer.code == 0 and answer.err == "dlqueue: 1: waits: the disk is full\n"
 
 
 def test_refused_download(daemon: StubDaemon, dlqueue: Program) -> None:
@@ -244,12 +245,12 @@ def test_ls(daemon: StubDaemon, dlqueue: Program) -> None:
     progress = {"percent": 25.0, "message": None, "step": None, "counters": counters}
     daemon.service.make_download("http://127.0.0.1/a\x1b[31m\tb", progress=progress, status="suspending")
     daemon.service.make(type="probe", status="error", labels={"tag": ["x"]})
-    first, second = dlqueue("ls").rows
+    second, first = dlqueue("ls").rows
     assert first == ["1", "suspending", "25.0", "4096", "1024", "3", "a\ufffd[31m\ufffdb", "downloads", "tester"]
     assert second == ["2", "error", "", "", "", "", "probe", "downloads", "tester"]
     assert [row[0] for row in dlqueue("ls", "--status", "error,paused").rows] == ["2"]
     assert [row[0] for row in dlqueue("ls", "--tag", "x").rows] == ["2"]
-    assert [task["id"] for task in dlqueue("ls", "--json").data] == [1, 2]
+    assert [task["id"] for task in dlqueue("ls", "--json").data] == [2, 1]
     assert dlqueue("ls", "--status", "paused", "--json").data == []
 
 
@@ -363,9 +364,9 @@ def test_pause_waits_until_the_step_is_over(
         answer = dlqueue("--socket", str(second.socket), "pause", "1")
         thread.join()
         assert answer.rows == [["1", "paused", "remote_download"]]
-        second.run(second.service.update(1, status="processing"))
+        second.run(second.service.update(1, status="processing", want="run"))
         second.service.streams.clear()
-        thread = soon(second, lambda: second.service.streams, status="completed", want="run")
+        thread = soon(second, lambda: second.service.streams, status="completed")
         answer = dlqueue("--socket", str(second.socket), "pause", "1")
         thread.join()
         assert answer.code == exits.REFUSED and "it is completed" in answer.err
@@ -400,8 +401,7 @@ def test_wait_until_delivered(daemon: StubDaemon, dlqueue: Program) -> None:
 
 
 def test_wait_goes_on_with_the_next_daemon(tmp_path: Path, dlqueue: Program) -> None:
-    socket = tmp_path / "s.sock"
-    first = StubDaemon(socket)
+    first, second = StubDaemon(tmp_path / "s.sock"), StubDaemon(tmp_path / "s.sock")
     first.start()
     first.service.make()
 
@@ -410,24 +410,19 @@ def test_wait_goes_on_with_the_next_daemon(tmp_path: Path, dlqueue: Program) -> 
         while not first.service.waiting and time.monotonic() < deadline:
             time.sleep(0.005)
         first.stop()
-        second.start()
-        second.run(_make(second))
+        second.start(lambda service: service.make(status="completed"))
 
-    async def _make(daemon: StubDaemon) -> None:
-        daemon.service.make(status="completed")
-
-    second = StubDaemon(socket)
     thread = threading.Thread(target=restart)
     thread.start()
-    answer = dlqueue("--socket", str(socket), "wait", "1", "--timeout", "20s")
+    answer = dlqueue("--socket", str(first.socket), "wait", "1", "--timeout", "20s")
     thread.join()
     second.stop()
-    assert answer.code in (exits.OK, exits.FAILURE), answer.err
+    assert answer.rows == [["1", "completed", "remote_download"]] and "waiting for it" in answer.err
 
 
 def test_watch(daemon: StubDaemon, dlqueue: Program) -> None:
     daemon.service.make_download("http://127.0.0.1/a")
-    thread = soon(daemon, lambda: daemon.service.streams, status="completed")
+    thread = soon(daemon, lambda: "tasks.get" in [name for name, _, _ in daemon.service.calls], status="completed")
     answer = dlqueue("watch", "1")
     thread.join()
     assert answer.code == 0 and [row[1] for row in answer.rows] == ["queued", "completed"]
@@ -440,17 +435,13 @@ def test_watch_everything_until_interrupted(
     def stop(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live.time, "sleep", stop)
+    monkeypatch.setattr("dlqueue.cli.live.time.sleep", stop)
     daemon.service.make()
     daemon.service.make(status="completed")
     watched = dlqueue("watch")
     assert watched.code == exits.INTERRUPTED and [row[0] for row in watched.rows] == ["1"]
     listed = dlqueue("ls", "--watch", "--json")
     assert listed.code == exits.INTERRUPTED and len(listed.out.splitlines()) == 2
-
-
-def test_constants_are_used() -> None:
-    assert steer._LOOK_SECONDS < 1
 
 
 # ------------------------------------------------------------------------------------------------------------- others

@@ -61,6 +61,7 @@ class StubService:
         self.changed = asyncio.Condition()
         self.on_add: Callable[[dict[str, Any]], None] = lambda task: None
         self.waiting = 0
+        self.why = {"reason": "due", "message": "waits for a free worker"}
 
     def _enter(self, name: str, caller: Caller, params: Any) -> None:
         self.calls.append((name, caller, params))
@@ -144,7 +145,7 @@ class StubService:
     async def tasks_list(self, caller: Caller, params: messages.ListTasks) -> dict[str, Any]:
         self._enter("tasks.list", caller, params)
         found = self._matching(params)
-        found.sort(key=lambda task: int(task["id"]), reverse=params.order == "-id")
+        found.sort(key=lambda task: int(task["id"]), reverse=params.order != "id")
         start = int(params.cursor or 0)
         end = start + (params.limit or 100)
         total = len(found) if params.count else None
@@ -213,11 +214,9 @@ class StubService:
         return {"items": items, "attempts": [], "executions": []}
 
     async def tasks_why(self, caller: Caller, params: messages.TaskId) -> dict[str, Any]:
-        task = self._task(params.id)
-        return {
-            "id": params.id, "status": task["status"], "reason": "due", "message": "waits for a free worker",
-            "since": WHEN, "next_check_at": None, "blocking": None,
-        }  # fmt: skip
+        self._enter("tasks.why", caller, params)
+        status = self._task(params.id)["status"]
+        return {"id": params.id, "status": status, **self.why, "since": WHEN, "next_check_at": None, "blocking": None}
 
     async def downloaders_list(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"items": [], "next_cursor": None, "total": None}
@@ -241,6 +240,7 @@ class StubDaemon:
 
     async def _main(self) -> None:
         self.service = StubService()
+        self._prepare(self.service)
         self._stop = asyncio.Event()
         server = UnixServer(Dispatcher(self.service), self.socket)
         await server.start()
@@ -255,7 +255,9 @@ class StubDaemon:
     def fail(self, method: str, error: RpcError) -> None:
         self.service.fail[method] = error
 
-    def start(self) -> None:
+    def start(self, prepare: Callable[[StubService], object] = lambda service: None) -> None:
+        """Run it; ``prepare`` fills the service before anybody can ask it."""
+        self._prepare = prepare
         self._thread.start()
         assert self._ready.wait(10)
 

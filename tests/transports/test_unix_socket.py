@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pwd
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Code
 from dlqueue.protocol.framing import MAX_LINE
 from dlqueue.transports import connection as connection_module
@@ -263,7 +265,7 @@ async def test_bad_messages_disturb_nobody(server: UnixServer, bad: bytes, code:
 async def test_line_over_the_limit_ends_the_connection(server: UnixServer, service: StubService) -> None:
     peer, other = await Peer.connect(server), await Peer.connect(server)
     tail = call("tasks.submit", type="tail", params={})
-    sending = asyncio.create_task(peer.send(INFO + b"x" * (MAX_LINE + 1) + b"\n" + tail * 1000))
+    sending = asyncio.create_task(peer.send(INFO + b"x" * (MAX_LINE + 1) + b"\n" + tail * 50_000))
     assert (await peer.answer())["id"] == 1, "what came before it is answered"
     answer = await peer.answer()
     assert (answer["id"], answer["error"]["code"]) == (None, Code.LIMIT)
@@ -300,24 +302,45 @@ async def test_client_that_does_not_read_is_dropped(server: UnixServer, service:
     other.close()
 
 
-async def test_slow_reader_that_reads_is_not_dropped(server: UnixServer, service: StubService) -> None:
-    for _ in range(1000):
-        service.make()
-    left, right = socket.socket(socket.AF_UNIX), None
-    left.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(left, str(server._path))
-    await loop.sock_sendall(left, call("tasks.list", limit=1000) * 5)
-    received = 0
-    begin = loop.time()
-    while received < 5:  # longer than the stall time, but never without progress for so long
-        data = await loop.sock_recv(left, 65536)
-        assert data, "dropped"
-        received += data.count(b"\n")
-        if loop.time() - begin < 0.9:
-            await asyncio.sleep(0.02)
-    left.close()
-    assert right is None
+class FakeTransport:
+    """A write buffer whose size a test dictates."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.sizes.pop(0) if len(self.sizes) > 1 else self.sizes[0]
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class FakeWriter:
+    """Never drained: every wait for it times out."""
+
+    def __init__(self, transport: FakeTransport) -> None:
+        self.transport = transport
+
+    async def drain(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dropped"), [([900_000, 800_000, 800_000, 700_000, 700_000, 0], False), ([900_000, 900_000], True)]
+)
+async def test_slow_reader_is_kept_while_it_takes_something(
+    service: StubService, sizes: list[int], dropped: bool
+) -> None:
+    transport = FakeTransport(sizes)
+    made: Any = connection_module.Connection
+    caller = Caller(uid=1, gid=1, name="tester")
+    slow = made(Dispatcher(service), caller, None, FakeWriter(transport), stall=0.001)
+    async with asyncio.timeout(10):
+        await slow._until_taken()
+    assert transport.aborted is dropped
 
 
 async def test_client_that_vanishes_leaves_no_wait_behind(server: UnixServer, service: StubService) -> None:
@@ -394,7 +417,8 @@ async def test_answer_of_subscribe_comes_before_its_events(
     service.events_subscribe = eager  # type: ignore[method-assign]
     peer = await Peer.connect(UnixServerOf(server, service))
     request = json.loads(call("events.subscribe"))
-    await peer.send(json.dumps([request, json.loads(INFO)] if batch else request).encode() + b"\n")
+    write = json.loads(call("tasks.submit", 2, type="a", params={}))  # takes a turn of the loop
+    await peer.send(json.dumps([request, write] if batch else request).encode() + b"\n")
     answer, event = await peer.answer(), await peer.answer()
     assert (answer[0] if batch else answer)["result"]["subscription"] == event["params"]["subscription"]
     peer.close()
@@ -434,6 +458,31 @@ async def test_too_many_clients_are_told(server: UnixServer) -> None:
     assert (await again.ask("daemon.info"))["id"] == 1
     for peer in (*peers, refused, again):
         peer.close()
+
+
+async def test_out_of_files_is_told_and_passes(server: UnixServer, service: StubService) -> None:
+    peer = await Peer.connect(server)
+    await peer.ask("daemon.info")
+    late, later = (socket.socket(socket.AF_UNIX) for _ in range(2))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        late.setblocking(False)
+        late.connect(str(server._path))
+        async with asyncio.timeout(10):
+            line = await asyncio.get_running_loop().sock_recv(late, 65536)
+        assert json.loads(line)["error"]["code"] == Code.LIMIT
+        assert (await peer.ask("daemon.info"))["id"] == 1, "who is in is served on"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    later.setblocking(False)
+    later.connect(str(server._path))
+    await until(lambda: server.connections == 2)
+    late.close()
+    later.close()
+    peer.close()
 
 
 async def test_idle_since(service: StubService, tmp_path: Path) -> None:
@@ -537,6 +586,20 @@ async def test_stop_answers_what_is_in_flight(service: StubService, tmp_path: Pa
         peer.close()
     with pytest.raises(OSError):
         await Peer.connect(server)
+
+
+async def test_who_comes_at_the_end_is_told(service: StubService, tmp_path: Path) -> None:
+    for turns in range(4):
+        server = UnixServer(Dispatcher(service), tmp_path / "s.sock")
+        await server.start()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(server._path))
+            client.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.stop(grace=1)
+            data = client.recv(65536)  # a connection that was served already just ends
+            assert json.loads(data)["error"]["code"] == Code.STOPPING if data else turns > 1
 
 
 async def test_stop_has_a_deadline(service: StubService, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from sqlalchemy.pool import NullPool
 from dlqueue.queue.errors import StorageError
 from dlqueue.queue.sql import tables
 
+LOCK_WAIT = 5.0
+"""Seconds that a statement waits for a lock of another process, before it fails."""
 SYNCHRONOUS = {"disk": "FULL", "process": "NORMAL"}
 """Durability level → SQLite's `synchronous`: survives power loss, or (NORMAL) the death of the process only."""
 
@@ -28,8 +30,8 @@ def parse_url(store: str) -> URL:
         url = make_url(store)
     except ArgumentError as error:
         raise StorageError(f"{store!r} is not a database URL; an example is sqlite:///queue.db") from error
-    if url.get_backend_name() != "sqlite":
-        raise StorageError(f"store {url.get_backend_name()!r} is not supported; use sqlite:///FILE")
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise StorageError(f"store {url.drivername!r} is not supported; use sqlite:///FILE")
     if not url.database or url.database == ":memory:":
         raise StorageError("for a queue in memory give no store at all (store=None)")
     return url
@@ -71,7 +73,7 @@ class FileLock:
 
 def sqlite_engine(url: URL, durability: str, read_only: bool) -> Engine:
     """An engine without a pool: the writer holds one connection for good, each reader thread one of its own."""
-    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": 5.0})
+    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False, "timeout": LOCK_WAIT})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
@@ -107,14 +109,18 @@ def prepare_schema(connection: Connection) -> None:
     if found == tables.SCHEMA:
         return
     if found is None:
-        others = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'task'")
-        foreign = others.first() is not None
+        there = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
         connection.rollback()
+        foreign = sorted({*tables.metadata.tables, "alembic_version"}.intersection(there))
         if foreign:
-            raise StorageError("the database has a table 'task' that is not dlqueue's; choose another file")
+            raise StorageError(f"the database has a table {foreign[0]!r} that is not dlqueue's; choose another file")
         with connection.begin():
             tables.metadata.create_all(connection)
-            connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+            # Word for word as Alembic makes it.
+            connection.exec_driver_sql(
+                "CREATE TABLE alembic_version "
+                "(version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+            )
             connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (tables.SCHEMA,))
         return
     # Alembic takes 0.7 s to import: only when there is something for it to do.

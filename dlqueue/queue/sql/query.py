@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -95,14 +96,18 @@ class Query:
             self._ours
         )
 
-    def ready(self, queue: str, limit: int) -> Select[Any]:
+    def ready(self, queue: str, types: Collection[str], limit: int) -> Select[Any]:
         # The conditions are those of the partial index, word for word, or SQLite would not use it.
-        return (
-            self._due().where(task.c.queue == queue, text(READY)).order_by(task.c.rank.desc(), task.c.id).limit(limit)
-        )
+        statement = self._due().where(task.c.queue == queue, text(READY), task.c.type.in_(types))
+        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
 
-    def timed(self, limit: int) -> Select[Any]:
-        return self._due().where(text(TIMED)).order_by(task.c.run_at, task.c.id).limit(limit)
+    def overdue(self, queue: str, types: Collection[str], now: float, limit: int) -> Select[Any]:
+        statement = self._due().where(text(TIMED), task.c.run_at <= now, task.c.queue == queue, task.c.type.in_(types))
+        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
+
+    def timed(self, types: Collection[str], after: float, limit: int) -> Select[Any]:
+        statement = self._due().where(text(TIMED), task.c.run_at > after, task.c.type.in_(types))
+        return statement.order_by(task.c.run_at, task.c.id).limit(limit)
 
     def holding(self, hold: str, limit: int | None) -> Select[Any]:
         statement = select(task.c.id).where(self._ours, text("hold IS NOT NULL"))

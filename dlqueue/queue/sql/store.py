@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue import transitions
-from dlqueue.queue.dependencies import carry_out, follow
-from dlqueue.queue.errors import Conflict, InvalidTask, QueueClosed, QueueFull, StorageError, TaskNotFound
+from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
+from dlqueue.queue.errors import Conflict, InvalidTask, QueueClosed, QueueFull, StorageError, TaskNotFound, full
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -29,7 +29,7 @@ from dlqueue.queue.record import (
     new_record,
 )
 from dlqueue.queue.sql import rows
-from dlqueue.queue.sql.engine import FileLock, parse_url, prepare_schema, sqlite_engine
+from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.sql.tables import queue as queue_table
 from dlqueue.queue.sql.tables import task, task_data, task_dependency, task_event
@@ -63,7 +63,10 @@ _JOINED = rows.Statement(
 _BLOCKED_BY = rows.Statement(
     select(task_dependency.c.task_id)
     .join(task, task.c.id == task_dependency.c.task_id)
-    .where(task_dependency.c.depends_on_id == bindparam("id"), task.c.status == bindparam("status"))
+    .where(
+        task_dependency.c.depends_on_id == bindparam("id"),
+        or_(*(task.c.status == bindparam(str(status)) for status in MAY_BE_BLOCKED)),
+    )
 )
 
 
@@ -77,6 +80,8 @@ class SqlStore:
 
     def __init__(self, url: str, durability: str = "disk", namespace: str = "default") -> None:
         self._url = parse_url(url)
+        if durability not in SYNCHRONOUS:
+            raise ValueError(f"durability {durability!r} is not one of {', '.join(SYNCHRONOUS)}")
         self._durability = durability
         self._namespace = namespace
         database = Path(self._url.database or "")
@@ -143,8 +148,10 @@ class SqlStore:
             raise QueueClosed("the store is not open")
         return await self._writer.do(verb, payload)
 
-    async def submit(self, tasks: Sequence[NewTask], now: float, capacity: int | None = None) -> list[Submission]:
-        answer: list[Submission] = await self._do(self._submit, (tasks, now, capacity))
+    async def submit(
+        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+    ) -> list[Submission]:
+        answer: list[Submission] = await self._do(self._submit, (tasks, now, capacity or {}))
         return answer
 
     async def transact(self, decisions: Sequence[Decision]) -> list[Answer]:
@@ -214,7 +221,8 @@ class SqlStore:
         for change in told:
             change.sequence = sequence
             sequence += 1
-        rows.INSERT_EVENT.each(connection, (rows.event_row(c, self._namespace) for c in told if not c.delete))
+        # The event of a deletion is written too, and goes with the row: its number must not come again.
+        rows.INSERT_EVENT.each(connection, (rows.event_row(c, self._namespace) for c in told))
         for change in moved:
             if change.delete:
                 for statement in rows.DELETES:
@@ -305,12 +313,14 @@ class SqlStore:
         statement = select(queue_table.c.name).where(queue_table.c.namespace == self._namespace)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
-    async def ready(self, queue: str, limit: int) -> list[Due]:
-        statement = self._query.ready(queue, limit)
-        return await self._read(lambda connection: [Due(*row) for row in connection.execute(statement)])
+    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+        # Two statements: each has its own partial index.
+        parts = self._query.ready(queue, types, limit), self._query.overdue(queue, types, now, limit)
+        found = await self._read(lambda connection: [Due(*row) for part in parts for row in connection.execute(part)])
+        return sorted(found, key=lambda due: (-due.rank, due.id))[:limit]
 
-    async def timed(self, limit: int) -> list[Due]:
-        statement = self._query.timed(limit)
+    async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
+        statement = self._query.timed(types, after, limit)
         return await self._read(lambda connection: [Due(*row) for row in connection.execute(statement)])
 
     async def processing(self) -> list[int]:
@@ -338,7 +348,8 @@ class _Rows:
         return rows.load(self._connection, self._namespace, ids)
 
     def blocked_by(self, task_id: int) -> list[int]:
-        found = _BLOCKED_BY.run(self._connection, {"id": task_id, "status": str(Status.BLOCKED)})
+        statuses = {str(status): str(status) for status in MAY_BE_BLOCKED}
+        found = _BLOCKED_BY.run(self._connection, {"id": task_id, **statuses})
         return [row[0] for row in found]
 
 
@@ -353,13 +364,13 @@ class _Batch:
         self._joined: dict[str, TaskRecord] = {}
         self.new: list[TaskRecord] = []
 
-    def add(self, tasks: Sequence[NewTask], now: float, capacity: int | None) -> list[Submission]:
+    def add(self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int]) -> list[Submission]:
         """One request, all or nothing. Nothing of it stays if it raises."""
         before = len(self.new), dict(self._keyed), dict(self._joined)
         try:
-            if capacity is not None:
-                self._check_capacity(tasks, capacity)
-            return [self._one(new, now) for new in tasks]
+            submissions = [self._one(new, now) for new in tasks]
+            self._check_capacity([s.record.queue for s in submissions if s.created], capacity)
+            return submissions
         except Exception:
             del self.new[before[0] :]
             self._keyed, self._joined = before[1], before[2]
@@ -408,13 +419,13 @@ class _Batch:
             field = "parent_id" if task_id == new.parent_id else "depends_on"
             raise InvalidTask(f"task {task_id} not found", field)
 
-    def _check_capacity(self, tasks: Sequence[NewTask], capacity: int) -> None:
-        for name in {new.queue for new in tasks}:
+    def _check_capacity(self, made_in: Sequence[str], capacity: Mapping[str, int]) -> None:
+        for name in set(made_in) & capacity.keys():
             statement = self._store._query.unfinished_in(name)
             size = int(self._connection.execute(statement).scalar_one())
             size += sum(record.queue == name for record in self.new)
-            if size + sum(new.queue == name for new in tasks) > capacity:
-                raise QueueFull(f"queue {name!r} is full: {size} unfinished tasks, its capacity is {capacity}")
+            if size > capacity[name]:
+                raise QueueFull(full(name, size - made_in.count(name), capacity[name]))
 
     def write(self) -> list[Change]:
         """Everything that was accepted; answers all changes, those of dependencies met already included."""

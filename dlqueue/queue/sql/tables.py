@@ -131,7 +131,7 @@ queue = Table(
 
 def _partial(name: str, *columns: Column[object] | object, where: str, unique: bool = False) -> Index:
     condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)  # type: ignore[arg-type]
+    return Index(name, *columns, unique=unique, sqlite_where=condition)  # type: ignore[arg-type]
 
 
 _partial("ix_task_ready", task.c.namespace, task.c.queue, task.c.rank.desc(), task.c.id, where=READY)

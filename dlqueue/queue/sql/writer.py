@@ -46,6 +46,8 @@ class Writer:
         self._jobs: deque[Job] = deque()
         self._some = threading.Condition()
         self._closing = False
+        self._begun = False
+        """Has the present transaction got as far as its first job? If not, none of them is to blame."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="dlqueue-writer", daemon=True)
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -102,11 +104,12 @@ class Writer:
                 connection.close()
 
     def _commit(self, connection: Connection, group: list[Job]) -> Connection:
+        self._begun = False
         try:
             answers, changes = self._attempt(connection, group)
         except Exception as error:
             self._rolled_back()
-            if len(group) > 1:
+            if len(group) > 1 and self._begun:
                 # One of them, or the disk: alone each gets its own verdict.
                 for job in group:
                     connection = self._commit(connection, [job])
@@ -115,7 +118,7 @@ class Writer:
                 log.exception("a write failed unexpectedly")
             problem = StorageError(_reason(error))
             problem.__cause__ = error
-            self._answer([(group[0][2], problem)], [])
+            self._answer([(job[2], problem) for job in group], [])
             return self._reconnect(connection, error)
         self._answer([(job[2], answer) for job, answer in zip(group, answers, strict=True)], changes)
         return connection
@@ -124,6 +127,7 @@ class Writer:
         answers: list[Any] = []
         changes: list[Change] = []
         with connection.begin():
+            self._begun = True
             start = 0
             while start < len(group):
                 verb, end = group[start][0], start + 1

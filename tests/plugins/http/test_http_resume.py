@@ -14,6 +14,8 @@ import pytest
 
 from dlqueue.sdk import Handle, TransferState
 from dlqueue_http import fetch
+from dlqueue_http.control import SLACK, Journal
+from dlqueue_http.web import Stopped, Wire
 from tests.plugins.http.conftest import KEY, Bench
 from tests.webserver import WebServer, pattern
 
@@ -109,6 +111,14 @@ def test_begins_anew_when_a_changed_file_comes_without_if_range(bench: Bench, se
     assert bench.content(bench.end()) == OTHER
 
 
+def test_begins_anew_when_the_server_sends_another_part(bench: Bench, server: WebServer) -> None:
+    half(bench, server)
+    server.pages["f.bin"].shift = 1000
+    bench.open()
+    assert bench.content(bench.end()) == CONTENT
+    assert [asked.headers["Range"] is not None for asked in server.asked("f.bin")] == [True, False]
+
+
 def test_begins_anew_when_the_file_has_become_shorter(bench: Bench, server: WebServer) -> None:
     half(bench, server)
     server.put("f.bin", OTHER[:1000], if_range=False)
@@ -189,6 +199,20 @@ def test_a_finished_file_is_fetched_again_after_a_power_cut(
     assert len(server.requests) == 2
 
 
+def test_what_was_linked_elsewhere_stays_as_it_is(
+    bench: Bench, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = bench.fetch(server.put("f.bin", CONTENT))
+    delivered = bench.folder / "delivered"
+    delivered.hardlink_to(status.content[0])
+    bench.close()
+    server.put("f.bin", OTHER)
+    monkeypatch.setattr("dlqueue_http.transfer.boot_id", lambda: "another boot")
+    bench.open()
+    assert bench.content(bench.end()) == OTHER
+    assert delivered.read_bytes() == CONTENT
+
+
 def test_a_pause_outlives_a_restart(bench: Bench, server: WebServer) -> None:
     url = server.put("f.bin", CONTENT, rate=2_000_000)
     engine = bench.open()
@@ -245,6 +269,64 @@ def test_the_journal_is_private_and_does_not_grow_for_ever(bench: Bench, server:
     bench.reopen()
     assert bench.end().state is TransferState.COMPLETED
     assert journal.stat().st_size < 1000
+
+
+def test_the_journal_loses_nothing_when_it_is_written_anew(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    for number in range(300):
+        journal.put("kept", {"number": number, "padding": "x" * 5000})
+        journal.put(f"{number}", {"padding": "x" * 5000})
+        journal.drop(f"{number}")
+        copy = tmp_path / "copy"
+        copy.write_bytes((tmp_path / "journal").read_bytes())
+        later = Journal(copy)
+        later.close()
+        assert later.records.keys() == {"kept"}
+        assert later.records["kept"]["number"] == number
+    journal.close()
+    assert (tmp_path / "journal").stat().st_size < 2 * SLACK
+
+
+def test_remove_waits_for_the_piece_that_is_being_written(
+    bench: Bench, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go = threading.Event(), threading.Event()
+    pieces: list[int] = []
+    write = os.pwrite
+
+    def slow_disk(file: int, piece: bytes, offset: int) -> int:
+        if len(piece) > 1000:  # the content, not the note of positions
+            inside.set()
+            assert go.wait(20)
+            pieces.append(len(piece))
+        return write(file, piece, offset)
+
+    engine = bench.open()
+    monkeypatch.setattr("dlqueue_http.fetch.os.pwrite", slow_disk)
+    handle = engine.create(bench.request(server.put("f.bin", CONTENT)), KEY)
+    assert inside.wait(20)
+    remover = threading.Thread(target=engine.remove, args=(handle, True))
+    remover.start()
+    remover.join(0.1)
+    assert remover.is_alive()
+    go.set()
+    remover.join(20)
+    assert not remover.is_alive()
+    assert len(pieces) == 1
+    assert list((bench.folder / "transfer").iterdir()) == []
+
+
+def test_a_run_that_was_stopped_writes_nothing(bench: Bench, server: WebServer) -> None:
+    engine = bench.open()
+    handle = engine.create(bench.request(server.put("f.bin", CONTENT, rate=1_000_000)), KEY)
+    bench.until(lambda status: status.downloaded > 0)
+    transfer = engine._transfers[KEY]
+    run = transfer._run
+    assert run is not None
+    (segment,) = transfer.segments
+    engine.pause(handle)
+    with pytest.raises(Stopped):
+        run._write(Wire(), segment, b"late")
 
 
 def test_close_is_quick_while_a_server_says_nothing(bench: Bench, server: WebServer) -> None:

@@ -1,0 +1,226 @@
+"""How quickly the program starts, and how it starts a daemon of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlqueue.cli import autostart, exits
+from dlqueue.cli.main import run
+from dlqueue.cli.session import Session
+from dlqueue.client import Client, DaemonUnreachable
+from tests.transports.stub_service import WHEN, StubDaemon, stub_daemon
+
+_HEAVY = {
+    "pydantic",
+    "anyio",
+    "rich",
+    "sqlalchemy",
+    "msgspec",
+    "asyncio",
+    "dlqueue.protocol.messages",
+    "dlqueue.daemon",
+}
+
+_STUB = """
+import sys, time
+from pathlib import Path
+from tests.transports.stub_service import stub_daemon
+with stub_daemon(Path(sys.argv[1])):
+    print("stub is up", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
+    with stub_daemon(tmp_path / "s.sock") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ls"], ["ls", "--json"], ["show", "1"], ["why", "1"], ["wait", "1"], ["pause", "1"], ["watch", "1"],
+     ["add", "http://127.0.0.1/a"], ["get", "-q", "http://127.0.0.1/a"], ["rpc", "daemon.info"], ["version"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_plain_commands_import_nothing_heavy(daemon: StubDaemon, arguments: list[str]) -> None:
+    daemon.service.make_download("http://127.0.0.1/a", status="completed")
+    daemon.service.on_add = lambda task: task.update(status="completed")
+    code = (
+        "import sys, json; from dlqueue.cli.main import run; code = run(sys.argv[1:]); "
+        "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--socket", str(daemon.socket), *arguments],
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+    answered, modules = json.loads(done.stderr.splitlines()[-1])
+    assert answered in (exits.OK, exits.REFUSED), done.stderr
+    assert not _HEAVY & set(modules)
+
+
+def test_module_runs_as_the_program(daemon: StubDaemon) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), "why", "99"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (exits.NOT_FOUND, "")
+    assert done.stderr.startswith("dlqueue: there is no task 99\n")
+
+
+def test_reader_that_has_seen_enough_is_no_error_message(daemon: StubDaemon) -> None:
+    for _ in range(1000):
+        daemon.service.make_download()
+    command = f"{sys.executable} -m dlqueue --socket {daemon.socket} ls --limit 1000 | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.startswith("1000\t") and done.stderr == ""
+
+
+def test_ctrl_c(daemon: StubDaemon) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), "get", "http://127.0.0.1/a"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 20
+    while not daemon.service.streams and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (exits.INTERRUPTED, "")
+    assert "goes on as task 1" in err and "dlqueue cancel 1" in err and "Traceback" not in err
+    assert daemon.service.tasks[1]["status"] == "queued", "only the client ended"
+
+
+def test_data_stays_on_stdout_beside_bars(daemon: StubDaemon) -> None:
+    download = {"location": "/srv/file", "delivered_at": WHEN}
+    daemon.service.on_add = lambda task: task.update(status="completed", download={**task["download"], **download})
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), "get", "http://127.0.0.1/file"],
+        stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(terminal)
+    out, _ = process.communicate(timeout=20)
+    shown = os.read(screen, 65536).decode()
+    os.close(screen)
+    assert (process.returncode, out) == (0, b"/srv/file\n")
+    assert "1 file" in shown and "/srv/file" not in shown
+
+
+def test_table_on_a_terminal(daemon: StubDaemon) -> None:
+    daemon.service.make_download("http://127.0.0.1/" + "long" * 50 + ".iso")
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), "ls"],
+        stdout=terminal, env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    os.close(terminal)
+    assert process.wait(timeout=20) == 0
+    title, row = os.read(screen, 65536).decode().splitlines()
+    os.close(screen)
+    assert title.split() == ["ID", "STATUS", "%", "SIZE", "SPEED", "ETA", "NAME"]
+    assert len(row) <= 80 and "…" in row and row.endswith(".iso")
+
+
+# ------------------------------------------------------------------------------------------------- a daemon of its own
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("DLQUEUE_SOCKET", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path
+
+
+def test_starts_a_daemon_and_connects(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket = places / "run" / "dlqueue" / "dlqueue.sock"
+    processes: list[subprocess.Popen[bytes]] = []
+    original = autostart._when_it_answers
+
+    def watched(process: subprocess.Popen[bytes], socket: Path, log: Path, begin: int) -> Client:
+        processes.append(process)
+        return original(process, socket, log, begin)
+
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setattr(autostart, "_command", lambda session, path: [sys.executable, "-c", _STUB, str(path)])
+    monkeypatch.setattr(autostart, "_when_it_answers", watched)
+    session = Session()
+    try:
+        autostart.ensure_daemon(session)
+        assert session.client.path == socket and session.client.daemon.info()["node"] == "stub"
+        autostart.ensure_daemon(session)
+        assert len(processes) == 1, "one that answers is enough"
+        assert os.getsid(processes[0].pid) == processes[0].pid, "it outlives our terminal"
+        log = places / "state" / "dlqueue" / "daemon.log"
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600 and stat.S_IMODE(log.parent.stat().st_mode) == 0o700
+    finally:
+        session.close()
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_daemon_that_fails_shows_its_log(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails = "import sys; print('the disk is on fire', file=sys.stderr); sys.exit(3)"
+    monkeypatch.setattr(autostart, "_command", lambda session, path: [sys.executable, "-c", fails])
+    monkeypatch.setattr(autostart, "_OTHER_SECONDS", 0.05)
+    assert run(["get", "http://127.0.0.1/a"]) == exits.UNREACHABLE
+    captured = capsys.readouterr()
+    assert captured.out == "" and "the disk is on fire" in captured.err
+    assert "exit code 3" in captured.err and "daemon.log" in captured.err
+
+
+def test_daemon_that_never_answers_is_given_up(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+    original = autostart._when_it_answers
+
+    def watched(process: subprocess.Popen[bytes], socket: Path, log: Path, begin: int) -> Client:
+        processes.append(process)
+        return original(process, socket, log, begin)
+
+    monkeypatch.setattr(autostart, "_command", lambda session, path: ["sleep", "60"])
+    monkeypatch.setattr(autostart, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(autostart, "_when_it_answers", watched)
+    assert run(["get", "http://127.0.0.1/a"]) == exits.UNREACHABLE
+    assert "does not answer" in capsys.readouterr().err
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_command_line_of_the_daemon(places: Path) -> None:
+    session = Session()
+    session.socket, session.config = "x.sock", "my.toml"
+    command = autostart._command(session, Path("/tmp/x.sock"))
+    assert command[1:] == [
+        "-m", "dlqueue", "daemon", "--user", "--ends-when-idle", "--socket", "/tmp/x.sock",
+        "--config", str(Path.cwd() / "my.toml"),
+    ]  # fmt: skip
+
+
+def test_only_get_starts_one(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(session: Session) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(autostart, "start_daemon", never)
+    for arguments in (["add", "http://127.0.0.1/a"], ["ls"], ["wait", "1"], ["version"]):
+        assert run(arguments) in (exits.UNREACHABLE, exits.OK)
+    with pytest.raises(DaemonUnreachable):
+        _ = Session().client

@@ -1,0 +1,217 @@
+"""kill -9 of the daemon, wherever it hurts: acknowledged tasks exist, one transfer each, right bytes, nothing left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlqueue.client import Client, DaemonUnreachable
+from dlqueue.sdk.testing import fake_content
+from tests.daemon.instance import Instance, fake_section, until
+from tests.webserver import WebServer, pattern
+
+POINTS = ["keyed", "created", "handled", "whole", "manifest", "renamed", "delivered", "removed", "cleaned"]
+FIRST_TRANSFER = {"keyed", "created", "handled"}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_every_point_with_an_outside_downloader(tmp_path: Path, point: str) -> None:
+    with Instance(tmp_path, fake_section(tmp_path)) as daemon:
+        daemon.start(failpoint=point)
+        number = daemon.add("http://host.invalid/file.bin?size=5000")
+        daemon.wait_killed()
+        daemon.start()
+        done = daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert done["retries"] == 0
+        assert daemon.delivered() == {"file.bin": fake_content(5000)}
+        assert len(daemon.created()) == 1
+        assert daemon.fake_transfers() == []
+        assert daemon.call("tasks.count") == 1
+        assert done["download"]["location"] == str(daemon.destination / "file.bin")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_every_point_with_the_built_in_engine(tmp_path: Path, point: str) -> None:
+    body = pattern(300_000)
+    with WebServer() as server, Instance(tmp_path) as daemon:
+        url = server.put("file.bin", body)
+        daemon.start(failpoint=point)
+        number = daemon.add(url)
+        daemon.wait_killed()
+        daemon.start()
+        done = daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert done["retries"] == 0
+        assert daemon.delivered() == {"file.bin": body}
+        # One transfer: once it was whole, or its daemon had died with none of it, no byte was fetched again.
+        assert server.served("file.bin") <= len(body) * (2 if point in FIRST_TRANSFER else 1)
+
+
+def test_killed_twice_at_one_point(tmp_path: Path) -> None:
+    with Instance(tmp_path, fake_section(tmp_path)) as daemon:
+        daemon.start(failpoint="created")
+        number = daemon.add("http://host.invalid/file.bin")
+        daemon.wait_killed()
+        daemon.start(failpoint="created")
+        daemon.wait_killed()
+        daemon.start()
+        assert daemon.finished(number)["status"] == "completed"
+        assert len(daemon.created()) == 1
+
+
+def test_three_kills_in_one_slow_transfer(tmp_path: Path) -> None:
+    body = pattern(2_000_000)
+    with WebServer() as server, Instance(tmp_path) as daemon:
+        url = server.put("slow.bin", body, rate=400_000)
+        daemon.start()
+        number = daemon.add(url)
+        for share in (0.2, 0.45, 0.7):
+            until(lambda share=share: server.served("slow.bin") > share * len(body), f"{share:.0%} of it came")
+            daemon.kill()
+            daemon.start()
+        done = daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert done["retries"] == 0
+        assert daemon.delivered() == {"slow.bin": body}
+        # What the server had sent into sockets that died is counted too, and it is more than the engine ever saw.
+        fetched_again = server.served("slow.bin") - len(body)
+        assert fetched_again <= 0.30 * len(body)
+        starts = [_first_byte(asked.headers.get("Range", "")) for asked in server.asked("slow.bin")]
+        assert sum(start > 0 for start in starts) >= 3, "it went on from where it was"
+
+
+def _first_byte(header: str) -> int:
+    return int(header.removeprefix("bytes=").partition("-")[0]) if header else 0
+
+
+def test_concurrent_submits_with_a_kill_in_the_middle(tmp_path: Path) -> None:
+    """120 submits from 12 threads; those that got no answer are sent again with their key."""
+    with Instance(tmp_path, fake_section(tmp_path, "max_active = 20\n")) as daemon:
+        daemon.start()
+        acknowledged: dict[str, int] = {}
+        half = threading.Semaphore(0)
+
+        def submit(names: list[str]) -> None:
+            try:
+                with daemon.client() as client:
+                    for name in names:
+                        acknowledged[name] = _submit(client, name)["id"]
+                        half.release()
+            except DaemonUnreachable:
+                return
+
+        names = [f"{number:03}.bin" for number in range(120)]
+        threads = [threading.Thread(target=submit, args=(names[start::12],)) for start in range(12)]
+        for thread in threads:
+            thread.start()
+        for _ in range(40):
+            half.acquire()
+        daemon.kill()
+        for thread in threads:
+            thread.join()
+        before = dict(acknowledged)
+        assert 40 <= len(before) < 120
+        daemon.start()
+        for name, number in before.items():
+            assert daemon.task(number)["download"]["url"].startswith(f"http://host.invalid/{name}")
+        with daemon.client() as client:
+            again = {name: _submit(client, name)["id"] for name in names}
+        assert {name: again[name] for name in before} == before
+        assert len(set(again.values())) == 120
+        for number in again.values():
+            assert daemon.finished(number)["status"] == "completed"
+        assert set(daemon.delivered()) == set(names)
+        assert len(daemon.created()) == 120
+        assert daemon.call("tasks.count") == 120
+
+
+def _submit(client: Client, name: str) -> dict[str, Any]:
+    return dict(client.downloads.add(url=f"http://host.invalid/{name}?size=100", unique_key=f"key-{name}"))
+
+
+def test_kill_while_paused_and_queued(tmp_path: Path) -> None:
+    with Instance(tmp_path, fake_section(tmp_path, "max_active = 1\n")) as daemon:
+        daemon.start()
+        running = daemon.add("http://host.invalid/1.bin?manual=1")
+        waiting = daemon.add("http://host.invalid/2.bin")
+        paused = daemon.add("http://host.invalid/3.bin", paused=True)
+        until(lambda: daemon.task(waiting)["hold"] == "slot:fake", "the second waits for a slot")
+        daemon.kill()
+        daemon.start()
+        assert daemon.call("tasks.why", id=waiting)["reason"] == "slot"
+        assert daemon.task(paused)["status"] == "paused"
+        until(lambda: len(daemon.created()) == 1, "the first is running")
+        (daemon.fake_folder / f"{daemon.created()[0]}.finish").touch()
+        assert daemon.finished(running)["status"] == "completed"
+        assert daemon.finished(waiting)["status"] == "completed"
+        daemon.call("tasks.resume", id=paused)
+        assert daemon.finished(paused)["status"] == "completed"
+        assert len(daemon.created()) == 3
+
+
+def test_cancel_is_worked_off_after_a_crash(tmp_path: Path) -> None:
+    """Canceled while its downloader is away: final for the user at once, removed when it is back."""
+    with Instance(tmp_path, fake_section(tmp_path)) as daemon:
+        daemon.start()
+        number = daemon.add("http://host.invalid/1.bin?manual=1")
+        until(lambda: daemon.task(number)["download"]["state"] == "downloading", "it is downloading")
+        (daemon.fake_folder / "down").touch()
+        assert daemon.call("tasks.cancel", id=number, delete_data=True)["status"] == "canceled"
+        daemon.kill()
+        daemon.start()
+        assert daemon.task(number)["status"] == "canceled"
+        assert daemon.fake_transfers() != []
+        (daemon.fake_folder / "down").unlink()
+        until(lambda: daemon.fake_transfers() == [], "the transfer is gone")
+        until(lambda: daemon.delivered() == {}, "nothing is left in staging")
+
+
+def test_second_daemon_ends_at_once(tmp_path: Path) -> None:
+    with Instance(tmp_path, fake_section(tmp_path)) as daemon:
+        daemon.start()
+        number = daemon.add("http://host.invalid/1.bin?manual=1")
+        second = daemon.cli("daemon", "--user", "--config", str(daemon.config))
+        assert second.returncode not in (0, None)
+        assert "in use by process" in second.stderr
+        assert "Traceback" not in second.stderr
+        other = daemon.cli("daemon", "--user", "--config", str(daemon.config), "--socket", str(tmp_path / "other.sock"))
+        assert other.returncode not in (0, None)
+        assert daemon.task(number)["id"] == number
+
+
+def test_stale_socket_is_replaced(tmp_path: Path) -> None:
+    with Instance(tmp_path) as daemon:
+        daemon.start()
+        daemon.kill()
+        assert daemon.socket.is_socket()
+        daemon.start()
+        assert daemon.call("daemon.info")["counters"]["submitted"] == 0
+
+
+def test_get_survives_the_death_of_its_daemon(tmp_path: Path) -> None:
+    """`get` starts a daemon; that one is killed; the file arrives all the same."""
+    body = pattern(600_000)
+    with WebServer() as server, Instance(tmp_path) as daemon:
+        url = server.put("a.bin", body, rate=300_000)
+        command = subprocess.Popen(
+            [sys.executable, "-m", "dlqueue", "get", url],
+            env=daemon.environ,
+            cwd=daemon.destination,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: server.served("a.bin") > 100_000, "it is on its way")
+        lock = next((tmp_path / "state" / "dlqueue").glob("*.lock"))
+        subprocess.run(["kill", "-9", lock.read_text()], check=True)
+        out, err = command.communicate(timeout=60)
+        assert command.returncode == 0, err
+        assert out.strip() == str(daemon.destination / "a.bin")
+        assert daemon.delivered() == {"a.bin": body}
+        subprocess.run(["kill", lock.read_text()], check=True)
