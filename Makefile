@@ -7,16 +7,16 @@ URL    ?=
 DIR    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help get test check bench lock clean
+.PHONY: help get test check bench lock clean compiled
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-get: $(VENV)/.run  ## download one file: make get URL=https://… [DIR=folder]
+get: $(VENV)/.run compiled  ## download one file: make get URL=https://… [DIR=folder]
 	@test -n "$(URL)" || { echo "usage: make get URL=https://example.org/file [DIR=folder]" >&2; exit 2; }
 	@$(BIN)/dlqueue get -d "$(DIR)" "$(URL)"
 
-test: $(VENV)/.dev check  ## everything: checks, then the whole test suite (installs what the tests need)
+test: $(VENV)/.dev compiled check  ## everything: checks, then the whole test suite (installs what the tests need)
 	@sh tests/install-needs
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## the benchmarks (see benchmarks/README.md)
+bench: $(VENV)/.dev compiled  ## the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.uv  ## renew the lock files from pyproject.toml
@@ -34,6 +34,10 @@ lock: $(VENV)/.uv  ## renew the lock files from pyproject.toml
 	    pyproject.toml -o requirements.lock
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) \
 	    pyproject.toml --group dev -o requirements-dev.lock
+
+# Bytecode is made here rather than at the first run, which may not be allowed to write it.
+compiled:
+	@$(BIN)/python -m compileall -q dlqueue plugins
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -48,11 +52,11 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/.uv
-	@$(UV) pip install -q --require-hashes -r requirements.lock
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements.lock
 	@$(UV) pip install -q --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.uv
-	@$(UV) pip install -q --require-hashes -r requirements-dev.lock
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements-dev.lock
 	@$(UV) pip install -q --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run

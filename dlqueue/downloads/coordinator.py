@@ -8,6 +8,7 @@ it is tried again with growing pauses. One line is logged when it goes and one w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, ParamSpec, TypeVar
 
 from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.runtime.failpoint import reach
 from dlqueue.sdk import (
     AuthFailed,
     Context,
@@ -58,6 +60,8 @@ class Watch:
     looked: bool = False
     known: TransferState | None = TransferState.DOWNLOADING
     """The state that the task has been told of; None = that it is gone. It is woken for any other."""
+    moved: asyncio.Event | None = None
+    """Set instead of waking it, while its step waits a moment."""
 
 
 @dataclass
@@ -121,7 +125,7 @@ class Coordinator:
         """
         try:
             answer = await self._in_thread(lambda: function(*args, **kwargs), CALL_TIMEOUT)
-        except (Rejected, NotFound):
+        except (Rejected, NotFound, OSError):
             raise
         except AuthFailed as error:
             self.auth_failed = True
@@ -155,17 +159,35 @@ class Coordinator:
         until: float = getattr(self._local, "until", 0.0)
         return max(until - time.monotonic(), 0.1)
 
-    async def create(self, request: Request, key: str) -> Handle:
+    async def create(self, request: Request, key: str, prepare: Callable[[], object]) -> Handle:
         """See `Downloader.create`. Not before an earlier call with this key has come back, and not given up half-way
-        when the caller is cancelled: a removal that follows must find what was created."""
-        async with self._busy.setdefault(key, asyncio.Lock()):
-            return await asyncio.shield(asyncio.ensure_future(self.call(self.downloader.create, request, key)))
+        when the caller is cancelled: a removal that follows must find what was created.
 
-    async def remove(self, key: str, handle: Handle, delete_data: bool) -> None:
-        """See `Downloader.remove`; afterwards nobody watches it."""
+        :param prepare: run before, in the same thread (what blocks is better done in one thread than in two).
+        """
+
+        def prepared() -> Handle:
+            prepare()
+            return self.downloader.create(request, key)
+
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            return await asyncio.shield(asyncio.ensure_future(self.call(prepared)))
+
+    async def remove(self, key: str, handle: Handle, delete_data: bool, finish: Callable[[], object]) -> None:
+        """See `Downloader.remove`; afterwards nobody watches it.
+
+        :param finish: run after it, in the same thread.
+        """
+
+        def finished() -> None:
+            with contextlib.suppress(NotFound):  # gone already is what was wanted
+                self.downloader.remove(handle, delete_data)
+            reach("removed")
+            finish()
+
         self.unwatch(handle)
         async with self._busy.setdefault(key, asyncio.Lock()):
-            await self.call(self.downloader.remove, handle, delete_data)
+            await self.call(finished)
         self._busy.pop(key, None)
 
     # -- watching -----------------------------------------------------------------------------------------------------
@@ -175,6 +197,21 @@ class Coordinator:
         (again)."""
         self._watches[handle] = Watch(task_id, owner, key)
         self._poke.set()
+
+    async def settled(self, handle: Handle, patience: float) -> bool:
+        """Wait a moment for a transfer that has just begun: a small file is whole before it would pay to be woken for
+        it. True if its state is another than downloading by then. Not worth it without events."""
+        watch = self._watches.get(handle)
+        if watch is None or type(self.downloader).events is Downloader.events:
+            return False
+        watch.moved = asyncio.Event()
+        timer = self.clock.call_at(self.clock.time() + patience, watch.moved.set)
+        try:
+            await watch.moved.wait()
+        finally:
+            timer.cancel()
+            watch.moved = None
+        return watch.known is not TransferState.DOWNLOADING
 
     def unwatch(self, handle: Handle) -> None:
         self._watches.pop(handle, None)
@@ -276,7 +313,10 @@ class Coordinator:
             state = None if new is None else new.state
             if watch is not asker and state is not watch.known:
                 watch.known = state
-                await self._tell(f"transfer:{watch.key}")
+                if watch.moved is not None:
+                    watch.moved.set()
+                else:
+                    await self._tell(f"transfer:{watch.key}")
 
     async def _tell(self, hold: str) -> None:
         try:

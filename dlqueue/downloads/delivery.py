@@ -14,7 +14,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from dlqueue.downloads.policy import NAME_MAX
+import msgspec
+
+from dlqueue.downloads.policy import NAME_MAX, harmless_name
 from dlqueue.downloads.request import DownloadParams, new_digest
 from dlqueue.downloads.state import Entry
 from dlqueue.queue import CriticalError
@@ -26,25 +28,44 @@ _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 
 
+def real(folder: Path) -> Path:
+    """An existing folder, links resolved, in three system calls rather than one for each part of its path."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return Path(f"/proc/self/fd/{descriptor}").readlink()
+    finally:
+        os.close(descriptor)
+
+
 class Exists(Exception):
     """Something has the target's name."""
+
+
+class OtherFileSystem(Exception):
+    """The target is on another file system than the source: `bring_over` comes first."""
 
 
 def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
     """The files and folders that were fetched, proven to lie in their staging folder.
 
-    :raises CriticalError: the downloader names something outside of it, or a link or device.
+    :raises CriticalError: the downloader names something outside of it, or a link or device, or a name that is no
+        text.
+    :raises FileNotFoundError: it is not there.
     """
-    root = Path(os.path.realpath(staging))
     found = []
     for name in content:
         path = Path(name)
-        if Path(os.path.realpath(path)).parent != root or path.is_symlink():
+        # Usually the very folder that we named; links are followed only for a downloader that names it otherwise.
+        if path.name in ("", "..") or (path.parent != staging and real(path.parent) != real(staging)):
             raise CriticalError("the downloader names content outside the folder it was given", "unsafe_path")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise CriticalError("the downloader delivered a file whose name is not valid text", "bad_name") from None
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise CriticalError("the downloader delivered neither a file nor a folder", "unsafe_path")
-        found.append(Path(os.path.realpath(path)))
+        found.append(staging / path.name)
     if not found:
         raise CriticalError("the downloader says it is complete but names no file", "no_content")
     return found
@@ -61,12 +82,20 @@ def verify(path: Path, checksum: str) -> None:
         raise CriticalError(f"the content does not match its checksum: {hexdigest()} instead of {wanted}", "checksum")
 
 
-def plan(source: Path, params: DownloadParams, number: int) -> Entry:
-    """Where it goes: its name for ``number`` 0, then ``NAME.1.EXT`` and so on."""
-    name = params.name or source.name
+def plan(source: Path, params: DownloadParams) -> Entry:
+    """What it is, and where it goes."""
+    name = params.name or harmless_name(source.name)
     seen = source.lstat()
-    target = Path(params.directory) / numbered(name, number, source.is_dir())
-    return Entry(str(source), str(target), seen.st_dev, seen.st_ino, _size(source))
+    folder = stat.S_ISDIR(seen.st_mode)
+    target = Path(params.directory) / numbered(name, 0, folder)
+    size = _size(source) if folder else seen.st_size
+    return Entry(str(source), str(target), seen.st_dev, seen.st_ino, size, name)
+
+
+def plan_again(entry: Entry, number: int) -> Entry:
+    """The same under its next name, ``NAME.1.EXT`` and so on."""
+    name = numbered(entry.name, number, Path(entry.source).is_dir())
+    return msgspec.structs.replace(entry, target=str(Path(entry.target).with_name(name)))
 
 
 def numbered(name: str, number: int, folder: bool = False) -> str:
@@ -84,55 +113,68 @@ def _split(name: str) -> tuple[str, str, str]:
     return stem, dot, suffix
 
 
-def arrived(entry: Entry) -> bool:
-    """Is the very file that the manifest names at its target?"""
+def _same_file(path: Path, entry: Entry) -> bool:
+    """Is the very file that the manifest names here?"""
     try:
-        seen = os.lstat(entry.target)
+        seen = path.lstat()
     except OSError:
         return False
     return (seen.st_dev, seen.st_ino) == (entry.device, entry.inode)
 
 
-def move(entry: Entry, overwrite: bool) -> Entry:
-    """Rename it into place and make that durable; answers the entry as it arrived (another inode on another file
-    system).
+def move(entry: Entry, overwrite: bool) -> None:
+    """Rename it into place and make that durable. What has arrived in an earlier try stays as it is.
 
     :raises Exists: the target's name is taken (and not to be overwritten, or it is a folder).
+    :raises OtherFileSystem: a rename cannot do it.
     :raises OSError: full disk, missing rights.
     """
     source, target = Path(entry.source), Path(entry.target)
+    if _same_file(target, entry):
+        return
     make_folders(target.parent)
     sync_tree(source)
     try:
         _rename(source, target, overwrite)
     except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        entry = _move_across(entry, overwrite)
-    _fsync(target.parent)
-    return entry
-
-
-def _move_across(entry: Entry, overwrite: bool) -> Entry:
-    """To another file system: copy beside the target, then rename. The source is kept until that has been done."""
-    source, target = Path(entry.source), Path(entry.target)
-    copy = target.with_name(f".dlqueue-{entry.inode:x}-{source.parent.name}")
-    if copy.is_dir():
-        shutil.rmtree(copy)
-    copy.unlink(missing_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, copy, symlinks=True)
-    else:
-        shutil.copy2(source, copy, follow_symlinks=False)
-    sync_tree(copy)
-    seen = copy.lstat()
-    try:
-        _rename(copy, target, overwrite)
-    except BaseException:
-        shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+        if error.errno == errno.EXDEV:
+            raise OtherFileSystem(str(target)) from error
         raise
-    shutil.rmtree(source) if source.is_dir() else source.unlink()
-    return Entry(entry.source, entry.target, seen.st_dev, seen.st_ino, entry.size)
+    _fsync(target.parent)
+
+
+def bring_over(entry: Entry) -> Entry:
+    """Copy it beside its target; answers an entry with the copy as its source, to be written down before the rename.
+    The first source stays where it is until the staging folder goes."""
+    source, target = Path(entry.source), Path(entry.target)
+    copy = target.with_name(f"{STAGING}-{entry.inode:x}-{source.parent.name}")
+    _drop(copy)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, copy, symlinks=True)
+        else:
+            shutil.copy2(source, copy, follow_symlinks=False)
+        sync_tree(copy)
+        seen = copy.lstat()
+    except BaseException:
+        _drop(copy)
+        raise
+    return msgspec.structs.replace(entry, source=str(copy), device=seen.st_dev, inode=seen.st_ino)
+
+
+def drop_copies(manifest: list[Entry]) -> None:
+    """Remove what `bring_over` has made and nobody has renamed."""
+    for entry in manifest:
+        source = Path(entry.source)
+        if source.parent == Path(entry.target).parent and source.name.startswith(f"{STAGING}-"):
+            _drop(source)
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _rename(source: Path, target: Path, overwrite: bool) -> None:
@@ -187,15 +229,19 @@ def make_folders(folder: Path) -> None:
 
 def sync_tree(path: Path) -> None:
     """Flush a file, or a folder with all that is in it, to disk."""
-    if path.is_dir():
-        for inner in path.rglob("*"):
-            if not inner.is_symlink() and (inner.is_file() or inner.is_dir()):
-                _fsync(inner)
-    _fsync(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            for inner in path.iterdir():
+                if not inner.is_symlink() and (inner.is_dir() or inner.is_file()):
+                    sync_tree(inner)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -212,16 +258,29 @@ def make_staging(staging: Path) -> None:
     """The folder of one creation key, for nobody else to read."""
     while True:
         try:
-            staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+            staging.parent.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            staging.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            continue
+        try:
+            staging.mkdir(mode=0o700)
+            return
+        except FileExistsError:
             return
         except FileNotFoundError:
-            continue  # another download has just removed the empty folder above; make it again
+            continue  # another download has just removed the folder above, which was empty; make it again
 
 
 def drop_staging(staging: Path) -> None:
     """Remove the folder of one creation key with all that is in it, and the folders above it that are empty then
     (``<staging>/<task>``, ``<staging>``). Only ever called with a folder that we made."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
+        staging.rmdir()  # delivered: nothing is left in it
+    except FileNotFoundError:
+        pass
+    except OSError:
         shutil.rmtree(staging)
     drop_empty(staging)
 
@@ -242,6 +301,6 @@ def drop_empty(staging: Path) -> None:
 def delete_delivered(manifest: list[Entry]) -> None:
     """Remove what was delivered, if it is still the very file; never anything else of that name."""
     for entry in manifest:
-        if arrived(entry):
-            target = Path(entry.target)
+        target = Path(entry.target)
+        if _same_file(target, entry):
             shutil.rmtree(target) if target.is_dir() else target.unlink()

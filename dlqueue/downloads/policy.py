@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -19,6 +20,11 @@ NAME_MAX = 255
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]")
 _WITH_HOST = frozenset({"http", "https", "ftp", "sftp"})
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NO_AUTHORITY = "is not a valid URL: its host or port cannot be read (write / @ : \\ in a password percent-encoded)"
+
+_UNFIT_FOR_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class PolicyRefused(InvalidTask):
@@ -59,8 +65,11 @@ class Policy:
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
-        except ValueError as error:
-            raise InvalidTask(f"is not a valid URL: {error}", field) from error
+        except ValueError:
+            # Python's own words repeat the host part, and with it the password.
+            raise InvalidTask(_NO_AUTHORITY, field) from None
+        if "\\" in parts.netloc:  # programs do not agree on where such a host begins
+            raise InvalidTask(_NO_AUTHORITY, field)
         if scheme in _WITH_HOST:
             if not host:
                 raise InvalidTask("has no host", field)
@@ -92,19 +101,37 @@ class Policy:
                 field,
                 "destination",
             )
-        existing = real
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        if not existing.is_dir():
+        if any(len(os.fsencode(part)) > NAME_MAX for part in real.parts):
+            raise PolicyRefused(f"has a folder name of more than {NAME_MAX} bytes in it", field, "destination")
+        try:
+            existing = _existing(real)
+            is_folder = existing.is_dir()
+        except OSError as error:
+            raise PolicyRefused(f"{directory} cannot be a folder: {error.strerror}", field, "destination") from error
+        if not is_folder:
             raise PolicyRefused(f"{existing} is not a folder", field, "destination")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise PolicyRefused(f"the daemon may not write to {existing}", field, "destination")
         return root
 
 
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there (or the path itself). :raises OSError: no file system could have it."""
+    while True:
+        try:
+            path.stat()
+            return path
+        except (FileNotFoundError, NotADirectoryError):
+            path = path.parent
+
+
 def numeric_address(host: str) -> str | None:
     """The address that a host name in figures means, in all the ways that a resolver understands (``127.1``,
-    ``0x7f000001``, ``2130706433``, ``::1``); None if it is a name."""
+    ``0x7f000001``, ``2130706433``, ``::1``, ``localhost``); None if it is a name."""
+    # Other forms of digits and dots are the same to whoever resolves international names.
+    host = unicodedata.normalize("NFKC", host).replace("\u3002", ".").removesuffix(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return "127.0.0.1"
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
@@ -120,12 +147,14 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         wrapped = ip.ipv4_mapped or ip.sixtofour
-        if ip in ipaddress.ip_network("64:ff9b::/96") or ip in ipaddress.ip_network("64:ff9b:1::/48"):
+        if ip in _NAT64:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if ip.teredo is not None:
             wrapped = ip.teredo[1]
         if wrapped is not None:
             return is_public(str(wrapped))
+        if ip not in _GLOBAL_UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -143,3 +172,9 @@ def check_name(name: str, field: str = "name") -> None:
         raise InvalidTask("is not valid text", field) from None
     if size > NAME_MAX:
         raise InvalidTask(f"has {size} bytes, {NAME_MAX} are possible", field)
+
+
+def harmless_name(name: str) -> str:
+    """A file name that a stranger chose, without what confuses terminals and readers (control characters, line breaks,
+    turned text)."""
+    return _UNFIT_FOR_NAMES.sub("_", name)

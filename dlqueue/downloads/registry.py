@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,11 +32,14 @@ def find_kinds() -> Kinds:
         except ModuleNotFoundError as error:
             kinds.broken[entry.name] = f"needs the Python module {error.name}: install dlqueue[{entry.name}]"
             continue
-        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way while it is imported
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plug-in may fail in any way while it is imported
             kinds.broken[entry.name] = f"cannot be loaded: {type(error).__name__}: {error}"
             continue
         if not (isinstance(loaded, type) and issubclass(loaded, Downloader)):
             kinds.broken[entry.name] = "is not a subclass of dlqueue.sdk.Downloader"
+            continue
+        if inspect.isabstract(loaded):
+            kinds.broken[entry.name] = f"lacks {', '.join(sorted(loaded.__abstractmethods__))}"
             continue
         kinds.usable[entry.name] = loaded
     for name, reason in kinds.broken.items():

@@ -101,12 +101,12 @@ def _read(params: Any) -> _Given:
 
 
 def _destination(given: _Given, submitter: Submitter, policy: Policy, default: Path | None) -> tuple[Path, Path]:
-    cwd = None if submitter.cwd is None else Path(submitter.cwd)
-    wanted = Path(given.directory) if given.directory is not None else default if default is not None else cwd
+    cwd = None if submitter.cwd is None else _path(submitter.cwd, "cwd")
+    if cwd is not None and not cwd.is_absolute():
+        raise InvalidTask("must be absolute", "cwd")
+    wanted = _path(given.directory, "directory") if given.directory is not None else default or cwd
     if wanted is None:
         raise InvalidTask("say where to put it; the daemon has no default (daemon.downloads)", "directory")
-    if "\x00" in str(wanted):
-        raise InvalidTask("must not have NUL in it", "directory")
     if not wanted.is_absolute():
         if cwd is None:
             raise InvalidTask("must be absolute", "directory")
@@ -114,6 +114,16 @@ def _destination(given: _Given, submitter: Submitter, policy: Policy, default: P
     # Lexically, without following links: the name that the user knows is the one that is shown and used.
     wanted = Path(os.path.normpath(wanted))
     return wanted, policy.check_destination(wanted, cwd)
+
+
+def _path(text: str, field: str) -> Path:
+    if "\x00" in text:
+        raise InvalidTask("must not have NUL in it", field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidTask("is not valid text", field) from None
+    return Path(text)
 
 
 def _checksum(text: str) -> str:

@@ -36,6 +36,8 @@ class Entry(msgspec.Struct, frozen=True):
     device: int
     inode: int
     size: int
+    name: str
+    """What it is to be called where nothing else has that name."""
 
 
 class Obligation(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -16,7 +17,7 @@ from dlqueue.downloads import delivery
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams, normalised
-from dlqueue.downloads.state import DownloadState, Obligation
+from dlqueue.downloads.state import DownloadState, Entry, Obligation
 from dlqueue.queue import (
     Completed,
     Context,
@@ -39,6 +40,8 @@ LOST_MAX = 3
 """How often a transfer that its downloader has forgotten is created anew."""
 LOOK_AGAIN = 60.0
 """Seconds after which a waiting step looks even if nobody woke it."""
+LINGER = 0.1
+"""Seconds that a step waits for a transfer that it has begun: what a small file takes."""
 SPACE_AGAIN = 30.0
 STEPS = ("start", "monitor", "deliver", "seeding")
 
@@ -124,8 +127,8 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         staging, key = Path(state.staging or ""), state.key or ""
         try:
-            await _blocking(delivery.make_staging, staging)
-            handle = await coordinator.create(self._request(ctx.params, staging), key)
+            request = self._request(ctx.params, staging)
+            handle = await coordinator.create(request, key, partial(delivery.make_staging, staging))
         except Unavailable as error:
             return await self._wait_for(ctx, name, error)
         except Rejected as error:
@@ -136,6 +139,8 @@ class RemoteDownload(Task):
         state.handle_id, state.handle_hash = handle.id, handle.hash
         state.phase = "monitor"
         coordinator.watch(ctx.task_id, ctx.owner, key, handle)
+        if await coordinator.settled(handle, LINGER):
+            return await self._monitor(ctx)
         _show(ctx, None)
         return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=False)
 
@@ -291,21 +296,17 @@ class RemoteDownload(Task):
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
         try:
-            if state.manifest:
-                return await self._move(ctx, 0)
-            if status is None:
-                status = await self._endpoints[state.downloader or ""].status(
-                    ctx.task_id, ctx.owner, state.key or "", state.handle or Handle("")
-                )
-            if status is None:
-                return await self._gone(ctx)
-            content = await _blocking(delivery.find_content, Path(state.staging or ""), status.content)
-            if params.checksum is not None:
-                ctx.progress(message="verifying the checksum")
-                await self._verify(ctx, content)
-            self._policy.check_destination(Path(params.directory), Path(params.root))
-            state.manifest = [await _blocking(delivery.plan, path, params, 0) for path in content]
-            return await self._move(ctx, 0)
+            if not state.manifest:
+                if status is None:
+                    status = await self._endpoints[state.downloader or ""].status(
+                        ctx.task_id, ctx.owner, state.key or "", state.handle or Handle("")
+                    )
+                if status is None:
+                    return await self._gone(ctx)
+                state.manifest = await _blocking(self._plan, Path(state.staging or ""), status.content, params)
+                if params.checksum is not None:
+                    await self._verify(ctx)
+            return await self._move(ctx)
         except Unavailable as error:
             return await self._wait_for(ctx, state.downloader or "", error)
         except FileNotFoundError:
@@ -315,11 +316,17 @@ class RemoteDownload(Task):
         except OSError as error:
             return await self._failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
 
-    async def _verify(self, ctx: Context, content: list[Path]) -> None:
+    def _plan(self, staging: Path, content: tuple[str, ...], params: DownloadParams) -> list[Entry]:
+        self._policy.check_destination(Path(params.directory), Path(params.root))
+        return [delivery.plan(path, params) for path in delivery.find_content(staging, content)]
+
+    async def _verify(self, ctx: Context) -> None:
         params: DownloadParams = ctx.params
         state: DownloadState = ctx.state
+        content = [Path(entry.source) for entry in state.manifest]
         if len(content) != 1 or content[0].is_dir():
             raise CriticalError("a checksum needs a download of one file", "checksum")
+        ctx.progress(message="verifying the checksum")
         try:
             await _blocking(delivery.verify, content[0], params.checksum or "")
         except CriticalError as error:
@@ -328,44 +335,44 @@ class RemoteDownload(Task):
             state.abandon()
             raise
 
-    async def _move(self, ctx: Context, number: int) -> Outcome:
-        """Everything on the manifest to its place. What has arrived in an earlier try is left where it is."""
+    async def _move(self, ctx: Context) -> Outcome:
+        """Everything on the manifest to its place. Each name that is tried is committed before."""
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
         overwrite = params.on_exists == "overwrite"
-        for index, entry in enumerate(state.manifest):
-            if await _blocking(delivery.arrived, entry):
-                continue
+        for index in range(len(state.manifest)):
+            number = 0
             while True:
                 await ctx.checkpoint()
                 reach("manifest")
                 try:
-                    state.manifest[index] = await _blocking(delivery.move, state.manifest[index], overwrite)
+                    await _blocking(delivery.move, state.manifest[index], overwrite)
                     break
+                except delivery.OtherFileSystem:
+                    state.manifest[index] = await _blocking(delivery.bring_over, state.manifest[index])
                 except delivery.Exists:
                     if params.on_exists != "rename":
                         return self._exists(ctx, Path(state.manifest[index].target))
                     number += 1
-                    source = Path(state.manifest[index].source)
-                    state.manifest[index] = await _blocking(delivery.plan, source, params, number)
+                    state.manifest[index] = await _blocking(delivery.plan_again, state.manifest[index], number)
             reach("renamed")
         state.location = state.manifest[0].target
         return await self._finish(ctx)
 
     async def _finish(self, ctx: Context) -> Outcome:
-        """It is where it belongs: say so, then clear up behind it."""
+        """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
+        Only if the clearing up has to wait is the result given out before."""
         state: DownloadState = ctx.state
-        result = self._result(state)
-        if ctx.record.delivered_at is None:
-            state.end_attempt(self._clock.time(), None, None, None)
-            await ctx.deliver(result)
-        reach("delivered")
         if state.key is not None and state.downloader is not None:
+            state.end_attempt(self._clock.time(), None, None, None)
             owed = Obligation(state.downloader, state.key, state.handle_id or state.key, state.staging or "")
             state.obligations.append(owed)
             state.key = None
+        result = self._result(state)
         waiting = await self._work_off(state)
         if waiting is not None:
+            if ctx.record.delivered_at is None:
+                await ctx.deliver(result)
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
         await self._endpoints.release(ctx.task_id)
         reach("cleaned")
@@ -383,16 +390,11 @@ class RemoteDownload(Task):
         for owed in state.obligations:
             if owed.downloader not in self._endpoints:
                 continue  # it is not configured any more: nobody can be asked
+            drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
             try:
-                await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False)
+                await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
             except (Unavailable, Rejected):
                 left.append(owed)
-                continue
-            except NotFound:
-                pass
-            reach("removed")
-            if owed.staging:
-                await _blocking(delivery.drop_staging, Path(owed.staging))
         state.obligations = left
         return left[0].downloader if left else None
 
@@ -410,11 +412,9 @@ class RemoteDownload(Task):
         name = state.downloader or ""
         if state.key is not None and name in self._endpoints:
             handle = state.handle or Handle(state.key)
-            await self._endpoints[name].remove(state.key, handle, False)
-            if (delete or removed) and state.staging:
-                await _blocking(delivery.drop_staging, Path(state.staging))
-            elif state.staging:
-                await _blocking(delivery.drop_empty, Path(state.staging))
+            drop = delivery.drop_staging if delete or removed else delivery.drop_empty
+            finish = partial(drop, Path(state.staging)) if state.staging else _nothing
+            await self._endpoints[name].remove(state.key, handle, False, finish)
             state.phase, state.handle_id, state.handle_hash = "", None, None
         waiting = await self._work_off(state)
         if waiting is not None:
@@ -458,6 +458,10 @@ def _from_os(error: OSError, what: str) -> Rejected:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Rejected(f"{what}: {error.strerror}", kind="disk_full")
     return Rejected(f"{what}: {error.strerror or error}", kind="destination")
+
+
+def _nothing() -> None:
+    return None
 
 
 async def _blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -125,6 +125,11 @@ class Pool:
         """The step of this task that is running here, if one is."""
         return self._running.get(task_id)
 
+    def left(self, task_id: int) -> None:
+        """The task is not being processed any more: whoever hears of that also sees its worker as free."""
+        if self._running.pop(task_id, None) is not None:
+            self._ended.set()
+
     def in_lane(self, queue: str) -> int:
         """Steps of this queue that are running."""
         return self._in_lane[queue]

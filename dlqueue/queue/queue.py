@@ -560,6 +560,8 @@ class Queue:
         for change in changes:
             record = change.record
             self._agenda.note(record)
+            if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
+                self._pool.left(record.id)
             self._cleaner.note(record)
             self._count(change)
             if change.kind:

@@ -108,8 +108,10 @@ class Service:
         cwd = None
         if type == RemoteDownload.type:
             # Where the client stands is believed only when it is the daemon's own user who says so.
-            cwd = params.get("cwd") if caller.trusted_cwd and isinstance(params.get("cwd"), str) else None
-            params = {key: value for key, value in params.items() if key != "cwd"}
+            stated = params.get("cwd")
+            if isinstance(stated, str):
+                cwd = stated if caller.trusted_cwd else None
+                params = {key: value for key, value in params.items() if key != "cwd"}
         given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:

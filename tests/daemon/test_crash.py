@@ -15,7 +15,7 @@ from dlqueue.sdk.testing import fake_content
 from tests.daemon.instance import Instance, fake_section, until
 from tests.webserver import WebServer, pattern
 
-POINTS = ["keyed", "created", "handled", "whole", "manifest", "renamed", "delivered", "removed", "cleaned"]
+POINTS = ["keyed", "created", "handled", "whole", "manifest", "renamed", "removed", "cleaned"]
 FIRST_TRANSFER = {"keyed", "created", "handled"}
 
 

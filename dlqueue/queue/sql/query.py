@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 from dlqueue.queue.errors import InvalidTask
 from dlqueue.queue.record import Filter, Page
 from dlqueue.queue.sql import rows
-from dlqueue.queue.sql.tables import READY, TIMED, UNFINISHED, task, task_data, task_label
+from dlqueue.queue.sql.tables import READY, TIMED, task, task_data, task_label
 
 ORDERS: dict[str, ColumnElement[Any]] = {
     "id": task.c.id,
@@ -109,23 +109,11 @@ class Query:
         statement = self._due().where(text(TIMED), task.c.run_at > after, task.c.type.in_(types))
         return statement.order_by(task.c.run_at, task.c.id).limit(limit)
 
-    def holding(self, hold: str, limit: int | None) -> Select[Any]:
-        statement = select(task.c.id).where(self._ours, text("hold IS NOT NULL"))
-        if hold.endswith("*"):
-            prefix = hold[:-1]
-            statement = statement.where(task.c.hold >= prefix, task.c.hold < prefix + "\U0010ffff")
-        else:
-            statement = statement.where(task.c.hold == hold)
-        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
-
     def processing(self) -> Select[Any]:
         return select(task.c.id).where(self._ours, text("status = 'processing'")).order_by(task.c.id)
 
     def cleanups(self, limit: int) -> Select[Any]:
         return select(task.c.id).where(self._ours, text("cleanup > 0")).order_by(task.c.id).limit(limit)
-
-    def unfinished_in(self, queue: str) -> Select[Any]:
-        return select(func.count()).select_from(task).where(self._ours, task.c.queue == queue, text(UNFINISHED))
 
 
 def _make_cursor(order: str, value: float, last_id: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, cast
 
 import msgspec
 from sqlalchemy import ClauseElement, Connection, bindparam, delete, insert, select, update
@@ -38,23 +38,45 @@ def _json(value: object) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
+class Driver(Protocol):
+    """What is used of the database driver's own connection."""
+
+    in_transaction: bool
+
+    def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Any: ...
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> Any: ...
+
+
+def driver_of(connection: Connection) -> Driver:
+    """The driver's connection below SQLAlchemy's."""
+    driver: Driver = cast(Driver, connection.connection.driver_connection)
+    return driver
+
+
 class Statement:
-    """A Core statement compiled once, run by the driver itself: Core's own `execute` costs more than the row."""
+    """A Core statement compiled once and run by the driver itself: SQLAlchemy's way to it costs more than the row."""
 
     def __init__(self, clause: ClauseElement) -> None:
         compiled = clause.compile(dialect=sqlite.dialect(paramstyle="qmark"))
         self.sql = str(compiled)
         self.names: Sequence[str] = tuple(getattr(compiled, "positiontup", None) or ())
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        """Values that are written into the statement itself."""
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+    def run(self, driver: Driver, values: Mapping[str, Any]) -> Sequence[Any]:
         """The rows of one execution."""
-        return connection.exec_driver_sql(self.sql, tuple(values[name] for name in self.names)).fetchall()
+        given = {**self._fixed, **values} if self._fixed else values
+        found: Sequence[Any] = driver.execute(self.sql, [given[name] for name in self.names]).fetchall()
+        return found
 
-    def each(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    def each(self, driver: Driver, rows: Iterable[Mapping[str, Any]]) -> None:
         """Once for every row, in one call of the driver."""
-        batch = [tuple(row[name] for name in self.names) for row in rows]
+        if self._fixed:
+            rows = [{**self._fixed, **row} for row in rows]
+        batch = [[row[name] for name in self.names] for row in rows]
         if batch:
-            connection.exec_driver_sql(self.sql, batch)
+            driver.executemany(self.sql, batch)
 
 
 def record_from(row: Sequence[Any]) -> TaskRecord:
@@ -213,7 +235,7 @@ def _select_by_ids(size: int) -> Statement:
     )
 
 
-def load(connection: Connection, namespace: str, ids: Collection[int]) -> dict[int, TaskRecord]:
+def load(driver: Driver, namespace: str, ids: Collection[int]) -> dict[int, TaskRecord]:
     """The records of these ids, as far as they exist."""
     found: dict[int, TaskRecord] = {}
     rest = list(ids)
@@ -223,6 +245,6 @@ def load(connection: Connection, namespace: str, ids: Collection[int]) -> dict[i
         size = 1 << (len(part) - 1).bit_length()
         part += part[-1:] * (size - len(part))
         values: dict[str, Any] = {f"id{i}": task_id for i, task_id in enumerate(part)}
-        for row in _select_by_ids(size).run(connection, {**values, "namespace": namespace}):
+        for row in _select_by_ids(size).run(driver, {**values, "namespace": namespace}):
             found[row[0]] = record_from(row)
     return found

@@ -9,15 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from dlqueue.queue import transitions
-from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
-from dlqueue.queue.errors import Conflict, InvalidTask, QueueClosed, QueueFull, StorageError, TaskNotFound, full
+from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.record import (
     Answer,
-    Change,
     Decision,
     Due,
     Event,
@@ -26,13 +23,13 @@ from dlqueue.queue.record import (
     Page,
     Submission,
     TaskRecord,
-    new_record,
 )
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.sql.tables import queue as queue_table
-from dlqueue.queue.sql.tables import task, task_data, task_dependency, task_event
+from dlqueue.queue.sql.tables import task, task_event
+from dlqueue.queue.sql.verbs import Verbs
 from dlqueue.queue.sql.writer import Writer
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Listener
@@ -42,32 +39,6 @@ R = TypeVar("R")
 EVENTS_KEPT = 500
 """Events kept of one task; the oldest beyond go."""
 READERS = 2
-
-_KEYED = rows.Statement(
-    select(*rows.COLUMNS)
-    .join(task_data, task_data.c.task_id == task.c.id)
-    .where(
-        task.c.namespace == bindparam("namespace"),
-        task.c.owner == bindparam("owner"),
-        task.c.unique_key == bindparam("key"),
-    )
-)
-_JOINED = rows.Statement(
-    select(*rows.COLUMNS)
-    .join(task_data, task_data.c.task_id == task.c.id)
-    .where(
-        task.c.namespace == bindparam("namespace"), task.c.join_key == bindparam("key"), task.c.finished_at.is_(None)
-    )
-    .order_by(task.c.id)
-)
-_BLOCKED_BY = rows.Statement(
-    select(task_dependency.c.task_id)
-    .join(task, task.c.id == task_dependency.c.task_id)
-    .where(
-        task_dependency.c.depends_on_id == bindparam("id"),
-        or_(*(task.c.status == bindparam(str(status)) for status in MAY_BE_BLOCKED)),
-    )
-)
 
 
 class SqlStore:
@@ -92,8 +63,7 @@ class SqlStore:
         self._local = threading.local()
         self._reading: list[Connection] = []
         self._query = Query(namespace)
-        self._next_ids: dict[str, int] = {}
-        self._queues_seen: set[str] = set()
+        self._verbs = Verbs(namespace)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -120,7 +90,7 @@ class SqlStore:
                 prepare_schema(connection)
                 return connection
 
-            self._writer = Writer(connect, listener, self._rolled_back)
+            self._writer = Writer(connect, listener, self._verbs.rolled_back)
             await self._writer.start()
             self._readers = ThreadPoolExecutor(READERS, "dlqueue-reader")
         except BaseException:
@@ -137,10 +107,6 @@ class SqlStore:
         self._writer = self._readers = None
         self._lock.release()
 
-    def _rolled_back(self) -> None:
-        self._next_ids.clear()
-        self._queues_seen.clear()
-
     # -- writes -------------------------------------------------------------------------------------------------------
 
     async def _do(self, verb: Callable[..., Any], payload: Any) -> Any:
@@ -151,105 +117,16 @@ class SqlStore:
     async def submit(
         self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
     ) -> list[Submission]:
-        answer: list[Submission] = await self._do(self._submit, (tasks, now, capacity or {}))
+        answer: list[Submission] = await self._do(self._verbs.submit, (tasks, now, capacity or {}))
         return answer
 
     async def transact(self, decisions: Sequence[Decision]) -> list[Answer]:
-        answer: list[Answer] = await self._do(self._transact, decisions)
+        answer: list[Answer] = await self._do(self._verbs.transact, decisions)
         return answer
 
     async def wake(self, hold: str, limit: int | None, now: float) -> int:
-        answer: int = await self._do(self._wake, (hold, limit, now))
+        answer: int = await self._do(self._verbs.wake, (hold, limit, now))
         return answer
-
-    def _submit(self, connection: Connection, payloads: Sequence[Any], changes: list[Change]) -> list[Any]:
-        batch = _Batch(self, connection)
-        answers: list[Any] = []
-        for tasks, now, capacity in payloads:
-            try:
-                answers.append(batch.add(tasks, now, capacity))
-            except (Conflict, InvalidTask, QueueFull) as error:
-                answers.append(error)
-        followed = batch.write()
-        changes += followed
-        if len(followed) > len(batch.new):  # some were blocked and are not any more
-            newest = {change.record.id: change.record for change in followed}
-            for answer in answers:
-                if isinstance(answer, list):
-                    answer[:] = [Submission(newest.get(s.record.id, s.record), s.created) for s in answer]
-        return answers
-
-    def _transact(
-        self, connection: Connection, payloads: Sequence[Sequence[Decision]], changes: list[Change]
-    ) -> list[list[Answer]]:
-        flat, made = carry_out(_Rows(connection, self._namespace), [d for payload in payloads for d in payload])
-        self._write(connection, made)
-        changes += made
-        answers, start = [], 0
-        for payload in payloads:
-            answers.append(flat[start : start + len(payload)])
-            start += len(payload)
-        return answers
-
-    def _wake(
-        self, connection: Connection, payloads: Sequence[tuple[str, int | None, float]], changes: list[Change]
-    ) -> list[int]:
-        counts = []
-        for hold, limit, now in payloads:
-            ids = [row[0] for row in connection.execute(self._query.holding(hold, limit))]
-            found = rows.load(connection, self._namespace, ids)
-            made = [c for i in ids if i in found and (c := transitions.wake(found[i], now)) is not None]
-            self._write(connection, made)
-            changes += made
-            counts.append(len(made))
-        return counts
-
-    def _write(self, connection: Connection, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
-        """New rows, changed rows, and the events of both."""
-        rows.INSERT_TASK.each(connection, (rows.hot(record, self._namespace) for record in new))
-        rows.INSERT_DATA.each(connection, (rows.cold(record) for record in new))
-        moved = [change for change in changes if change.source is not None]
-        updates = [
-            {**rows.hot(c.record, self._namespace), "id_": c.record.id, "before": c.record.revision - 1}
-            for c in moved
-            if not c.delete
-        ]
-        rows.UPDATE_TASK.each(connection, updates)
-        rows.UPDATE_DATA.each(connection, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
-        told = [change for change in changes if change.kind]
-        sequence = self._take_ids(connection, "task_event", len(told))
-        for change in told:
-            change.sequence = sequence
-            sequence += 1
-        # The event of a deletion is written too, and goes with the row: its number must not come again.
-        rows.INSERT_EVENT.each(connection, (rows.event_row(c, self._namespace) for c in told))
-        for change in moved:
-            if change.delete:
-                for statement in rows.DELETES:
-                    statement.each(connection, [{"id_": change.record.id}])
-            elif change.record.revision % EVENTS_KEPT == 0:
-                self._trim(connection, change.record.id)
-
-    def _trim(self, connection: Connection, task_id: int) -> None:
-        oldest = (
-            select(task_event.c.sequence)
-            .where(task_event.c.task_id == task_id)
-            .order_by(task_event.c.sequence.desc())
-            .offset(EVENTS_KEPT)
-            .limit(1)
-            .scalar_subquery()
-        )
-        connection.execute(task_event.delete().where(task_event.c.task_id == task_id, task_event.c.sequence <= oldest))
-
-    def _take_ids(self, connection: Connection, table: str, count: int) -> int:
-        """The first of ``count`` new ids. The writer is the only one who writes, so it may number ahead; the sequence
-        table of AUTOINCREMENT follows and keeps ids of deleted rows from coming back."""
-        following = self._next_ids.get(table)
-        if following is None:
-            row = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).first()
-            following = (0 if row is None else int(row[0])) + 1
-        self._next_ids[table] = following + count
-        return following
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -271,7 +148,7 @@ class SqlStore:
             raise StorageError(f"the database cannot be read: {getattr(error, 'orig', None) or error}") from error
 
     async def get(self, task_id: int) -> TaskRecord:
-        found = await self._read(lambda connection: rows.load(connection, self._namespace, [task_id]))
+        found = await self._read(lambda connection: rows.load(rows.driver_of(connection), self._namespace, [task_id]))
         record = found.get(task_id)
         if record is None or record.cleanup > 1:
             raise TaskNotFound(task_id)
@@ -335,131 +212,3 @@ class SqlStore:
         statement = select(task.c.status, func.count()).where(task.c.namespace == self._namespace)
         statement = statement.group_by(task.c.status)
         return await self._read(lambda connection: {Status(row[0]): row[1] for row in connection.execute(statement)})
-
-
-class _Rows:
-    """What `carry_out` looks up."""
-
-    def __init__(self, connection: Connection, namespace: str) -> None:
-        self._connection = connection
-        self._namespace = namespace
-
-    def load(self, ids: Any) -> dict[int, TaskRecord]:
-        return rows.load(self._connection, self._namespace, ids)
-
-    def blocked_by(self, task_id: int) -> list[int]:
-        statuses = {str(status): str(status) for status in MAY_BE_BLOCKED}
-        found = _BLOCKED_BY.run(self._connection, {"id": task_id, **statuses})
-        return [row[0] for row in found]
-
-
-class _Batch:
-    """The submits of one transaction: all are looked at before the first row is written."""
-
-    def __init__(self, store: SqlStore, connection: Connection) -> None:
-        self._store = store
-        self._connection = connection
-        self._namespace = store._namespace
-        self._keyed: dict[tuple[str, str], TaskRecord] = {}
-        self._joined: dict[str, TaskRecord] = {}
-        self.new: list[TaskRecord] = []
-
-    def add(self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int]) -> list[Submission]:
-        """One request, all or nothing. Nothing of it stays if it raises."""
-        before = len(self.new), dict(self._keyed), dict(self._joined)
-        try:
-            submissions = [self._one(new, now) for new in tasks]
-            self._check_capacity([s.record.queue for s in submissions if s.created], capacity)
-            return submissions
-        except Exception:
-            del self.new[before[0] :]
-            self._keyed, self._joined = before[1], before[2]
-            raise
-
-    def _one(self, new: NewTask, now: float) -> Submission:
-        if new.unique_key is not None:
-            first = self._first(new)
-            if first is not None:
-                if first.type != new.type or rows.encode(first.params) != rows.encode(new.params):
-                    raise Conflict(
-                        f"unique key {new.unique_key!r} belongs to task {first.id}, which has another type or other "
-                        "params",
-                        first.id,
-                    )
-                return Submission(first, created=False)
-        if new.join_key is not None:
-            running = self._joined.get(new.join_key) or self._row(_JOINED, key=new.join_key)
-            if running is not None:
-                return Submission(running, created=False)
-        self._check_relatives(new)
-        task_id = self._store._take_ids(self._connection, "task", 1)
-        record = new_record(new, task_id, now)
-        self.new.append(record)
-        if new.unique_key is not None:
-            self._keyed[new.owner, new.unique_key] = record
-        if new.join_key is not None:
-            self._joined[new.join_key] = record
-        return Submission(record, created=True)
-
-    def _first(self, new: NewTask) -> TaskRecord | None:
-        key = (new.owner, new.unique_key or "")
-        return self._keyed.get(key) or self._row(_KEYED, owner=new.owner, key=new.unique_key)
-
-    def _row(self, statement: rows.Statement, **values: Any) -> TaskRecord | None:
-        found = statement.run(self._connection, {"namespace": self._namespace, **values})
-        return rows.record_from(found[0]) if found else None
-
-    def _check_relatives(self, new: NewTask) -> None:
-        wanted = {*new.depends_on, *(() if new.parent_id is None else (new.parent_id,))}
-        if not wanted:
-            return
-        missing = wanted - rows.load(self._connection, self._namespace, wanted).keys()
-        missing -= {record.id for record in self.new}
-        for task_id in missing:
-            field = "parent_id" if task_id == new.parent_id else "depends_on"
-            raise InvalidTask(f"task {task_id} not found", field)
-
-    def _check_capacity(self, made_in: Sequence[str], capacity: Mapping[str, int]) -> None:
-        for name in set(made_in) & capacity.keys():
-            statement = self._store._query.unfinished_in(name)
-            size = int(self._connection.execute(statement).scalar_one())
-            size += sum(record.queue == name for record in self.new)
-            if size > capacity[name]:
-                raise QueueFull(full(name, size - made_in.count(name), capacity[name]))
-
-    def write(self) -> list[Change]:
-        """Everything that was accepted; answers all changes, those of dependencies met already included."""
-        changes = [
-            Change(record=record, source=None, kind="submitted", at=record.created_at, message=None)
-            for record in self.new
-        ]
-        self._store._write(self._connection, changes, self.new)
-        rows.INSERT_DEPENDENCY.each(
-            self._connection,
-            (
-                {"task_id": record.id, "depends_on_id": other}
-                for record in self.new
-                for other in dict.fromkeys(record.depends_on)
-            ),
-        )
-        rows.INSERT_LABEL.each(
-            self._connection,
-            (
-                {"task_id": record.id, "key": key, "value": value}
-                for record in self.new
-                for key, values in record.labels.items()
-                for value in dict.fromkeys(values)
-            ),
-        )
-        for name in {record.queue for record in self.new} - self._store._queues_seen:
-            self._connection.exec_driver_sql(
-                "INSERT INTO queue (namespace, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (self._namespace, name)
-            )
-            self._store._queues_seen.add(name)
-        followed: list[Change] = []
-        known = {record.id: record for record in self.new}
-        for change in tuple(changes):
-            if change.record.status is Status.BLOCKED:
-                follow(_Rows(self._connection, self._namespace), known, followed, change)
-        self._store._write(self._connection, followed)
-        return changes + followed

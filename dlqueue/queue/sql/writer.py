@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError
 from dlqueue.queue.record import Change
+from dlqueue.queue.sql.rows import Driver, driver_of
 
 log = logging.getLogger(__name__)
 
-Verb: TypeAlias = Callable[[Connection, Sequence[Any], list[Change]], Sequence[Any]]
+Verb: TypeAlias = Callable[[Driver, Sequence[Any], list[Change]], Sequence[Any]]
 """Works on its payloads inside the transaction, appends the changes it makes, and answers each payload: a result, or
 an exception for a refusal that wrote nothing."""
 Job: TypeAlias = tuple[Verb, Any, "asyncio.Future[Any]"]
@@ -89,6 +89,7 @@ class Writer:
             problem.__cause__ = error if problem is not error else None
             self._answer([(self._opened, problem)], [])
             return
+        self._expected = connection.dialect.loaded_dbapi.Error
         self._answer([(self._opened, None)], [])
         try:
             while True:
@@ -98,54 +99,48 @@ class Writer:
                     if not self._jobs:
                         return
                     group = [self._jobs.popleft() for _ in range(min(len(self._jobs), GROUP))]
-                connection = self._commit(connection, group)
+                self._commit(driver_of(connection), group)
         finally:
-            with contextlib.suppress(SQLAlchemyError):
-                connection.close()
+            connection.close()
 
-    def _commit(self, connection: Connection, group: list[Job]) -> Connection:
+    def _commit(self, driver: Driver, group: list[Job]) -> None:
         self._begun = False
         try:
-            answers, changes = self._attempt(connection, group)
+            answers, changes = self._attempt(driver, group)
         except Exception as error:
             self._rolled_back()
             if len(group) > 1 and self._begun:
                 # One of them, or the disk: alone each gets its own verdict.
                 for job in group:
-                    connection = self._commit(connection, [job])
-                return connection
-            if not isinstance(error, SQLAlchemyError):
+                    self._commit(driver, [job])
+                return
+            if not isinstance(error, self._expected):
                 log.exception("a write failed unexpectedly")
             problem = StorageError(_reason(error))
             problem.__cause__ = error
             self._answer([(job[2], problem) for job in group], [])
-            return self._reconnect(connection, error)
+            return
         self._answer([(job[2], answer) for job, answer in zip(group, answers, strict=True)], changes)
-        return connection
 
-    def _attempt(self, connection: Connection, group: list[Job]) -> tuple[list[Any], list[Change]]:
+    def _attempt(self, driver: Driver, group: list[Job]) -> tuple[list[Any], list[Change]]:
         answers: list[Any] = []
         changes: list[Change] = []
-        with connection.begin():
-            self._begun = True
+        driver.execute("BEGIN IMMEDIATE")
+        self._begun = True
+        try:
             start = 0
             while start < len(group):
                 verb, end = group[start][0], start + 1
                 while end < len(group) and group[end][0] == verb:
                     end += 1
-                answers.extend(verb(connection, [job[1] for job in group[start:end]], changes))
+                answers.extend(verb(driver, [job[1] for job in group[start:end]], changes))
                 start = end
+            driver.execute("COMMIT")
+        except BaseException:
+            if driver.in_transaction:  # a full disk may have rolled back already
+                driver.execute("ROLLBACK")
+            raise
         return answers, changes
-
-    def _reconnect(self, connection: Connection, error: Exception) -> Connection:
-        if not (isinstance(error, DBAPIError) and error.connection_invalidated):
-            return connection
-        with contextlib.suppress(SQLAlchemyError):
-            connection.close()
-        try:
-            return self._connect()
-        except (SQLAlchemyError, StorageError):
-            return connection
 
     def _answer(self, answers: list[tuple[asyncio.Future[Any], Any]], changes: list[Change]) -> None:
         def tell() -> None:

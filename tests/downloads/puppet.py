@@ -1,0 +1,186 @@
+"""A downloader whose strings a test holds: nothing moves unless it says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dlqueue.queue.testing import PATIENCE
+from dlqueue.sdk import (
+    Context,
+    Downloader,
+    Handle,
+    NotFound,
+    Rejected,
+    Request,
+    TransferState,
+    TransferStatus,
+)
+
+CONTENT = b"the content"
+
+
+@dataclass(frozen=True)
+class PuppetConfig:
+    """Nothing to configure."""
+
+
+class Puppet(Downloader):
+    """Keeps its transfers in memory. ``before`` holds a function per method name that is called first: it may raise,
+    or block. ``log`` has a line per call that changes something."""
+
+    kind: ClassVar[str] = "puppet"
+    schemes: ClassVar[frozenset[str]] = frozenset({"http", "https"})
+    config_type: ClassVar[type[Any]] = PuppetConfig
+
+    def __init__(self) -> None:
+        self.transfers: dict[str, TransferStatus] = {}
+        self.requests: dict[str, Request] = {}
+        self.before: dict[str, Callable[[], object]] = {}
+        self.log: list[str] = []
+        self.polls: list[list[str]] = []
+        self.tests = 0
+        self.context: Context | None = None
+        self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._gates: list[Gate] = []
+
+    # -- the strings --------------------------------------------------------------------------------------------------
+
+    def news(self) -> None:
+        """Have the core poll now."""
+        self._news.put(True)
+
+    def show(self, key: str, **fields: Any) -> None:
+        """The transfer is like this from now on."""
+        self.transfers[key] = dataclasses.replace(self.transfers[key], **fields)
+        self.news()
+
+    def finish(self, key: str, content: bytes = CONTENT, name: str = "file.bin") -> Path:
+        """The transfer brings one file."""
+        path = self.requests[key].directory / (self.requests[key].name or name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.show(
+            key,
+            state=TransferState.COMPLETED,
+            name=path.name,
+            content=(str(path),),
+            total=len(content),
+            downloaded=len(content),
+        )
+        return path
+
+    def finish_folder(self, key: str, name: str, files: Mapping[str, bytes]) -> Path:
+        """The transfer brings a folder."""
+        folder = self.requests[key].directory / name
+        for inner, content in files.items():
+            (folder / inner).parent.mkdir(parents=True, exist_ok=True)
+            (folder / inner).write_bytes(content)
+        self.show(key, state=TransferState.COMPLETED, name=name, content=(str(folder),))
+        return folder
+
+    def fail(self, key: str, error: Rejected, downloaded: int = 0) -> None:
+        """The transfer ends in this error."""
+        self.show(key, state=TransferState.ERROR, error=error, downloaded=downloaded)
+
+    def forget(self, key: str) -> None:
+        """The transfer is gone."""
+        del self.transfers[key]
+        self.news()
+
+    def goes(self, method: str, error: Exception) -> None:
+        """Every call of this method raises."""
+
+        def fail() -> None:
+            raise error
+
+        self.before[method] = fail
+
+    def gate(self, method: str) -> Gate:
+        """Calls of this method block until the gate is opened."""
+        gate = self.before[method] = Gate()
+        self._gates.append(gate)
+        return gate
+
+    def free(self) -> None:
+        """Open every gate."""
+        for gate in self._gates:
+            gate.open.set()
+
+    # -- the downloader -----------------------------------------------------------------------------------------------
+
+    def _called(self, method: str) -> None:
+        hook = self.before.get(method) or self.before.get("all")
+        if hook is not None:
+            hook()
+
+    def open(self, config: Any, context: Context) -> None:
+        self.context = context
+        self._called("open")
+
+    def test(self) -> str:
+        self.tests += 1
+        self._called("test")
+        return "puppet 1"
+
+    def create(self, request: Request, key: str) -> Handle:
+        self._called("create")
+        old = self.transfers.get(key)
+        self.log.append(f"create {key}" if old is None else f"create {key} again")
+        self.requests[key] = request
+        if old is None or old.state is TransferState.ERROR:
+            self.transfers[key] = TransferStatus(TransferState.DOWNLOADING)
+        return Handle(key)
+
+    def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
+        # What was so when it was asked, even if the answer is late.
+        found = {handle: self.transfers[handle.id] for handle in handles if handle.id in self.transfers}
+        self.polls.append([handle.id for handle in handles])
+        self._called("poll")
+        return found
+
+    def pause(self, handle: Handle) -> None:
+        self._called("pause")
+        self._switch(handle, TransferState.PAUSED)
+        self.log.append(f"pause {handle.id}")
+
+    def resume(self, handle: Handle) -> None:
+        self._called("resume")
+        self._switch(handle, TransferState.DOWNLOADING)
+        self.log.append(f"resume {handle.id}")
+
+    def _switch(self, handle: Handle, state: TransferState) -> None:
+        if handle.id not in self.transfers:
+            raise NotFound(handle.id)
+        self.transfers[handle.id] = dataclasses.replace(self.transfers[handle.id], state=state)
+
+    def remove(self, handle: Handle, delete_data: bool) -> None:
+        self._called("remove")
+        self.log.append(f"remove {handle.id}")
+        self.transfers.pop(handle.id, None)
+
+    def events(self) -> Iterator[None]:
+        while self._news.get():
+            yield
+
+    def close(self) -> None:
+        self._called("close")
+        self._news.put(False)
+
+
+class Gate:
+    """Holds up whoever calls it."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self) -> None:
+        self.reached.set()
+        if not self.open.wait(PATIENCE):
+            raise AssertionError("nobody opened the gate")

@@ -1,0 +1,109 @@
+"""Which kinds are installed, and who may fetch what in which order."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlqueue.downloads import registry
+from dlqueue.downloads.registry import GROUP, find_kinds, route
+from dlqueue.sdk import Downloader
+from dlqueue.sdk.testing import FakeDownloader
+from tests.downloads.puppet import Puppet
+
+
+class Unfinished(Downloader):
+    """Lacks the methods that every downloader has."""
+
+
+class Web(Puppet):
+    kind = "http"
+
+
+class Ftp(Puppet):
+    kind = "ftp"
+    schemes = frozenset({"ftp"})
+
+
+class Torrents(Puppet):
+    kind = "torrents"
+    schemes = frozenset({"magnet", "torrent"})
+
+
+not_a_class = object()
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """name → module:attribute of what is installed beside the real kinds."""
+    (tmp_path / "dlqueue_test_raises.py").write_text("raise RuntimeError('made so')\n")
+    (tmp_path / "dlqueue_test_exits.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "dlqueue_test_needs.py").write_text("import dlqueue_no_such_module.inner\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found: dict[str, str] = {}
+
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        assert group == GROUP
+        return [EntryPoint(name, value, group) for name, value in found.items()]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    return found
+
+
+def test_the_shipped_kinds_are_found() -> None:
+    kinds = find_kinds()
+    assert kinds.usable["http"].kind == "http"
+    assert "http" not in kinds.broken
+
+
+def test_a_broken_plug_in_is_reported_and_does_not_stop_others(
+    installed: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    installed.update(
+        raises="dlqueue_test_raises:X",
+        exits="dlqueue_test_exits:X",
+        needs="dlqueue_test_needs:X",
+        lacks="dlqueue.sdk.testing:NoSuchThing",
+        unfinished=f"{__name__}:Unfinished",
+        instance="dlqueue.sdk.testing:PATIENCE",
+        function="dlqueue.sdk.testing:fake_content",
+        fake="dlqueue.sdk.testing:FakeDownloader",
+    )
+    with caplog.at_level(logging.WARNING):
+        kinds = find_kinds()
+    assert kinds.usable == {"fake": FakeDownloader}
+    assert "RuntimeError: made so" in kinds.broken["raises"]
+    assert "SystemExit" in kinds.broken["exits"]
+    assert "dlqueue_no_such_module" in kinds.broken["needs"]
+    assert "dlqueue[needs]" in kinds.broken["needs"]
+    assert "NoSuchThing" in kinds.broken["lacks"]
+    assert "poll" in kinds.broken["unfinished"]
+    assert kinds.broken["instance"] == kinds.broken["function"] == "is not a subclass of dlqueue.sdk.Downloader"
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 7
+    assert all(any(f"downloader kind {name}:" in line for line in said) for name in kinds.broken)
+
+
+def order(urls: tuple[str, ...], wanted: str | None = None, **configured: Any) -> list[str]:
+    return route(urls, wanted, configured)
+
+
+def test_the_order_of_the_route() -> None:
+    every = {"aria": Puppet, "tor": Torrents, "web": Web, "box": Puppet, "net": Web}
+    assert order(("http://a/", "https://b/"), **every) == ["web", "net", "aria", "box"]
+    assert order(("HTTP://a/",), **every) == ["web", "net", "aria", "box"]
+    assert order(("magnet:?x",), **every) == ["tor"]
+    assert order(("http://a/",), "box", **every) == ["box"]
+    assert order(("http://a/",), "tor", **every) == []
+    assert order(("http://a/",), "none", **every) == []
+    assert order(("ftp://a/",), **every) == []
+
+
+def test_all_mirrors_must_be_possible() -> None:
+    every = {"web": Web, "ftp": Ftp}
+    assert order(("http://a/", "ftp://a/"), **every) == []
+    assert order(("ftp://a/",), **every) == ["ftp"]
