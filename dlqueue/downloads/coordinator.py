@@ -13,12 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from dlqueue.runtime.clock import Clock, sleep
 from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import (
     AuthFailed,
     Context,
@@ -93,7 +93,7 @@ class Coordinator:
 
     def __post_init__(self) -> None:
         self._local = threading.local()
-        self._threads = ThreadPoolExecutor(2, f"dlqueue-{self.name}")
+        self._threads = Threads(2, f"dlqueue-{self.name}")
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Coordinator:
             await self._in_thread(self.downloader.close, CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever happens while it closes, we go on closing
             log.warning("downloader %s: did not close well: %s", self.name, error)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -148,12 +148,17 @@ class Coordinator:
 
         if self._closing and function != self.downloader.close:
             raise Unavailable("the daemon is stopping")
-        future = asyncio.get_running_loop().run_in_executor(self._threads, run)
-        done, _ = await asyncio.wait({future}, timeout=timeout + 1.0)
-        if not done:
-            future.cancel()
-            raise Unavailable(f"{self.name} did not answer within {timeout:g} s")
-        return future.result()
+        future = self._threads.run(run)
+        # Not by the injected clock: a thread that hangs does so in real time.
+        expiry = asyncio.get_running_loop().call_later(timeout + 1.0, self._expire, future, timeout)
+        try:
+            return await future
+        finally:
+            expiry.cancel()
+
+    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
+        if not future.done():
+            future.set_exception(Unavailable(f"{self.name} did not answer within {timeout:g} s"))
 
     def _deadline(self) -> float:
         until: float = getattr(self._local, "until", 0.0)

@@ -6,7 +6,6 @@ crash at any point: the creation key is committed before the downloader is asked
 
 from __future__ import annotations
 
-import asyncio
 import errno
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +30,7 @@ from dlqueue.queue import (
 )
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
 
 P = ParamSpec("P")
@@ -78,6 +78,11 @@ class RemoteDownload(Task):
         self._default_directory = default_directory
         self._staging = staging
         self._clock = clock
+        self._threads = Threads(4, "dlqueue-delivery")
+
+    async def _blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a thread: what touches a disk may take its time."""
+        return await self._threads.run(partial(function, *args, **kwargs))
 
     def validate(self, params: Any, submitter: Submitter) -> Any:
         made = normalised(params, submitter, self._policy, self._default_directory)
@@ -170,7 +175,7 @@ class RemoteDownload(Task):
         if params.name is None or params.on_exists not in ("skip", "fail") or ctx.state.key is not None:
             return None
         target = Path(params.directory) / params.name
-        if not await _blocking(target.exists):
+        if not await self._blocking(target.exists):
             return None
         return self._exists(ctx, target)
 
@@ -303,7 +308,7 @@ class RemoteDownload(Task):
                     )
                 if status is None:
                     return await self._gone(ctx)
-                state.manifest = await _blocking(self._plan, Path(state.staging or ""), status.content, params)
+                state.manifest = await self._blocking(self._plan, Path(state.staging or ""), status.content, params)
                 if params.checksum is not None:
                     await self._verify(ctx)
             return await self._move(ctx)
@@ -328,7 +333,7 @@ class RemoteDownload(Task):
             raise CriticalError("a checksum needs a download of one file", "checksum")
         ctx.progress(message="verifying the checksum")
         try:
-            await _blocking(delivery.verify, content[0], params.checksum or "")
+            await self._blocking(delivery.verify, content[0], params.checksum or "")
         except CriticalError as error:
             state.end_attempt(self._clock.time(), "request", str(error), "error")
             # These bytes are proven wrong: a retry by a person must not go on with them.
@@ -346,15 +351,15 @@ class RemoteDownload(Task):
                 await ctx.checkpoint()
                 reach("manifest")
                 try:
-                    await _blocking(delivery.move, state.manifest[index], overwrite)
+                    await self._blocking(delivery.move, state.manifest[index], overwrite)
                     break
                 except delivery.OtherFileSystem:
-                    state.manifest[index] = await _blocking(delivery.bring_over, state.manifest[index])
+                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index])
                 except delivery.Exists:
                     if params.on_exists != "rename":
                         return self._exists(ctx, Path(state.manifest[index].target))
                     number += 1
-                    state.manifest[index] = await _blocking(delivery.plan_again, state.manifest[index], number)
+                    state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index], number)
             reach("renamed")
         state.location = state.manifest[0].target
         return await self._finish(ctx)
@@ -420,7 +425,7 @@ class RemoteDownload(Task):
         if waiting is not None:
             raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
         if delete:
-            await _blocking(delivery.delete_delivered, state.manifest)
+            await self._blocking(delivery.delete_delivered, state.manifest)
         if delete or removed:
             state.key = state.staging = None
 
@@ -462,7 +467,3 @@ def _from_os(error: OSError, what: str) -> Rejected:
 
 def _nothing() -> None:
     return None
-
-
-async def _blocking(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return await asyncio.to_thread(function, *args, **kwargs)

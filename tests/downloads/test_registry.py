@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -88,22 +87,22 @@ def test_a_broken_plug_in_is_reported_and_does_not_stop_others(
     assert all(any(f"downloader kind {name}:" in line for line in said) for name in kinds.broken)
 
 
-def order(urls: tuple[str, ...], wanted: str | None = None, **configured: Any) -> list[str]:
+def order(urls: tuple[str, ...], configured: dict[str, type[Puppet]], wanted: str | None = None) -> list[str]:
     return route(urls, wanted, configured)
 
 
 def test_the_order_of_the_route() -> None:
-    every = {"aria": Puppet, "tor": Torrents, "web": Web, "box": Puppet, "net": Web}
-    assert order(("http://a/", "https://b/"), **every) == ["web", "net", "aria", "box"]
-    assert order(("HTTP://a/",), **every) == ["web", "net", "aria", "box"]
-    assert order(("magnet:?x",), **every) == ["tor"]
-    assert order(("http://a/",), "box", **every) == ["box"]
-    assert order(("http://a/",), "tor", **every) == []
-    assert order(("http://a/",), "none", **every) == []
-    assert order(("ftp://a/",), **every) == []
+    every: dict[str, type[Puppet]] = {"aria": Puppet, "tor": Torrents, "web": Web, "box": Puppet, "net": Web}
+    assert order(("http://a/", "https://b/"), every) == ["web", "net", "aria", "box"]
+    assert order(("HTTP://a/",), every) == ["web", "net", "aria", "box"]
+    assert order(("magnet:?x",), every) == ["tor"]
+    assert order(("http://a/",), every, "box") == ["box"]
+    assert order(("http://a/",), every, "tor") == []
+    assert order(("http://a/",), every, "none") == []
+    assert order(("ftp://a/",), every) == []
 
 
 def test_all_mirrors_must_be_possible() -> None:
-    every = {"web": Web, "ftp": Ftp}
-    assert order(("http://a/", "ftp://a/"), **every) == []
-    assert order(("ftp://a/",), **every) == ["ftp"]
+    every: dict[str, type[Puppet]] = {"web": Web, "ftp": Ftp}
+    assert order(("http://a/", "ftp://a/"), every) == []
+    assert order(("ftp://a/",), every) == ["ftp"]

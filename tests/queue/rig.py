@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from dlqueue.queue import Completed, Context, Outcome, Queue, Status, Store, Task, TaskRecord
-from dlqueue.queue.record import Change
+from dlqueue.queue import Completed, Context, Outcome, Queue, Status, StorageError, Store, Task, TaskRecord
+from dlqueue.queue.record import Answer, Decision
 from dlqueue.queue.testing import PATIENCE, FakeClock, reached
 
 S = Status
@@ -101,7 +100,6 @@ class Rig:
         self.clock = FakeClock()
         self.new_store = new_store
         self.queue: Queue | None = None
-        self.heard: list[Change] = []
 
     async def start(self, *tasks: Task | type[Task], store: Store | None = None, **settings: Any) -> Queue:
         assert self.queue is None, "stop the one before"
@@ -158,11 +156,22 @@ class Rig:
         return [event.kind for event in await self.queue.history(task_id)]
 
 
-def quiet(*names: str) -> Iterable[None]:
-    """Warnings that a test provokes on purpose need not fill its output."""
-    loggers = [logging.getLogger(name) for name in names]
-    for logger in loggers:
-        logger.disabled = True
-    yield
-    for logger in loggers:
-        logger.disabled = False
+class Faults:
+    """Makes the next writes of a queue's store fail, as a full or locked database does."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.left = 0
+        self.refused = 0
+        self._transact = queue._store.transact
+        queue._store.transact = self._faulty  # type: ignore[method-assign]
+
+    def fail(self, times: int) -> None:
+        self.left = times
+
+    async def _faulty(self, decisions: Sequence[Decision]) -> list[Answer]:
+        if self.left:
+            self.left -= 1
+            self.refused += 1
+            await asyncio.sleep(0)
+            raise StorageError("the disk is full")
+        return await self._transact(decisions)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dlqueue.downloads import task
 from tests.downloads.house import Builder, builder
 
 
@@ -16,6 +17,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def build(tmp_path: Path) -> AsyncIterator[Builder]:
+async def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Builder]:
+    # The clock stands still, so that a step which lingers for a small file would linger for ever.
+    monkeypatch.setattr(task, "LINGER", 0.0)
     async with builder(tmp_path) as build:
         yield build

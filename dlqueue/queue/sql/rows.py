@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
+from operator import attrgetter, itemgetter
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -27,6 +28,8 @@ _WANT = {str(want): want for want in Want}
 HOT = tuple(column for column in task.c if column.name != "namespace")
 COLD = tuple(column for column in task_data.c if column.name != "task_id")
 COLUMNS = HOT + COLD
+_HOT_NAMES = [column.name for column in HOT]
+_hot_values = attrgetter(*_HOT_NAMES)
 
 
 def encode(value: object) -> str:
@@ -61,6 +64,7 @@ class Statement:
         compiled = clause.compile(dialect=sqlite.dialect(paramstyle="qmark"))
         self.sql = str(compiled)
         self.names: Sequence[str] = tuple(getattr(compiled, "positiontup", None) or ())
+        self._row = itemgetter(*self.names) if len(self.names) > 1 else lambda row: (row[self.names[0]],)
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
         """Values that are written into the statement itself."""
 
@@ -70,13 +74,12 @@ class Statement:
         found: Sequence[Any] = driver.execute(self.sql, [given[name] for name in self.names]).fetchall()
         return found
 
-    def each(self, driver: Driver, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Once for every row, in one call of the driver."""
+    def each(self, driver: Driver, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Once for every row, in one call of the driver; answers how many rows were changed."""
         if self._fixed:
             rows = [{**self._fixed, **row} for row in rows]
-        batch = [[row[name] for name in self.names] for row in rows]
-        if batch:
-            driver.executemany(self.sql, batch)
+        batch = [self._row(row) for row in rows]
+        return int(driver.executemany(self.sql, batch).rowcount) if batch else 0
 
 
 def record_from(row: Sequence[Any]) -> TaskRecord:
@@ -133,8 +136,9 @@ def record_from(row: Sequence[Any]) -> TaskRecord:
 
 def hot(record: TaskRecord, namespace: str) -> dict[str, Any]:
     """The columns of `task`."""
-    values = {column.name: getattr(record, column.name) for column in HOT}
-    return {**values, "namespace": namespace, "status": str(record.status), "want": str(record.want)}
+    values = dict(zip(_HOT_NAMES, _hot_values(record), strict=True))
+    values["namespace"], values["status"], values["want"] = namespace, record.status.value, record.want.value
+    return values
 
 
 def cold(record: TaskRecord) -> dict[str, Any]:

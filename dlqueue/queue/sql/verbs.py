@@ -93,11 +93,15 @@ class Verbs:
         self._next_ids: dict[str, int] = {}
         self.queues_seen: set[str] = set()
         self._dependencies: bool | None = None
+        self.running: dict[int, TaskRecord] = {}
+        """Tasks in the middle of a step, as they were written last. Nobody else writes them, so that the end of a step
+        need not read them again; every update checks the revision all the same."""
 
     def rolled_back(self) -> None:
         """What was numbered ahead was not written."""
         self._next_ids.clear()
         self.queues_seen.clear()
+        self.running.clear()
         self._dependencies = None
 
     def forget_dependencies(self) -> None:
@@ -162,7 +166,13 @@ class Verbs:
             for c in moved
             if not c.delete
         ]
-        rows.UPDATE_TASK.each(driver, updates)
+        if rows.UPDATE_TASK.each(driver, updates) != len(updates):
+            raise RuntimeError("a task was changed by somebody else in the middle of our transaction")
+        for change in moved:
+            if change.record.status is Status.PROCESSING and not change.delete:
+                self.running[change.record.id] = change.record
+            else:
+                self.running.pop(change.record.id, None)
         rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
         told = [change for change in changes if change.kind]
         sequence = self.take_ids(driver, "task_event", len(told))
@@ -206,7 +216,10 @@ class _Rows:
         self._verbs = verbs
 
     def load(self, ids: Collection[int]) -> dict[int, TaskRecord]:
-        return rows.load(self._driver, self._verbs.namespace, ids)
+        running = self._verbs.running
+        known = {task_id: running[task_id] for task_id in ids if task_id in running}
+        rest = [task_id for task_id in ids if task_id not in known]
+        return known | rows.load(self._driver, self._verbs.namespace, rest) if rest else known
 
     def blocked_by(self, task_id: int) -> list[int]:
         if not self._verbs.has_dependencies(self._driver):
