@@ -85,6 +85,9 @@ def run(arguments: Sequence[str]) -> int:
         for line in session.on_interrupt:
             exits.say(line)
         return exits.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)  # the help, as it is laid out
+        return exits.USAGE
     except Exception as error:  # noqa: BLE001 - a person gets one line, never a traceback
         return exits.report(error)
     finally:

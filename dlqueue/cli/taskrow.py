@@ -23,8 +23,15 @@ def state_of(task: Mapping[str, Any]) -> str:
             return "pausing"
         if download.get("phase") == "deliver":
             return "delivering"
-        return str(download.get("state") or task["status"])
+        waits = _WAITS.get((task.get("hold") or "").partition(":")[0])
+        if waits is None and task["status"] == "suspending" and task.get("error") and not download.get("state"):
+            waits = "retry wait"
+        return waits or str(download.get("state") or task["status"])
     return str(task["status"])
+
+
+_WAITS = {"slot": "queued", "downloader": "waiting", "space": "disk full", "route": "waiting"}
+"""What a suspended download holds, in a word; `dlqueue why` says more."""
 
 
 def counter(task: Mapping[str, Any], name: str) -> int | None:

@@ -64,6 +64,21 @@ class Watch:
     """Set instead of waking it, while its step waits a moment."""
 
 
+class _OwnError(Exception):
+    """What failed was ours, around the call, and no defect of the plug-in."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _own(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except OSError as error:
+        raise _OwnError(error) from error
+
+
 @dataclass
 class Coordinator:
     """
@@ -120,26 +135,29 @@ class Coordinator:
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a method of the plug-in with a deadline.
 
-        :raises Unavailable: no answer, or a defect of the plug-in; also noted here.
-        :raises AuthFailed: and it is not asked again.
+        :raises Unavailable: no answer; also noted here. If it refuses our credentials it is not asked again.
+        :raises Rejected: it says so; or a defect of the plug-in, which may pass.
         """
+        if self.auth_failed:
+            raise Unavailable(self.last_error or f"{self.name} refuses our credentials")
         try:
-            answer = await self._in_thread(lambda: function(*args, **kwargs), CALL_TIMEOUT)
-        except (Rejected, NotFound, OSError):
+            return await self._in_thread(lambda: function(*args, **kwargs), CALL_TIMEOUT)
+        except (Rejected, NotFound):
             raise
         except AuthFailed as error:
             self.auth_failed = True
             self._went_down(error)
-            raise
+            raise Unavailable(str(error)) from error
         except Unavailable as error:
             self._went_down(error)
             raise
-        except DownloaderError as error:
-            raise Unavailable(str(error)) from error
+        except _OwnError as error:
+            raise error.error from None
         except Exception as error:
             log.exception("downloader %s: a defect of its plug-in", self.name)
-            raise Unavailable(f"the plug-in {self.downloader.kind} failed: {type(error).__name__}") from error
-        return answer
+            raise Rejected(
+                f"the plug-in {self.downloader.kind} failed: {type(error).__name__}", kind="plugin"
+            ) from error
 
     async def _in_thread(self, function: Callable[[], R], timeout: float) -> R:
         def run() -> R:
@@ -172,11 +190,14 @@ class Coordinator:
         """
 
         def prepared() -> Handle:
-            prepare()
+            _own(prepare)
             return self.downloader.create(request, key)
 
-        async with self._busy.setdefault(key, asyncio.Lock()):
-            return await asyncio.shield(asyncio.ensure_future(self.call(prepared)))
+        async def alone() -> Handle:
+            async with self._busy.setdefault(key, asyncio.Lock()):
+                return await self.call(prepared)
+
+        return await asyncio.shield(asyncio.ensure_future(alone()))
 
     async def remove(self, key: str, handle: Handle, delete_data: bool, finish: Callable[[], object]) -> None:
         """See `Downloader.remove`; afterwards nobody watches it.
@@ -188,7 +209,7 @@ class Coordinator:
             with contextlib.suppress(NotFound):  # gone already is what was wanted
                 self.downloader.remove(handle, delete_data)
             reach("removed")
-            finish()
+            _own(finish)
 
         self.unwatch(handle)
         async with self._busy.setdefault(key, asyncio.Lock()):
@@ -266,8 +287,10 @@ class Coordinator:
             if self._watches:
                 try:
                     await self._poll(list(self._watches))
-                except DownloaderError:
+                except Unavailable:
                     continue
+                except DownloaderError as error:
+                    self.last_error = str(error)
             await self._pause()
 
     async def _pause(self) -> None:
@@ -304,7 +327,7 @@ class Coordinator:
     async def _poll(self, handles: list[Handle], asker: Watch | None = None) -> None:
         asked = {handle: self._watches.get(handle) for handle in handles}
         seen = await self.call(self.downloader.poll, handles)
-        if self.health != "up":
+        if not self.down:  # what was asked before it went down tells nothing of now
             self.health, self.last_error = "up", None
         for handle, watch in asked.items():
             if watch is None or self._watches.get(handle) is not watch:

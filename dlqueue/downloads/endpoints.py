@@ -126,10 +126,10 @@ class Endpoints:
             raise NoRoute(f"{who} can fetch {scheme} (configured: {', '.join(self.names()) or 'none'})", "url")
 
     async def release(self, task_id: int) -> None:
-        """Give up a task's slot, and let the next one have it."""
+        """Give up a task's slot, or its turn for one, and let the next one have it."""
         downloader = self.slots.release(task_id)
-        if downloader is not None:
-            await self._wake(f"slot:{downloader}", self.slots.free(downloader))
+        if downloader is not None and (free := self.slots.free(downloader)):
+            await self._wake(f"slot:{downloader}", free)
 
     def health(self, name: str) -> Health:
         return self._coordinators[name].health

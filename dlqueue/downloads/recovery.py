@@ -22,6 +22,8 @@ async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
+            elif (waited := _waits_for_slot(record)) is not None:
+                endpoints.slots.want(waited, record.id)
         cursor = page.next_cursor
         if cursor is None:
             return
@@ -38,10 +40,15 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
 
 def running_in(record: TaskRecord) -> str | None:
     """The downloader in which a transfer of this task takes a slot."""
-    if record.status is Status.PAUSED or record.state is None:
+    if record.status is Status.PAUSED or record.state is None or _waits_for_slot(record) is not None:
         return None
     state = read_state(record)
     return state.downloader if state.phase == "monitor" else None
+
+
+def _waits_for_slot(record: TaskRecord) -> str | None:
+    what, _, downloader = (record.hold or "").partition(":")
+    return downloader if what == "slot" else None
 
 
 def read_state(record: TaskRecord) -> DownloadState:

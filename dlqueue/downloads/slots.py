@@ -10,6 +10,8 @@ class Slots:
         self._limits: dict[str, int] = {}
         self._held: dict[str, set[int]] = {}
         self._where: dict[int, str] = {}
+        self._wanted: dict[int, str] = {}
+        """Who waits, and where. One that goes away may have been woken for a slot already: then the next one must be."""
 
     def define(self, downloader: str, limit: int) -> None:
         self._limits[downloader] = limit
@@ -20,9 +22,14 @@ class Slots:
         if self._where.get(task_id) == downloader:
             return True
         if len(self._held[downloader]) >= self._limits[downloader]:
+            self.want(downloader, task_id)
             return False
         self.adopt(downloader, task_id)
         return True
+
+    def want(self, downloader: str, task_id: int) -> None:
+        """It waits for a slot."""
+        self._wanted[task_id] = downloader
 
     def adopt(self, downloader: str, task_id: int) -> None:
         """A transfer that runs already has a slot, whatever the limit says."""
@@ -31,10 +38,12 @@ class Slots:
         self._where[task_id] = downloader
 
     def release(self, task_id: int) -> str | None:
-        """Give it up; answers where it was."""
+        """Give it up, or the wish for one; answers where."""
+        wanted = self._wanted.pop(task_id, None)
         downloader = self._where.pop(task_id, None)
-        if downloader is not None:
-            self._held[downloader].discard(task_id)
+        if downloader is None:
+            return wanted
+        self._held[downloader].discard(task_id)
         return downloader
 
     def free(self, downloader: str) -> int:

@@ -25,7 +25,7 @@ class Attempt(msgspec.Struct):
     """``passing``, ``downloader``, ``request``, ``lost``, ``space``, ``unavailable``; None = it went well (so far)."""
     message: str | None = None
     next: str | None = None
-    """What was decided: ``retry``, ``next downloader``, ``error``, ``wait``."""
+    """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -100,6 +100,15 @@ class DownloadState(msgspec.Struct):
         attempt.ended_at, attempt.bytes = now, self.downloaded
         attempt.error_class, attempt.message, attempt.next = error_class, message, following
 
+    def passing_since_top(self) -> bool:
+        """Has any downloader of the route failed in a passing way since the route was begun?"""
+        for attempt in reversed(self.attempts):
+            if attempt.error_class == "passing":
+                return True
+            if attempt.next in (FROM_TOP, "error"):
+                return False
+        return False
+
     def abandon(self) -> None:
         """Give up the present transfer: from now on its removal is owed."""
         if self.key is not None and self.downloader is not None:
@@ -114,5 +123,6 @@ class DownloadState(msgspec.Struct):
         self.manifest = []
 
 
+FROM_TOP = "from the top"
 LEDGER_KEPT = 50
 """Attempts remembered; the oldest go."""

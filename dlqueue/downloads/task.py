@@ -14,9 +14,9 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from dlqueue.downloads import delivery
 from dlqueue.downloads.endpoints import Endpoints
-from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised
-from dlqueue.downloads.state import DownloadState, Entry, Obligation
+from dlqueue.downloads.state import FROM_TOP, DownloadState, Entry, Obligation
 from dlqueue.queue import (
     Completed,
     Context,
@@ -184,8 +184,11 @@ class RemoteDownload(Task):
         if params.on_exists == "skip":
             ctx.state.location = str(target)
             ctx.state.name = target.name
+            ctx.state.manifest = []  # nothing of it is ours
             return ResumeAfter(0.0, renew=False)
-        raise CriticalError(f"{target} exists already (on_exists is {params.on_exists})", "exists")
+        message = f"{target} exists already (on_exists is {params.on_exists})"
+        ctx.state.end_attempt(self._clock.time(), "request", message, "error")
+        raise CriticalError(message, "exists")
 
     # -- monitor ------------------------------------------------------------------------------------------------------
 
@@ -202,7 +205,8 @@ class RemoteDownload(Task):
             return await self._wait_for(ctx, name, error, keep_slot=True)
         if status is None:
             return await self._gone(ctx)
-        renew = status.downloaded > state.downloaded
+        # What a transfer that began anew fetches once more is not new.
+        renew = status.downloaded > max(state.downloaded, state.bytes_at_failure)
         _note(state, status)
         _show(ctx, status)
         if status.whole:
@@ -214,6 +218,8 @@ class RemoteDownload(Task):
             return await self._failed(ctx, status.error or Rejected("failed without saying why"))
         if status.state is TransferState.PAUSED:
             return await self._resume(ctx, name, handle)
+        # It may have gone on without us: whatever runs has a slot.
+        self._endpoints.slots.adopt(name, ctx.task_id)
         return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=renew)
 
     async def _resume(self, ctx: Context, name: str, handle: Handle) -> Outcome:
@@ -236,28 +242,36 @@ class RemoteDownload(Task):
         if handle is not None and name in self._endpoints and state.phase == "monitor":
             coordinator = self._endpoints[name]
             try:
-                await coordinator.call(coordinator.downloader.pause, handle)
+                if not coordinator.down:
+                    await coordinator.call(coordinator.downloader.pause, handle)
             except (Unavailable, Rejected, NotFound) as error:
                 ctx.logger.warning("the transfer could not be paused in %s: %s", name, error)
+            coordinator.unwatch(handle)
         await self._endpoints.release(ctx.task_id)
         return ResumeAfter(0.0, renew=False)
 
-    async def _gone(self, ctx: Context) -> Outcome:
-        """The downloader does not know the transfer any more."""
+    async def _gone(self, ctx: Context, content: bool = False) -> Outcome:
+        """The downloader does not know the transfer any more; or (``content``) what it has fetched is not there."""
         state: DownloadState = ctx.state
         state.lost += 1
-        message = f"{state.downloader} has forgotten the transfer"
+        message = "its content is gone" if content else f"{state.downloader} has forgotten the transfer"
         await self._endpoints.release(ctx.task_id)
-        name = state.downloader or ""
-        if state.handle is not None and name in self._endpoints:
-            self._endpoints[name].unwatch(state.handle)
-        if state.lost > LOST_MAX:
-            state.end_attempt(self._clock.time(), "lost", message, "error")
-            raise CriticalError(f"{message} {state.lost} times", "lost")
-        state.end_attempt(self._clock.time(), "lost", message, "create anew")
+        self._unwatch(state)
+        end = state.lost > LOST_MAX
+        state.end_attempt(self._clock.time(), "lost", message, "error" if end else "create anew")
+        if content:
+            # The downloader believes that it is whole: with this key it would say so again.
+            state.abandon()
         # The same key: what is left in its folder is used again if the downloader can prove it.
         state.phase, state.handle_id, state.handle_hash = "", None, None
+        if end:
+            times, state.lost = state.lost, 0
+            raise CriticalError(f"{message}, {times} times in all", "lost")
         return ResumeAfter(0.0, renew=False)
+
+    def _unwatch(self, state: DownloadState) -> None:
+        if state.handle is not None and (state.downloader or "") in self._endpoints:
+            self._endpoints[state.downloader or ""].unwatch(state.handle)
 
     async def _wait_for(self, ctx: Context, name: str, error: Exception, keep_slot: bool = False) -> Outcome:
         """The downloader does not answer. That is no failure of the download: wait for it."""
@@ -271,8 +285,10 @@ class RemoteDownload(Task):
         state: DownloadState = ctx.state
         now = self._clock.time()
         await self._endpoints.release(ctx.task_id)
+        self._unwatch(state)
         renew = state.downloaded > state.bytes_at_failure
         state.bytes_at_failure = max(state.downloaded, state.bytes_at_failure)
+        state.state = None
         if error.kind == "disk_full":
             state.end_attempt(now, "space", error.message, "wait")
             state.phase = ""
@@ -280,18 +296,23 @@ class RemoteDownload(Task):
             return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
         if error.final == "request":
             state.end_attempt(now, "request", error.message, "error")
-            state.phase = ""
+            state.phase, state.tried = "", []
             raise CriticalError(error.message, error.kind)
         if error.final == "downloader":
             state.tried.append(state.downloader or "")
-            further = self._choose(ctx)
-            state.end_attempt(now, "downloader", error.message, "error" if further is None else "next downloader")
-            if further is None:
-                state.phase, state.tried = "", []
-                raise CriticalError(error.message, error.kind)
-            state.abandon()
-            return ResumeAfter(0.0, renew=False)
-        state.end_attempt(now, "passing", error.message, "retry")
+            if self._choose(ctx) is not None:
+                state.end_attempt(now, "downloader", error.message, "next downloader")
+                state.abandon()
+                return ResumeAfter(0.0, renew=False)
+            state.phase, state.tried = "", []
+            if state.passing_since_top():
+                state.end_attempt(now, "downloader", error.message, FROM_TOP)
+                state.abandon()
+                raise TransferFailed(error.message, error.kind, error.retry_after, renew=False)
+            state.end_attempt(now, "downloader", error.message, "error")
+            raise CriticalError(error.message, error.kind)
+        left = ctx.record.max_retry - (0 if renew else ctx.record.attempt)
+        state.end_attempt(now, "passing", error.message, "retry" if left > 0 else "error")
         state.phase = ""  # and the key stays: the next try goes on with the bytes that are there
         raise TransferFailed(error.message, error.kind, error.retry_after, renew)
 
@@ -308,16 +329,19 @@ class RemoteDownload(Task):
                     )
                 if status is None:
                     return await self._gone(ctx)
-                state.manifest = await self._blocking(self._plan, Path(state.staging or ""), status.content, params)
+                self._unwatch(state)
+                manifest = await self._blocking(self._plan, Path(state.staging or ""), status.content, params)
                 if params.checksum is not None:
-                    await self._verify(ctx)
+                    await self._verify(ctx, manifest)
+                state.manifest = manifest
             return await self._move(ctx)
         except Unavailable as error:
             return await self._wait_for(ctx, state.downloader or "", error)
         except FileNotFoundError:
             # Neither at its place nor in staging: it has to be fetched anew.
-            state.manifest = []
-            return await self._gone(ctx)
+            return await self._gone(ctx, content=True)
+        except PolicyRefused as error:
+            return await self._failed(ctx, Rejected(error.message, "request", kind=error.kind))
         except OSError as error:
             return await self._failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
 
@@ -325,10 +349,10 @@ class RemoteDownload(Task):
         self._policy.check_destination(Path(params.directory), Path(params.root))
         return [delivery.plan(path, params) for path in delivery.find_content(staging, content)]
 
-    async def _verify(self, ctx: Context) -> None:
+    async def _verify(self, ctx: Context, manifest: list[Entry]) -> None:
         params: DownloadParams = ctx.params
         state: DownloadState = ctx.state
-        content = [Path(entry.source) for entry in state.manifest]
+        content = [Path(entry.source) for entry in manifest]
         if len(content) != 1 or content[0].is_dir():
             raise CriticalError("a checksum needs a download of one file", "checksum")
         ctx.progress(message="verifying the checksum")
@@ -356,6 +380,8 @@ class RemoteDownload(Task):
                 except delivery.OtherFileSystem:
                     state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index])
                 except delivery.Exists:
+                    if params.on_exists == "skip":
+                        await self._blocking(delivery.drop_copies, state.manifest)
                     if params.on_exists != "rename":
                         return self._exists(ctx, Path(state.manifest[index].target))
                     number += 1
@@ -400,6 +426,9 @@ class RemoteDownload(Task):
                 await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
             except (Unavailable, Rejected):
                 left.append(owed)
+            except OSError as error:
+                # The transfer is gone; what cannot be removed of its folder must not fail a task that is delivered.
+                log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
         state.obligations = left
         return left[0].downloader if left else None
 
@@ -413,6 +442,9 @@ class RemoteDownload(Task):
         delete = bool((ctx.record.intent or {}).get("delete_data"))
         await self._endpoints.release(ctx.task_id)
         if ctx.status is Status.ERROR and not removed:
+            if state.staging:
+                await self._blocking(delivery.drop_empty, Path(state.staging))
+            await self._work_off_all(state)
             return
         name = state.downloader or ""
         if state.key is not None and name in self._endpoints:
@@ -420,14 +452,19 @@ class RemoteDownload(Task):
             drop = delivery.drop_staging if delete or removed else delivery.drop_empty
             finish = partial(drop, Path(state.staging)) if state.staging else _nothing
             await self._endpoints[name].remove(state.key, handle, False, finish)
-            state.phase, state.handle_id, state.handle_hash = "", None, None
+        await self._work_off_all(state)
+        state.phase, state.handle_id, state.handle_hash = "", None, None
+        if delete or removed:
+            await self._blocking(delivery.drop_copies, state.manifest)
+            state.key = state.staging = None
+        if delete:
+            await self._blocking(delivery.delete_delivered, state.manifest)
+            state.manifest, state.location = [], None
+
+    async def _work_off_all(self, state: DownloadState) -> None:
         waiting = await self._work_off(state)
         if waiting is not None:
             raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
-        if delete:
-            await self._blocking(delivery.delete_delivered, state.manifest)
-        if delete or removed:
-            state.key = state.staging = None
 
 
 def _note(state: DownloadState, status: TransferStatus) -> None:

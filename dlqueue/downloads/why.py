@@ -39,7 +39,7 @@ def _unavailable(name: str, endpoints: Endpoints) -> str:
         return f"waits for {name}, which is not configured any more"
     coordinator = endpoints[name]
     if coordinator.auth_failed:
-        return f"waits for {name}, which refuses our credentials: {coordinator.last_error}; correct the configuration"
+        return f"waits for {name}, which cannot be used: {coordinator.last_error}; correct its configuration"
     return f"waits for {name}, which does not answer: {coordinator.last_error or 'asking it now'}"
 
 

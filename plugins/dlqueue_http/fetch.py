@@ -28,6 +28,7 @@ SAVE_AFTER = 0.2
 """Seconds after which a run begins to save its positions; most small files are there before."""
 SAVE_EVERY = 0.02
 SPLIT_EVERY = 0.25
+SYNC_BYTES = 64 * 1024 * 1024
 SYNC_EVERY = 15.0
 
 
@@ -63,6 +64,8 @@ class Run:
         self._next_save = self._began_at + SAVE_AFTER
         self._next_split = self._began_at + transfer.tools.split_after
         self._next_sync = self._began_at + SYNC_EVERY
+        self._synced = 0
+        self._syncing = False
         self._measured = self._began_at, self._began_with
 
     def start(self) -> None:
@@ -353,16 +356,20 @@ class Run:
                 # That the name and the size are known is news, but for a small file its end follows at once.
                 self._told = True
                 self._tools.changed()
-            sync = now >= self._next_sync
-            if sync:
-                self._next_sync = now + SYNC_EVERY
-            else:
-                transfer.keep()
+            transfer.keep()
+            if self._sync_due(now):
+                # In another thread: reading goes on, and what the disk has by the end need not be waited for then.
+                self._tools.workers.submit(self._sync)
             if now >= self._next_split:
                 self._next_split = now + SPLIT_EVERY
                 self._call_help(now)
-        if sync:
-            self._sync()
+
+    def _sync_due(self, now: float) -> bool:
+        downloaded = self._transfer.segments.downloaded
+        if self._syncing or (now < self._next_sync and downloaded - self._synced < SYNC_BYTES):
+            return False
+        self._syncing, self._next_sync, self._synced = True, now + SYNC_EVERY, downloaded
+        return True
 
     def _sync(self) -> None:
         """What is on the disk by now survives a power cut; then say so."""
@@ -374,8 +381,11 @@ class Run:
             reached = [(segment, segment.position) for segment in transfer.segments]
         try:
             os.fdatasync(file)
+        except OSError:
+            return  # nothing is claimed; the disk tells its trouble to whoever writes or syncs at the end
         finally:
             os.close(file)
+            self._syncing = False
         with transfer.lock:
             if self._stopped:
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def test_three_kills_in_one_slow_transfer(tmp_path: Path) -> None:
         url = server.put("slow.bin", body, rate=400_000)
         daemon.start()
         number = daemon.add(url)
-        for share in (0.2, 0.45, 0.7):
-            until(lambda share=share: server.served("slow.bin") > share * len(body), f"{share:.0%} of it came")
+        for wanted in (400_000, 900_000, 1_400_000):
+            until(partial(_has_served, server, "slow.bin", wanted), f"{wanted} bytes came")
             daemon.kill()
             daemon.start()
         done = daemon.finished(number)
@@ -81,9 +82,13 @@ def test_three_kills_in_one_slow_transfer(tmp_path: Path) -> None:
         assert daemon.delivered() == {"slow.bin": body}
         # What the server had sent into sockets that died is counted too, and it is more than the engine ever saw.
         fetched_again = server.served("slow.bin") - len(body)
-        assert fetched_again <= 0.30 * len(body)
+        assert fetched_again <= 0.20 * len(body)
         starts = [_first_byte(asked.headers.get("Range", "")) for asked in server.asked("slow.bin")]
         assert sum(start > 0 for start in starts) >= 3, "it went on from where it was"
+
+
+def _has_served(server: WebServer, name: str, size: int) -> bool:
+    return server.served(name) > size
 
 
 def _first_byte(header: str) -> int:

@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from dlqueue.queue import Completed, Context, LeaseLost, Outcome, ResumeAfter, transitions
-from dlqueue.queue.record import TaskRecord
+from dlqueue.queue import Completed, Context, LeaseLost, Outcome, QueueSettings, ResumeAfter, StorageError, transitions
 from tests.queue.rig import Faults, Gate, Rig, S, Step, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -121,10 +120,6 @@ async def test_blocking_steps_do_not_block_the_loop(memory_rig: Rig) -> None:
 # -- leases -----------------------------------------------------------------------------------------------------------
 
 
-def take_away(record: TaskRecord) -> object:
-    return transitions.rescue(record, 0.0)
-
-
 async def test_a_stale_worker_is_refused(rig: Rig) -> None:
     """Its task was taken away and is run by another: its state, progress and result come too late."""
     gate, stale_gate = Gate(), Gate()
@@ -199,11 +194,9 @@ async def test_a_failed_claim_is_repeated(rig: Rig) -> None:
 
 
 async def test_a_failed_read_is_repeated(rig: Rig) -> None:
-    queue = await rig.start(task(done), queues={"default": _shut()})
+    queue = await rig.start(task(done), queues={"default": QueueSettings(concurrency=0)})
     record = await queue.submit("test")
     await rig.stop()
-    from dlqueue.queue import StorageError
-
     store = rig.new_store()
     ready = store.ready
     failures = [StorageError("locked"), KeyError("a defect of ours")]
@@ -220,12 +213,6 @@ async def test_a_failed_read_is_repeated(rig: Rig) -> None:
         rig.clock.advance(1)
     await rig.done(record.id)
     assert failures == []
-
-
-def _shut() -> object:
-    from dlqueue.queue import QueueSettings
-
-    return QueueSettings(concurrency=0)
 
 
 async def test_an_outcome_that_cannot_be_written_before_the_stop_is_run_again(rig: Rig) -> None:
@@ -319,8 +306,10 @@ async def test_a_wake_while_the_outcome_cannot_be_written_is_not_lost(rig: Rig) 
     queue = await rig.start(task(run))
     faults = Faults(queue)
     record = await queue.submit("test")
-    while not faults.refused:
-        await settled(1)
+    async with asyncio.timeout(10):
+        while not faults.refused:
+            await settled(1)
+    await settled()
     assert await queue.wake("slot:box") == 0
     rig.clock.advance(1)
     await rig.done(record.id)

@@ -18,6 +18,7 @@ from dlqueue.queue import (
     Task,
     UnknownType,
 )
+from dlqueue.queue.queue import make_filter
 from tests.queue.rig import Rig, S, done, task
 
 pytestmark = pytest.mark.anyio
@@ -203,14 +204,8 @@ async def test_lists(rig: Rig) -> None:
     assert ([r.id for r in page.items], page.total) == ([r.id for r in records[:2]], 5)
     page = await queue.list(status="queued", order="id", limit=2, cursor=page.next_cursor)
     assert [r.params for r in page.items] == [2, 3]
-    assert await queue.ids(queue_filter()) == [r.id for r in records]
+    assert await queue.ids(make_filter()) == [r.id for r in records]
     for bad, field in (({"status": "done"}, "status"), ({"limit": 0}, "limit"), ({"colour": "red"}, "filter")):
         with pytest.raises(InvalidTask) as caught:
             await queue.list(**bad)
         assert caught.value.field == field
-
-
-def queue_filter() -> Any:
-    from dlqueue.queue.queue import make_filter
-
-    return make_filter()

@@ -1,0 +1,9 @@
+"""`make bench`: every benchmark, one after the other, each printing its definition first."""
+
+from __future__ import annotations
+
+from benchmarks.downloads import daemon, engine
+
+for benchmark in (engine, daemon):
+    print(f"== {benchmark.__name__}\n\n{benchmark.__doc__}")
+    benchmark.main()
