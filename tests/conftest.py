@@ -9,6 +9,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# The published suites are assertions too, and shall say as much when one fails.
+pytest.register_assert_rewrite("dlqueue.queue.testing", "dlqueue.sdk.testing")
+
 # No deadline: how long an example takes says more about the machine than about the code. To look for new examples run
 # with --hypothesis-profile=default.
 settings.register_profile("dlqueue", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -30,6 +33,8 @@ def _failed(report: pytest.CollectReport | pytest.TestReport) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    # What hostile input left in the captured log must not stop the report on its way between processes.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     _failed(report)
     return report
 

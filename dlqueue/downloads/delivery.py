@@ -130,16 +130,15 @@ def move(entry: Entry, overwrite: bool) -> None:
     :raises OSError: full disk, missing rights.
     """
     source, target = Path(entry.source), Path(entry.target)
-    if _same_file(target, entry):
-        return
-    make_folders(target.parent)
-    sync_tree(source)
-    try:
-        _rename(source, target, overwrite)
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise OtherFileSystem(str(target)) from error
-        raise
+    if not _same_file(target, entry):
+        make_folders(target.parent)
+        sync_tree(source)
+        try:
+            _rename(source, target, overwrite)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OtherFileSystem(str(target)) from error
+            raise
     _fsync(target.parent)
 
 
@@ -258,24 +257,21 @@ def make_staging(staging: Path) -> None:
     """The folder of one creation key, for nobody else to read."""
     while True:
         try:
-            staging.parent.mkdir(mode=0o700)
+            staging.mkdir(mode=0o700)
         except FileExistsError:
             pass
         except FileNotFoundError:
-            staging.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The first one, or another download has just removed the folder above, which was empty.
+            staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             continue
-        try:
-            staging.mkdir(mode=0o700)
-            return
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            continue  # another download has just removed the folder above, which was empty; make it again
+        # Whoever may write to the destination could have laid a link that leads out of it.
+        if staging.is_symlink() or (staging.parent.name == STAGING and staging.parent.is_symlink()):
+            raise OSError(errno.ELOOP, "is a symbolic link", str(staging))
+        return
 
 
 def drop_staging(staging: Path) -> None:
-    """Remove the folder of one creation key with all that is in it, and the folders above it that are empty then
-    (``<staging>/<task>``, ``<staging>``). Only ever called with a folder that we made."""
+    """Remove the folder of one creation key with all that is in it. Only ever called with a folder that we made."""
     try:
         staging.rmdir()  # delivered: nothing is left in it
     except FileNotFoundError:
@@ -286,16 +282,13 @@ def drop_staging(staging: Path) -> None:
 
 
 def drop_empty(staging: Path) -> None:
-    """Remove the folder of one creation key and those above it (the task's, ``.dlqueue``), as far as they are empty."""
-    for folder in (staging, staging.parent, staging.parent.parent):
-        if folder == staging.parent.parent and folder.name != STAGING:
-            return  # a staging folder that the configuration names is the user's
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return
+    """Remove the folder of one creation key if it is empty, and ``.dlqueue`` above it if that is empty then (a staging
+    folder that the configuration names is the user's, and stays)."""
+    with contextlib.suppress(OSError):
+        staging.rmdir()
+    if staging.parent.name == STAGING:
+        with contextlib.suppress(OSError):
+            staging.parent.rmdir()
 
 
 def delete_delivered(manifest: list[Entry]) -> None:

@@ -11,7 +11,7 @@ class Slots:
         self._held: dict[str, set[int]] = {}
         self._where: dict[int, str] = {}
         self._wanted: dict[int, str] = {}
-        """Who waits, and where. One that goes away may have been woken for a slot already: then the next one must be."""
+        """Who waits, and where. If one goes away that has been woken for a slot already, the next one must be."""
 
     def define(self, downloader: str, limit: int) -> None:
         self._limits[downloader] = limit

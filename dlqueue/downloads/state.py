@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -79,12 +80,13 @@ class DownloadState(msgspec.Struct):
     def handle(self) -> Handle | None:
         return None if self.handle_id is None else Handle(self.handle_id, self.handle_hash)
 
-    def begin_attempt(self, downloader: str, kind: str, staging: str, now: float) -> None:
-        """A new key for a new try."""
+    def begin_attempt(self, downloader: str, kind: str, staging: Path, task_id: int, now: float) -> None:
+        """A new key for a new try, and a folder of its own in ``staging``. (One level, not two: making and removing
+        folders is the dearest part of a small download.)"""
         self.downloader, self.kind = downloader, kind
         self.key = secrets.token_hex(8)
         self.handle_id = self.handle_hash = None
-        self.staging = f"{staging}/{self.key}"
+        self.staging = str(staging / f"{task_id}-{self.key}")
         self.note_attempt(now)
 
     def note_attempt(self, now: float) -> None:

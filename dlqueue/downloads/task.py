@@ -7,6 +7,7 @@ crash at any point: the creation key is committed before the downloader is asked
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,8 +122,8 @@ class RemoteDownload(Task):
         if state.key is None or state.downloader != name:
             if state.key is not None:
                 state.abandon()
-            root = self._staging(ctx.params) / str(ctx.task_id)
-            state.begin_attempt(name, self._endpoints.configs[name].kind.kind, str(root), now)
+            kind = self._endpoints.configs[name].kind.kind
+            state.begin_attempt(name, kind, self._staging(ctx.params), ctx.task_id, now)
         elif state.attempts and state.attempts[-1].ended_at is not None:
             state.note_attempt(now)
         await ctx.checkpoint()

@@ -19,15 +19,18 @@ from dlqueue.queue.record import Event
 from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
 from dlqueue.sdk import TransferStatus
 
-# Query parameters whose value lets somebody in.
-_SECRET_PARAM = re.compile(
-    r"([?&;][^=&;#]*(?:token|key|sig|auth|pass|pwd|secret|credential|session|jwt)[^=&;#]*=)[^&;#]*", re.IGNORECASE
-)
+_PARAM = re.compile(r"([?&;#])([^=&;#]*)=[^&;#]*")
+# Parameters whose value lets somebody in.
+_SECRET = re.compile("token|key|sig|auth|pass|pwd|secret|credential|session|jwt", re.IGNORECASE)
 
 
 def shown_url(url: str) -> str:
     """Without password and tokens."""
-    return _SECRET_PARAM.sub(rf"\1{HIDDEN}", hide_userinfo(url))
+    return _PARAM.sub(_shown_param, hide_userinfo(url))
+
+
+def _shown_param(param: re.Match[str]) -> str:
+    return f"{param[1]}{param[2]}={HIDDEN}" if _SECRET.search(unquote(param[2])) else param[0]
 
 
 def _time(seconds: float | None) -> str | None:
@@ -167,7 +170,7 @@ def attempts_view(attempts: Sequence[Attempt]) -> list[messages.DownloadAttempt]
 
 def name_from(url: str) -> str | None:
     """The name that a URL suggests: its last path segment, decoded."""
-    return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]) or None
+    return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]).rpartition("/")[2] or None
 
 
 def history_view(events: Sequence[Event], attempts: Sequence[Attempt]) -> messages.History:

@@ -80,7 +80,7 @@ async def test_the_request_reaches_the_downloader_as_it_was_made(build: Builder)
     assert request.urls == ("http://host.invalid/file.bin",)
     assert (request.name, request.headers, request.options) == ("n.bin", {"A": "b"}, {"split": "2"})
     assert request.checksum == "md5=" + "0" * 32
-    assert request.directory == house.destination / ".dlqueue" / str(task_id) / key
+    assert request.directory == house.destination / ".dlqueue" / f"{task_id}-{key}"
     assert request.directory.stat().st_mode & 0o777 == 0o700
 
 
@@ -187,9 +187,9 @@ async def test_bytes_that_were_there_before_renew_nothing(build: Builder) -> Non
         key = await house.runs(task_id)
         # A step in the middle, with fewer bytes than there were before.
         house.puppet().show(key, state=TransferState.CHECKING, downloaded=50)
-        await house.when(task_id, lambda r: (r.progress and r.progress.counters or {}).get("downloaded") == 50)
+        await house.when(task_id, lambda r: ((r.progress and r.progress.counters) or {}).get("downloaded") == 50)
         house.puppet().show(key, state=TransferState.DOWNLOADING, downloaded=60)
-        await house.when(task_id, lambda r: (r.progress and r.progress.counters or {}).get("downloaded") == 60)
+        await house.when(task_id, lambda r: ((r.progress and r.progress.counters) or {}).get("downloaded") == 60)
         house.puppet().fail(key, PASSING, downloaded=100)
         if turn < 3:
             record = await house.waits_for_retry(task_id)

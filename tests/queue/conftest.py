@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("dlqueue.queue.testing")
-
-from dlqueue.queue import Store  # noqa: E402 - after the line above
-from dlqueue.queue.memory import MemoryStore  # noqa: E402
-from dlqueue.queue.sql import SqlStore  # noqa: E402
-from tests.queue.rig import Rig  # noqa: E402
+from dlqueue.queue import Store
+from dlqueue.queue.memory import MemoryStore
+from dlqueue.queue.sql import SqlStore
+from tests.queue.rig import Rig
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """A queue that hangs ends the test run. (Any exception but this one the event loop would swallow.)"""
+
+    def ring(*_: object) -> None:
+        raise KeyboardInterrupt("this test hangs")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
