@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.downloads.engine import AT_ONCE, Cost, make_files
+from benchmarks.downloads.engine import AT_ONCE, Cost, serving
 from dlqueue.client import Client, DaemonUnreachable
 
 DLQUEUE = [sys.executable, "-m", "dlqueue"]
@@ -179,15 +179,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="dlqueue-bench-") as name:
         folder = Path(name)
-        served = make_files(folder / "served", options.size_mib, options.files)
-        with subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.downloads.server", str(served)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as server:
-            assert server.stdout is not None and server.stdin is not None
-            bench = Bench(folder, int(server.stdout.readline()))
+        with serving(folder / "served", options.size_mib, options.files) as port:
+            bench = Bench(folder, port)
             cold = []
             for _ in range(options.rounds):
                 cold.append(bench.run([*DLQUEUE, "get", "-q", bench.url("s0")]))
@@ -201,7 +194,6 @@ def main() -> None:
                 listing = best([bench.run([*DLQUEUE, "ls"]) for _ in range(10)])
             print(f"\ncold `dlqueue get` of a tiny file: {best(cold).wall:.2f} s (limit 1.5 s)")
             print(f"`dlqueue ls` with {options.files} tasks or more: {listing.wall * 1000:.0f} ms (limit 150 ms)")
-            server.stdin.close()
 
 
 if __name__ == "__main__":

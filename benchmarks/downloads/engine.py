@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +46,25 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="dlqueue-bench-") as name:
         folder = Path(name)
-        served = make_files(folder / "served", options.size_mib, options.files)
-        with subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.downloads.server", str(served)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as server:
-            assert server.stdout is not None and server.stdin is not None
-            port = int(server.stdout.readline())
+        with serving(folder / "served", options.size_mib, options.files) as port:
             report(f"1 file of {options.size_mib} MiB", compare(big_commands(port), folder, options.rounds, 1))
             few = compare(small_commands(port, options.files), folder, options.rounds, options.files)
             report(f"{options.files} files of {SMALL // 1024} KiB, {AT_ONCE} at once", few)
-            server.stdin.close()
+
+
+@contextmanager
+def serving(folder: Path, mib: int, files: int) -> Iterator[int]:
+    """A server in a process of its own with ``big`` and ``s0``, ``s1`` …; gives its port."""
+    served = make_files(folder, mib, files)
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.downloads.server", str(served)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None and server.stdin is not None
+        yield int(server.stdout.readline())
+        server.stdin.close()
 
 
 def make_files(folder: Path, mib: int, files: int) -> Path:

@@ -136,6 +136,18 @@ class Instance:
             check=False,
         )
 
+    def begin_cli(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same, without waiting for its end."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dlqueue", *arguments],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.destination,
+        )
+
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def delivered(self) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -82,7 +81,7 @@ def test_three_kills_in_one_slow_transfer(tmp_path: Path) -> None:
         assert daemon.delivered() == {"slow.bin": body}
         # What the server had sent into sockets that died is counted too, and it is more than the engine ever saw.
         fetched_again = server.served("slow.bin") - len(body)
-        assert fetched_again <= 0.20 * len(body)
+        assert fetched_again <= 0.05 * len(body)
         starts = [_first_byte(asked.headers.get("Range", "")) for asked in server.asked("slow.bin")]
         assert sum(start > 0 for start in starts) >= 3, "it went on from where it was"
 
@@ -204,14 +203,7 @@ def test_get_survives_the_death_of_its_daemon(tmp_path: Path) -> None:
     body = pattern(600_000)
     with WebServer() as server, Instance(tmp_path) as daemon:
         url = server.put("a.bin", body, rate=300_000)
-        command = subprocess.Popen(
-            [sys.executable, "-m", "dlqueue", "get", url],
-            env=daemon.environ,
-            cwd=daemon.destination,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = daemon.begin_cli("get", url)
         until(lambda: server.served("a.bin") > 100_000, "it is on its way")
         lock = next((tmp_path / "state" / "dlqueue").glob("*.lock"))
         subprocess.run(["kill", "-9", lock.read_text()], check=True)

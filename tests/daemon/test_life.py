@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +101,7 @@ def test_interrupted_get_goes_on(tmp_path: Path) -> None:
     with WebServer() as server, Instance(tmp_path) as daemon:
         url = server.put("a.bin", body, rate=150_000)
         daemon.start()
-        command = subprocess.Popen(
-            [sys.executable, "-m", "dlqueue", "get", url],
-            env=daemon.environ,
-            cwd=daemon.destination,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = daemon.begin_cli("get", url)
         until(lambda: server.served("a.bin") > 10_000, "it is on its way")
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=DEADLINE)
