@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -92,10 +93,16 @@ def plan(source: Path, params: DownloadParams) -> Entry:
     return Entry(str(source), str(target), seen.st_dev, seen.st_ino, size, name)
 
 
-def plan_again(entry: Entry, number: int) -> Entry:
-    """The same under its next name, ``NAME.1.EXT`` and so on."""
-    name = numbered(entry.name, number, Path(entry.source).is_dir())
-    return msgspec.structs.replace(entry, target=str(Path(entry.target).with_name(name)))
+def is_taken(entry: Entry) -> bool:
+    """Has something the target's name, as it looks now?"""
+    return os.path.lexists(entry.target)
+
+
+def plan_again(entry: Entry) -> Entry:
+    """The same under the first name that is free: ``NAME.1.EXT`` and so on."""
+    folder, target = Path(entry.source).is_dir(), Path(entry.target)
+    free = (target.with_name(numbered(entry.name, number, folder)) for number in itertools.count(1))
+    return msgspec.structs.replace(entry, target=str(next(path for path in free if not os.path.lexists(path))))
 
 
 def numbered(name: str, number: int, folder: bool = False) -> str:

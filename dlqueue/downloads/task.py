@@ -7,46 +7,35 @@ crash at any point: the creation key is committed before the downloader is asked
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar
 
 from dlqueue.downloads import delivery
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.handover import LOOK_AGAIN, Handover
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised
-from dlqueue.downloads.state import FROM_TOP, DownloadState, Entry, Obligation
+from dlqueue.downloads.state import FROM_TOP, DownloadState
 from dlqueue.queue import (
-    Completed,
     Context,
     CriticalError,
     Outcome,
     ResumeAfter,
-    Status,
     Submitter,
     Task,
     Want,
 )
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
-from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
-
-log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 LOST_MAX = 3
 """How often a transfer that its downloader has forgotten is created anew."""
-LOOK_AGAIN = 60.0
-"""Seconds after which a waiting step looks even if nobody woke it."""
 LINGER = 0.1
 """Seconds that a step waits for a transfer that it has begun: what a small file takes."""
 SPACE_AGAIN = 30.0
-STEPS = ("start", "monitor", "deliver", "seeding")
 
 StagingRule = Callable[[DownloadParams], Path]
 """Where the unfinished bytes of a download go: a folder on the file system of its destination."""
@@ -81,11 +70,7 @@ class RemoteDownload(Task):
         self._default_directory = default_directory
         self._staging = staging
         self._clock = clock
-        self._threads = Threads(4, "dlqueue-delivery")
-
-    async def _blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """In a thread: what touches a disk may take its time."""
-        return await self._threads.run(partial(function, *args, **kwargs))
+        self._handover = Handover(endpoints, policy, clock)
 
     def validate(self, params: Any, submitter: Submitter) -> Any:
         made = normalised(params, submitter, self._policy, self._default_directory)
@@ -97,7 +82,7 @@ class RemoteDownload(Task):
         if ctx.want is Want.PAUSE:
             return await self._prepare_pause(ctx)
         if state.location is not None:
-            return await self._finish(ctx)
+            return await self._handover.finish(ctx)
         if state.phase == "deliver":
             return await self._deliver(ctx)
         if state.phase == "":
@@ -108,7 +93,7 @@ class RemoteDownload(Task):
 
     async def _start(self, ctx: Context) -> Outcome:
         state: DownloadState = ctx.state
-        early = await self._exists_already(ctx)
+        early = await self._handover.exists_already(ctx)
         if early is not None:
             return early
         name = self._choose(ctx)
@@ -171,27 +156,6 @@ class RemoteDownload(Task):
             checksum=params.checksum,
             options=params.options,
         )
-
-    async def _exists_already(self, ctx: Context) -> Outcome | None:
-        """With a name given, `skip` and `fail` need not fetch what they will not use."""
-        params: DownloadParams = ctx.params
-        if params.name is None or params.on_exists not in ("skip", "fail") or ctx.state.key is not None:
-            return None
-        target = Path(params.directory) / params.name
-        if not await self._blocking(target.exists):
-            return None
-        return self._exists(ctx, target)
-
-    def _exists(self, ctx: Context, target: Path) -> Outcome:
-        params: DownloadParams = ctx.params
-        if params.on_exists == "skip":
-            ctx.state.location = str(target)
-            ctx.state.name = target.name
-            ctx.state.manifest = []  # nothing of it is ours
-            return ResumeAfter(0.0, renew=False)
-        message = f"{target} exists already (on_exists is {params.on_exists})"
-        ctx.state.end_attempt(self._clock.time(), "request", message, "error")
-        raise CriticalError(message, "exists")
 
     # -- monitor ------------------------------------------------------------------------------------------------------
 
@@ -333,11 +297,8 @@ class RemoteDownload(Task):
                 if status is None:
                     return await self._gone(ctx)
                 self._unwatch(state)
-                manifest = await self._blocking(self._plan, Path(state.staging or ""), status.content, params)
-                if params.checksum is not None:
-                    await self._verify(ctx, manifest)
-                state.manifest = manifest
-            return await self._move(ctx)
+                await self._handover.plan(ctx, status.content)
+            return await self._handover.move(ctx)
         except Unavailable as error:
             return await self._wait_for(ctx, state.downloader or "", error)
         except FileNotFoundError:
@@ -348,126 +309,8 @@ class RemoteDownload(Task):
         except OSError as error:
             return await self._failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
 
-    def _plan(self, staging: Path, content: tuple[str, ...], params: DownloadParams) -> list[Entry]:
-        self._policy.check_destination(Path(params.directory), Path(params.root))
-        return [delivery.plan(path, params) for path in delivery.find_content(staging, content)]
-
-    async def _verify(self, ctx: Context, manifest: list[Entry]) -> None:
-        params: DownloadParams = ctx.params
-        state: DownloadState = ctx.state
-        content = [Path(entry.source) for entry in manifest]
-        if len(content) != 1 or content[0].is_dir():
-            raise CriticalError("a checksum needs a download of one file", "checksum")
-        ctx.progress(message="verifying the checksum")
-        try:
-            await self._blocking(delivery.verify, content[0], params.checksum or "")
-        except CriticalError as error:
-            state.end_attempt(self._clock.time(), "request", str(error), "error")
-            # These bytes are proven wrong: a retry by a person must not go on with them.
-            state.abandon()
-            raise
-
-    async def _move(self, ctx: Context) -> Outcome:
-        """Everything on the manifest to its place. Each name that is tried is committed before."""
-        state: DownloadState = ctx.state
-        params: DownloadParams = ctx.params
-        overwrite = params.on_exists == "overwrite"
-        for index in range(len(state.manifest)):
-            number = 0
-            while True:
-                await ctx.checkpoint()
-                reach("manifest")
-                try:
-                    await self._blocking(delivery.move, state.manifest[index], overwrite)
-                    break
-                except delivery.OtherFileSystem:
-                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index])
-                except delivery.Exists:
-                    if params.on_exists == "skip":
-                        await self._blocking(delivery.drop_copies, state.manifest)
-                    if params.on_exists != "rename":
-                        return self._exists(ctx, Path(state.manifest[index].target))
-                    number += 1
-                    state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index], number)
-            reach("renamed")
-        state.location = state.manifest[0].target
-        return await self._finish(ctx)
-
-    async def _finish(self, ctx: Context) -> Outcome:
-        """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
-        Only if the clearing up has to wait is the result given out before."""
-        state: DownloadState = ctx.state
-        if state.key is not None and state.downloader is not None:
-            state.end_attempt(self._clock.time(), None, None, None)
-            owed = Obligation(state.downloader, state.key, state.handle_id or state.key, state.staging or "")
-            state.obligations.append(owed)
-            state.key = None
-        result = self._result(state)
-        waiting = await self._work_off(state)
-        if waiting is not None:
-            if ctx.record.delivered_at is None:
-                await ctx.deliver(result)
-            return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
-        await self._endpoints.release(ctx.task_id)
-        reach("cleaned")
-        ctx.progress(message="")
-        return Completed(result)
-
-    def _result(self, state: DownloadState) -> dict[str, Any]:
-        size = sum(entry.size for entry in state.manifest) if state.manifest else None
-        last = state.attempts[-1].downloader if state.attempts else None
-        return {"location": state.location, "name": Path(state.location or "").name, "size": size, "downloader": last}
-
-    async def _work_off(self, state: DownloadState) -> str | None:
-        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any."""
-        left: list[Obligation] = []
-        for owed in state.obligations:
-            if owed.downloader not in self._endpoints:
-                continue  # it is not configured any more: nobody can be asked
-            drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
-            try:
-                await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
-            except (Unavailable, Rejected):
-                left.append(owed)
-            except OSError as error:
-                # The transfer is gone; what cannot be removed of its folder must not fail a task that is delivered.
-                log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
-        state.obligations = left
-        return left[0].downloader if left else None
-
-    # -- after the end ------------------------------------------------------------------------------------------------
-
     async def cleanup(self, ctx: Context) -> None:
-        """Canceled: the transfer goes, and with ``delete_data`` its bytes. Failed: it stays, so that a retry can go on.
-        Removed: the transfer and its unfinished bytes go, and with ``delete_data`` what was delivered."""
-        state: DownloadState = ctx.state
-        removed = ctx.record.cleanup > 1
-        delete = bool((ctx.record.intent or {}).get("delete_data"))
-        await self._endpoints.release(ctx.task_id)
-        if ctx.status is Status.ERROR and not removed:
-            if state.staging:
-                await self._blocking(delivery.drop_empty, Path(state.staging))
-            await self._work_off_all(state)
-            return
-        name = state.downloader or ""
-        if state.key is not None and name in self._endpoints:
-            handle = state.handle or Handle(state.key)
-            drop = delivery.drop_staging if delete or removed else delivery.drop_empty
-            finish = partial(drop, Path(state.staging)) if state.staging else _nothing
-            await self._endpoints[name].remove(state.key, handle, False, finish)
-        await self._work_off_all(state)
-        state.phase, state.handle_id, state.handle_hash = "", None, None
-        if delete or removed:
-            await self._blocking(delivery.drop_copies, state.manifest)
-            state.key = state.staging = None
-        if delete:
-            await self._blocking(delivery.delete_delivered, state.manifest)
-            state.manifest, state.location = [], None
-
-    async def _work_off_all(self, state: DownloadState) -> None:
-        waiting = await self._work_off(state)
-        if waiting is not None:
-            raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
+        await self._handover.cleanup(ctx)
 
 
 def _note(state: DownloadState, status: TransferStatus) -> None:
@@ -503,7 +346,3 @@ def _from_os(error: OSError, what: str) -> Rejected:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Rejected(f"{what}: {error.strerror}", kind="disk_full")
     return Rejected(f"{what}: {error.strerror or error}", kind="destination")
-
-
-def _nothing() -> None:
-    return None

@@ -247,7 +247,7 @@ def test_nothing_is_overwritten_unasked(
         delivery.move(entry, overwrite=False)
     assert sorted((path.name, path.lstat().st_ino) for path in out.iterdir()) == before
     assert source.exists()
-    again = delivery.plan_again(entry, 1)
+    again = delivery.plan_again(entry)
     assert again.target == str(out / "taken.1")
     delivery.move(again, overwrite=False)
     assert (out / "taken.1").lstat().st_ino == entry.inode
@@ -323,7 +323,7 @@ def test_a_folder_to_another_file_system(staging: Path, elsewhere: Path) -> None
     (elsewhere / "album").mkdir()
     with pytest.raises(Exists):
         delivery.move(copied, overwrite=False)
-    again = delivery.plan_again(copied, 1)
+    again = delivery.plan_again(copied)
     assert Path(again.target).name == "album.1"
     delivery.move(again, overwrite=False)
     assert (elsewhere / "album.1" / "deep" / "a.bin").read_bytes() == CONTENT

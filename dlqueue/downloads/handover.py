@@ -1,0 +1,202 @@
+"""From a whole transfer to a file in its place, and what is cleared up behind it: the second half of a download.
+
+The manifest is committed before anything is renamed, so that each of these steps can be repeated after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from dlqueue.downloads import delivery
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.state import DownloadState, Entry, Obligation
+from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
+from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
+from dlqueue.sdk import Handle, Rejected, Unavailable
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOOK_AGAIN = 60.0
+"""Seconds after which a waiting step looks even if nobody woke it."""
+
+
+class Handover:
+    """The steps of `remote_download` from *whole* on."""
+
+    def __init__(self, endpoints: Endpoints, policy: Policy, clock: Clock) -> None:
+        self._endpoints = endpoints
+        self._policy = policy
+        self._clock = clock
+        self._threads = Threads(4, "dlqueue-delivery")
+
+    async def _blocking(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a thread: what touches a disk may take its time."""
+        return await self._threads.run(partial(function, *args, **kwargs))
+
+    async def exists_already(self, ctx: Context) -> Outcome | None:
+        """With a name given, `skip` and `fail` need not fetch what they will not use."""
+        params: DownloadParams = ctx.params
+        if params.name is None or params.on_exists not in ("skip", "fail") or ctx.state.key is not None:
+            return None
+        target = Path(params.directory) / params.name
+        if not await self._blocking(target.exists):
+            return None
+        return self._exists(ctx, target)
+
+    def _exists(self, ctx: Context, target: Path) -> Outcome:
+        params: DownloadParams = ctx.params
+        if params.on_exists == "skip":
+            ctx.state.location = str(target)
+            ctx.state.name = target.name
+            ctx.state.manifest = []  # nothing of it is ours
+            return ResumeAfter(0.0, renew=False)
+        message = f"{target} exists already (on_exists is {params.on_exists})"
+        ctx.state.end_attempt(self._clock.time(), "request", message, "error")
+        raise CriticalError(message, "exists")
+
+    async def plan(self, ctx: Context, content: tuple[str, ...]) -> None:
+        """What is to go where. Raises `FileNotFoundError`, `PolicyRefused`, `OSError`, `CriticalError`."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        manifest = await self._blocking(self._manifest, Path(state.staging or ""), content, params)
+        if params.checksum is not None:
+            await self._verify(ctx, manifest)
+        state.manifest = manifest
+
+    def _manifest(self, staging: Path, content: tuple[str, ...], params: DownloadParams) -> list[Entry]:
+        self._policy.check_destination(Path(params.directory), Path(params.root))
+        entries = [delivery.plan(path, params) for path in delivery.find_content(staging, content)]
+        if params.on_exists != "rename":
+            return entries
+        # Each name that is tried is committed: look first, so that the first try is likely to do.
+        return [delivery.plan_again(entry) if delivery.is_taken(entry) else entry for entry in entries]
+
+    async def _verify(self, ctx: Context, manifest: list[Entry]) -> None:
+        params: DownloadParams = ctx.params
+        state: DownloadState = ctx.state
+        content = [Path(entry.source) for entry in manifest]
+        if len(content) != 1 or content[0].is_dir():
+            raise CriticalError("a checksum needs a download of one file", "checksum")
+        ctx.progress(message="verifying the checksum")
+        try:
+            await self._blocking(delivery.verify, content[0], params.checksum or "")
+        except CriticalError as error:
+            state.end_attempt(self._clock.time(), "request", str(error), "error")
+            # These bytes are proven wrong: a retry by a person must not go on with them.
+            state.abandon()
+            raise
+
+    async def move(self, ctx: Context) -> Outcome:
+        """Everything on the manifest to its place. Each name that is tried is committed before."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        overwrite = params.on_exists == "overwrite"
+        for index in range(len(state.manifest)):
+            while True:
+                await ctx.checkpoint()
+                reach("manifest")
+                try:
+                    await self._blocking(delivery.move, state.manifest[index], overwrite)
+                    break
+                except delivery.OtherFileSystem:
+                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index])
+                except delivery.Exists:
+                    if params.on_exists == "skip":
+                        await self._blocking(delivery.drop_copies, state.manifest)
+                    if params.on_exists != "rename":
+                        return self._exists(ctx, Path(state.manifest[index].target))
+                    state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
+            reach("renamed")
+        state.location = state.manifest[0].target
+        return await self.finish(ctx)
+
+    async def finish(self, ctx: Context) -> Outcome:
+        """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
+        Only if the clearing up has to wait is the result given out before."""
+        state: DownloadState = ctx.state
+        if state.key is not None and state.downloader is not None:
+            state.end_attempt(self._clock.time(), None, None, None)
+            owed = Obligation(state.downloader, state.key, state.handle_id or state.key, state.staging or "")
+            state.obligations.append(owed)
+            state.key = None
+        result = self._result(state)
+        waiting = await self._work_off(state)
+        if waiting is not None:
+            if ctx.record.delivered_at is None:
+                await ctx.deliver(result)
+            return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
+        await self._endpoints.release(ctx.task_id)
+        reach("cleaned")
+        ctx.progress(message="")
+        return Completed(result)
+
+    def _result(self, state: DownloadState) -> dict[str, Any]:
+        size = sum(entry.size for entry in state.manifest) if state.manifest else None
+        last = state.attempts[-1].downloader if state.attempts else None
+        return {"location": state.location, "name": Path(state.location or "").name, "size": size, "downloader": last}
+
+    async def _work_off(self, state: DownloadState) -> str | None:
+        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any."""
+        left: list[Obligation] = []
+        for owed in state.obligations:
+            if owed.downloader not in self._endpoints:
+                continue  # it is not configured any more: nobody can be asked
+            drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
+            try:
+                await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
+            except (Unavailable, Rejected):
+                left.append(owed)
+            except OSError as error:
+                # The transfer is gone; what cannot be removed of its folder must not fail a task that is delivered.
+                log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
+        state.obligations = left
+        return left[0].downloader if left else None
+
+    # -- after the end ------------------------------------------------------------------------------------------------
+
+    async def cleanup(self, ctx: Context) -> None:
+        """Canceled: the transfer goes, and with ``delete_data`` its bytes. Failed: it stays, so that a retry can go on.
+        Removed: the transfer and its unfinished bytes go, and with ``delete_data`` what was delivered."""
+        state: DownloadState = ctx.state
+        removed = ctx.record.cleanup > 1
+        delete = bool((ctx.record.intent or {}).get("delete_data"))
+        await self._endpoints.release(ctx.task_id)
+        if ctx.status is Status.ERROR and not removed:
+            if state.staging:
+                await self._blocking(delivery.drop_empty, Path(state.staging))
+            await self._work_off_all(state)
+            return
+        name = state.downloader or ""
+        if state.key is not None and name in self._endpoints:
+            handle = state.handle or Handle(state.key)
+            drop = delivery.drop_staging if delete or removed else delivery.drop_empty
+            finish = partial(drop, Path(state.staging)) if state.staging else _nothing
+            await self._endpoints[name].remove(state.key, handle, False, finish)
+        await self._work_off_all(state)
+        state.phase, state.handle_id, state.handle_hash = "", None, None
+        if delete or removed:
+            await self._blocking(delivery.drop_copies, state.manifest)
+            state.key = state.staging = None
+        if delete:
+            await self._blocking(delivery.delete_delivered, state.manifest)
+            state.manifest, state.location = [], None
+
+    async def _work_off_all(self, state: DownloadState) -> None:
+        waiting = await self._work_off(state)
+        if waiting is not None:
+            raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
+
+
+def _nothing() -> None:
+    return None
