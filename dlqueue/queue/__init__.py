@@ -13,9 +13,11 @@ from dlqueue.queue.errors import (
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
-from dlqueue.queue.queue import Counters, Queue, QueueSettings
+from dlqueue.queue.queue import Queue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
+from dlqueue.queue.settings import QueueSettings
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Submitter, Task

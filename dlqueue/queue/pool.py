@@ -14,8 +14,8 @@ from dlqueue.queue import transitions
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
 from dlqueue.queue.record import Answer, Change, Decide, Decision, Due, Json, Progress, TaskError, TaskRecord
-from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.runner import Interrupt, run_step
+from dlqueue.queue.settings import Lanes
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Task
@@ -43,9 +43,7 @@ class Pool:
         clock: Clock,
         types: Mapping[str, Task],
         node: str,
-        workers: int,
-        concurrency: Callable[[str], int],
-        policy: Callable[[Task, TaskRecord], RetryPolicy],
+        lanes: Lanes,
         report: Callable[[Context], None],
     ) -> None:
         self._store = store
@@ -53,9 +51,7 @@ class Pool:
         self._clock = clock
         self._types = types
         self._node = node
-        self._workers = workers
-        self._concurrency = concurrency
-        self._policy = policy
+        self._lanes = lanes
         self._report = report
         self._idle: list[asyncio.Future[TaskRecord]] = []
         self._in_lane: Counter[str] = Counter()
@@ -70,13 +66,13 @@ class Pool:
         self._forgotten = 0
         """The latest wake that is not in ``_wakes`` any more."""
         self._tasks: list[asyncio.Task[None]] = []
-        self.loop: asyncio.AbstractEventLoop | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._tasks = [asyncio.create_task(self._work(), name=f"dlqueue-worker-{i}") for i in range(self._workers)]
+        self._tasks = [
+            asyncio.create_task(self._work(), name=f"dlqueue-worker-{i}") for i in range(self._lanes.workers)
+        ]
         self._dispatcher = asyncio.create_task(self._dispatch(), name="dlqueue-dispatch")
         self._tasks.append(asyncio.create_task(self._save_progress(), name="dlqueue-progress"))
 
@@ -193,7 +189,7 @@ class Pool:
         taken: Counter[str] = Counter()
 
         def admits(lane: str) -> bool:
-            return self._in_lane[lane] + taken[lane] < self._concurrency(lane)
+            return self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
 
         while len(batch) < len(self._idle):
             due = self._agenda.pop(admits)
@@ -284,7 +280,7 @@ class Pool:
             end: Settlement | None = _unreadable(task, problem, self._clock.time())
             await self._settle(record, end, asked)
             return
-        policy = self._policy(task, record)
+        policy = self._lanes.policy_of(record)
         end, left_behind = await run_step(task, context, interrupt, policy, self._clock)
         await self._settle(record, end, asked)
         if left_behind is not None:

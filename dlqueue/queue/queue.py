@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
-import msgspec
-
 from dlqueue.queue import transitions
 from dlqueue.queue.agenda import Agenda
 from dlqueue.queue.cleaner import Cleaner
-from dlqueue.queue.errors import (
-    Conflict,
-    InvalidTask,
-    QueueClosed,
-    QueueError,
-    TaskNotFound,
-    UnknownType,
-    WaitTimeout,
-)
+from dlqueue.queue.errors import InvalidTask, QueueClosed
+from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
+from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.pool import Pool
-from dlqueue.queue.rank import rank
 from dlqueue.queue.record import (
     Change,
     Decide,
@@ -36,64 +25,19 @@ from dlqueue.queue.record import (
     Filter,
     Json,
     NewTask,
-    Options,
     Page,
     Progress,
     Submission,
     TaskRecord,
 )
 from dlqueue.queue.retry import RetryPolicy
-from dlqueue.queue.status import Status, Want
+from dlqueue.queue.settings import Lanes, QueueSettings
+from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
-from dlqueue.queue.task import Context, Submitter, Task
+from dlqueue.queue.submission import Preparer
+from dlqueue.queue.task import Task
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock, SystemClock
-
-CANCEL_GRACE = 5.0
-"""Seconds that a step gets to stop after it was told, before it is fenced."""
-PROGRESS_EVERY = 0.2
-"""Seconds between two progress reports of one step to subscribers."""
-INTEGER_MAX = 2**31 - 1
-SECONDS_MAX = 10 * 365 * 86400.0
-"""No delay, time-out or limit is longer."""
-
-
-class QueueSettings(msgspec.Struct, frozen=True):
-    """How one named queue is run; None = as the `Queue` says."""
-
-    concurrency: int | None = None
-    capacity: int | None = None
-    max_retry: int | None = None
-    retry_delay: float | None = None
-    backoff_factor: float | None = None
-    backoff_max: float | None = None
-    ageing: float = 0.0
-    """Points of priority gained per minute waited."""
-
-
-class ProgressReport(msgspec.Struct, frozen=True):
-    """A running step told how far it is."""
-
-    task_id: int
-    owner: str
-    at: float
-    progress: Progress
-
-
-Notice = Change | ProgressReport
-"""What subscribers hear: every committed change that has an event, and progress in between."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Since this queue was started; ``busy_workers`` and ``suspending`` are as of now."""
-
-    busy_workers: int
-    submitted: int
-    completed: int
-    failed: int
-    canceled: int
-    suspending: int
 
 
 class Queue:
@@ -136,30 +80,17 @@ class Queue:
         self.workers = workers if workers is not None else (os.cpu_count() or 1)
         if self.workers < 1:
             raise ValueError("workers must be at least 1")
+        policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
+        self.lanes = Lanes(queues or {}, name, self.workers, policy, max_execution, capacity)
         self._store: Store = _make_store(store, durability, namespace)
-        self._policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
-        self._max_execution = max_execution
-        self._capacity = capacity
-        self._name = name
-        self._settings = dict(queues or {})
-        self._default_settings = QueueSettings()
         self._agenda = Agenda()
-        self.bus: Bus[Notice] = Bus()
-        self._waiters: dict[int, list[_Waiter]] = {}
-        self._counts = {"submitted": 0, "completed": 0, "error": 0, "canceled": 0, "suspending": 0}
-        self._reported: dict[int, float] = {}
+        self._notices = Notices(self._store, self.clock)
         self._pool = Pool(
-            self._store,
-            self._agenda,
-            self.clock,
-            self.types,
-            self.node,
-            self.workers,
-            self._concurrency,
-            self._policy_of,
-            self._report,
+            self._store, self._agenda, self.clock, self.types, self.node, self.lanes, self._notices.report
         )
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
+        self._preparer = Preparer(self.types, self.lanes, self.clock)
+        self._intents = Intents(self._store, self._pool, self._notices, self.types, self.clock)
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -203,7 +134,7 @@ class Queue:
         decide: Decide = partial(transitions.rescue, now=now)
         for start in range(0, len(left), 100):
             await self._store.transact([(task_id, decide) for task_id in left[start : start + 100]])
-        self._counts["suspending"] = (await self._store.tally()).get(Status.SUSPENDING, 0)
+        self._notices.open((await self._store.tally()).get(Status.SUSPENDING, 0))
         self._agenda.expect(await self._store.queues())
 
     def start(self) -> None:
@@ -226,10 +157,17 @@ class Queue:
             await self._cleaner.stop()
         await self._store.close()
         self._state = "closed"
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                if not waiter.future.done():
-                    waiter.future.set_exception(QueueClosed("the queue has stopped"))
+        self._notices.close()
+
+    def _on_commit(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            record = change.record
+            self._agenda.note(record)
+            if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
+                self._pool.left(record.id)
+            self._cleaner.note(record)
+            self._notices.tell(change)
+        self._pool.nudge()
 
     # -- submit -------------------------------------------------------------------------------------------------------
 
@@ -259,98 +197,14 @@ class Queue:
             raise QueueClosed("the queue is stopping; submit again when it is back")
         if not tasks:
             return []
-        capacity = {name: room for name in {new.queue for new in tasks} if (room := self._room(name)) is not None}
+        rooms = {name: self.lanes.capacity(name) for name in {new.queue for new in tasks}}
+        capacity = {name: room for name, room in rooms.items() if room is not None}
         return await self._store.submit(tasks, self.clock.time(), capacity)
 
-    def _room(self, queue: str) -> int | None:
-        capacity = self.settings(queue).capacity
-        return self._capacity if capacity is None else capacity
-
-    def prepare(
-        self,
-        type: str,
-        params: Json = None,
-        *,
-        queue: str | None = None,
-        priority: int = 0,
-        delay: float | None = None,
-        run_at: float | datetime.datetime | None = None,
-        unique_key: str | None = None,
-        join_key: str | None = None,
-        owner: str = "",
-        cwd: str | None = None,
-        labels: Mapping[str, str | Sequence[str]] | None = None,
-        correlation_id: str | None = None,
-        depends_on: Sequence[int] = (),
-        on_dependency_failure: str = "cancel",
-        parent_id: int | None = None,
-        max_retry: int | None = None,
-        retry_delay: float | None = None,
-        timeout: float | None = None,
-        max_execution: float | None = None,
-        paused: bool = False,
-    ) -> NewTask:
-        """Check a submit and fill in what its class and queue say. :raises InvalidTask: see `submit`."""
-        task = self.types.get(type)
-        if task is None:
-            raise UnknownType(type, list(self.types))
-        for field, number in (("priority", priority), ("max_retry", max_retry)):
-            least = 0 if field == "max_retry" else -INTEGER_MAX
-            if number is not None and not least <= number <= INTEGER_MAX:
-                raise InvalidTask(f"must be between {least} and {INTEGER_MAX}", field)
-        for field, value in (
-            ("delay", delay),
-            ("retry_delay", retry_delay),
-            ("timeout", timeout),
-            ("max_execution", max_execution),
-        ):
-            if value is not None and not 0 <= value <= SECONDS_MAX:
-                raise InvalidTask(f"must be between 0 and {SECONDS_MAX:g} seconds", field)
-        if delay is not None and run_at is not None:
-            raise InvalidTask("give either delay or run_at", "run_at")
-        if on_dependency_failure not in ("cancel", "run"):
-            raise InvalidTask("must be cancel or run", "on_dependency_failure")
-        better = task.validate(params, Submitter(owner, cwd))
-        params = params if better is None else better
-        task.read_params(params)
-        now = self.clock.time()
-        at = run_at.timestamp() if isinstance(run_at, datetime.datetime) else run_at
-        if at is not None and not at - now <= SECONDS_MAX:
-            raise InvalidTask(f"must be within {SECONDS_MAX:g} seconds from now", "run_at")
-        if delay is not None:
-            at = now + delay
-        lane = queue or task.queue or self._name
-        settings = self.settings(lane)
-        if max_execution is None and task.limited:
-            max_execution = self._max_execution
-        retries = (max_retry, task.max_retry, settings.max_retry, self._policy.max_retry)
-        params = _checked("params", params)
-        for field, text in (
-            ("queue", lane),
-            ("owner", owner),
-            ("unique_key", unique_key),
-            ("correlation_id", correlation_id),
-            ("labels", labels),
-        ):
-            _checked(field, text)
-        return NewTask(
-            type=type,
-            params=params,
-            queue=lane,
-            priority=priority,
-            rank=rank(priority, now, settings.ageing),
-            owner=owner,
-            labels={key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()},
-            correlation_id=correlation_id,
-            unique_key=unique_key,
-            join_key=join_key,
-            parent_id=parent_id,
-            depends_on=tuple(dict.fromkeys(depends_on)),
-            run_at=at if at is not None and at > now else None,
-            paused=paused,
-            max_retry=next(value for value in retries if value is not None),
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure),
-        )
+    def prepare(self, type: str, params: Json = None, **options: Any) -> NewTask:
+        """Check a submit and fill in what its class and queue say, without storing it. :raises InvalidTask: see
+        `submit`."""
+        return self._preparer.prepare(type, params, **options)
 
     # -- look ---------------------------------------------------------------------------------------------------------
 
@@ -408,23 +262,12 @@ class Queue:
 
     @property
     def counters(self) -> Counters:
-        counts = self._counts
-        return Counters(
-            self._pool.busy,
-            counts["submitted"],
-            counts["completed"],
-            counts["error"],
-            counts["canceled"],
-            counts["suspending"],
-        )
-
-    def settings(self, queue: str) -> QueueSettings:
-        """How a named queue is run."""
-        return self._settings.get(queue, self._default_settings)
+        """Since this queue was opened; busy workers and suspended tasks as of now."""
+        return self._notices.counters(self._pool.busy)
 
     def is_full(self, queue: str) -> bool:
         """Does this queue run as many steps as it may at once?"""
-        return self._pool.in_lane(queue) >= self._concurrency(queue)
+        return self._pool.in_lane(queue) >= self.lanes.concurrency(queue)
 
     def progress_of(self, record: TaskRecord) -> Progress | None:
         """The newest progress: of the running step if there is one, else the stored one."""
@@ -437,204 +280,47 @@ class Queue:
     ) -> TaskRecord:
         """The task once it is final (or delivered: its result is there, or never will be).
 
-        :raises TaskNotFound: there is none, or it was removed meanwhile.
+        :raises TaskNotFound: there is none.
         :raises WaitTimeout: not within ``timeout`` seconds.
         """
-        waiter = _Waiter(until, asyncio.get_running_loop().create_future())
-        # Asked for before looking, so that nothing can happen between the two.
-        self._waiters.setdefault(task_id, []).append(waiter)
-        timer = None
-        try:
-            record = await self.get(task_id)
-            if waiter.wants(record):
-                return record
-            if timeout is not None:
-                timer = self.clock.call_at(self.clock.time() + timeout, partial(self._give_up, waiter, timeout, record))
-            return await waiter.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._waiters[task_id].remove(waiter)
-            if not self._waiters[task_id]:
-                del self._waiters[task_id]
+        return await self._notices.wait(task_id, timeout, until)
 
-    def _give_up(self, waiter: _Waiter, timeout: float, record: TaskRecord) -> None:
-        if not waiter.future.done():
-            waiter.future.set_exception(WaitTimeout(f"task {record.id} is not {waiter.until} after {timeout:g} s"))
+    @property
+    def bus(self) -> Bus[Notice]:
+        """Every committed change that has an event, and progress in between."""
+        return self._notices.bus
+
+    def publish_progress(self, task_id: int, owner: str, progress: Progress) -> None:
+        """Tell subscribers how far a task is that is between two of its steps."""
+        self._notices.publish_progress(task_id, owner, progress)
 
     # -- steer --------------------------------------------------------------------------------------------------------
 
     async def cancel(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
-        """End it; answers when its status is ``canceled``. Canceled already is no error.
-
-        :raises Conflict: it has completed or failed, perhaps just now.
-        """
-        record = await self.get(task_id)
-        task = self.types.get(record.type)
-        needs = task is None or task.has_cleanup()
-        await self._decide(task_id, partial(_cancel, now=self.clock.time(), needs_cleanup=needs, intent=intent))
-        record = await self.get(task_id)
-        if record.status is Status.PROCESSING:
-            interrupt = self._pool.running(task_id)
-            if interrupt is not None and interrupt.record.lease_token == record.lease_token:
-                interrupt.stop("cancel")
-            try:
-                record = await self.wait(task_id, timeout=CANCEL_GRACE)
-            except WaitTimeout:
-                token = record.lease_token
-                await self._decide(task_id, partial(_fence, token=token, now=self.clock.time()))
-                record = await self.wait(task_id, timeout=CANCEL_GRACE)
-        if record.status is not Status.CANCELED:
-            raise Conflict(f"task {task_id} had just ended: it is {record.status}", task_id)
-        return record
+        """See `Intents.cancel`."""
+        return await self._intents.cancel(task_id, intent)
 
     async def pause(self, task_id: int) -> TaskRecord:
-        """Let the running step end and then wait for `resume`. Answers at once; ``want`` is ``pause`` until it is."""
-        task = self.types.get((await self.get(task_id)).type)
-        runs_step = task is not None and task.pause_runs_step
-        await self._decide(task_id, partial(_pause, now=self.clock.time(), runs_step=runs_step))
-        return await self.get(task_id)
+        """See `Intents.pause`."""
+        return await self._intents.pause(task_id)
 
     async def resume(self, task_id: int) -> TaskRecord:
-        """Go on. Not paused is no error. :raises Conflict: it is final."""
-        await self._decide(task_id, partial(transitions.resume, now=self.clock.time()))
-        return await self.get(task_id)
+        """See `Intents.resume`."""
+        return await self._intents.resume(task_id)
 
     async def retry(self, task_id: int) -> TaskRecord:
-        """Begin again, with the state it had. :raises Conflict: it has not failed and was not canceled."""
-        await self._decide(task_id, partial(transitions.retry, now=self.clock.time()))
-        return await self.get(task_id)
+        """See `Intents.retry`."""
+        return await self._intents.retry(task_id)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
-        """Forget it (an unfinished one is cancelled first); answers the task as it was last."""
-        record = await self.get(task_id)
-        if not record.final:
-            try:
-                record = await self.cancel(task_id, intent)
-            except Conflict:
-                record = await self.get(task_id)  # it ended by itself: all the better
-        task = self.types.get(record.type)
-        needs = (task is None or task.has_cleanup()) and record.touched
-        change = await self._decide(
-            task_id, partial(_remove, now=self.clock.time(), needs_cleanup=needs, intent=intent)
-        )
-        if change is not None and not change.delete:
-            await self._gone(task_id, CANCEL_GRACE)
-        return record
-
-    async def _gone(self, task_id: int, seconds: float) -> None:
-        """Wait for the end of a removal's clean-up, but not for ever: it goes on in the background."""
-        deadline = self.clock.time() + seconds
-        subscription = self.bus.subscribe(
-            lambda notice: isinstance(notice, Change) and notice.delete and notice.record.id == task_id
-        )
-        timer = self.clock.call_at(deadline, subscription.close)
-        try:
-            if (await self._store.transact([(task_id, lambda record: None)]))[0] is None:
-                async for _ in subscription:
-                    return
-        finally:
-            timer.cancel()
-            subscription.close()
+        """See `Intents.remove`."""
+        return await self._intents.remove(task_id, intent)
 
     async def wake(self, hold: str, n: int | None = None) -> int:
         """End the wait of up to ``n`` tasks that hold ``hold``, best rank first (a trailing ``*`` matches any rest).
         Answers how many there were."""
         self._pool.woken(hold)
         return await self._store.wake(hold, n, self.clock.time())
-
-    async def _decide(self, task_id: int, decide: Decide) -> Change | None:
-        def visible(record: TaskRecord) -> Change | None:
-            if record.cleanup > 1:
-                raise TaskNotFound(task_id)
-            return decide(record)
-
-        (answer,) = await self._store.transact([(task_id, visible)])
-        if isinstance(answer, QueueError):
-            raise answer
-        return answer
-
-    # -- what happens -------------------------------------------------------------------------------------------------
-
-    def _on_commit(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            record = change.record
-            self._agenda.note(record)
-            if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
-                self._pool.left(record.id)
-            self._cleaner.note(record)
-            self._count(change)
-            if change.kind:
-                self.bus.publish(change)
-            for waiter in self._waiters.get(record.id, ()):
-                if waiter.wants(record) and not waiter.future.done():
-                    waiter.future.set_result(record)
-        self._pool.nudge()
-
-    def _count(self, change: Change) -> None:
-        status, source = change.record.status, change.source
-        if source is None:
-            self._counts["submitted"] += 1
-        if status is source:
-            return
-        if status in self._counts:
-            self._counts[status] += 1
-        if source is Status.SUSPENDING:
-            self._counts["suspending"] -= 1
-
-    def publish_progress(self, task_id: int, owner: str, progress: Progress) -> None:
-        """Tell subscribers how far a task is that is between two of its steps."""
-        if self.bus.listened_to:
-            self.bus.publish(ProgressReport(task_id, owner, self.clock.time(), progress))
-
-    def _report(self, context: Context) -> None:
-        if not self.bus.listened_to:
-            return
-        now = self.clock.time()
-        if now - self._reported.get(context.task_id, 0.0) < PROGRESS_EVERY or context.latest_progress is None:
-            return
-        if len(self._reported) > 10_000:
-            self._reported.clear()
-        self._reported[context.task_id] = now
-        report = ProgressReport(context.task_id, context.owner, now, context.latest_progress)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # a blocking step, in its thread
-            self._loop_call(report)
-        else:
-            self.bus.publish(report)
-
-    def _loop_call(self, report: ProgressReport) -> None:
-        loop = self._pool.loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self.bus.publish, report)
-
-    def _concurrency(self, queue: str) -> int:
-        concurrency = self.settings(queue).concurrency
-        return self.workers if concurrency is None else concurrency
-
-    def _policy_of(self, task: Task, record: TaskRecord) -> RetryPolicy:
-        settings, default = self.settings(record.queue), self._policy
-
-        def first(*values: float | None) -> float:
-            return next(value for value in values if value is not None)
-
-        return RetryPolicy(
-            record.max_retry,
-            first(record.options.retry_delay, settings.retry_delay, default.retry_delay),
-            first(settings.backoff_factor, default.backoff_factor),
-            first(settings.backoff_max, default.backoff_max),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    until: str
-    future: asyncio.Future[TaskRecord]
-
-    def wants(self, record: TaskRecord) -> bool:
-        """Is this what it waits for?"""
-        return record.final if self.until == "final" else record.delivered
 
 
 def make_filter(status: Status | str | Sequence[Status | str] | None = None, **conditions: Any) -> Filter:
@@ -650,15 +336,6 @@ def make_filter(status: Status | str | Sequence[Status | str] | None = None, **c
         raise InvalidTask(str(error), "filter") from error
 
 
-def _checked(field: str, value: Json) -> Json:
-    try:
-        value = msgspec.to_builtins(value)
-        msgspec.json.encode(value)
-    except Exception as error:
-        raise InvalidTask(f"not JSON: {error}", field) from error
-    return value
-
-
 def _make_store(store: str | Store | None, durability: str, namespace: str) -> Store:
     if store is None:
         return MemoryStore()
@@ -667,22 +344,3 @@ def _make_store(store: str | Store | None, durability: str, namespace: str) -> S
 
         return SqlStore(store, durability, namespace)
     return store
-
-
-def _cancel(record: TaskRecord, *, now: float, needs_cleanup: bool, intent: dict[str, Json] | None) -> Change | None:
-    return transitions.cancel(record, now, needs_cleanup, intent)
-
-
-def _fence(record: TaskRecord, *, token: int, now: float) -> Change | None:
-    return transitions.fence(record, token, now)
-
-
-def _pause(record: TaskRecord, *, now: float, runs_step: bool) -> Change | None:
-    return transitions.pause(record, now, runs_step)
-
-
-def _remove(record: TaskRecord, *, now: float, needs_cleanup: bool, intent: dict[str, Json] | None) -> Change | None:
-    return transitions.remove(record, now, needs_cleanup, intent)
-
-
-__all__ = ["Counters", "Notice", "ProgressReport", "Queue", "QueueSettings", "Want", "make_filter"]

@@ -45,7 +45,7 @@ class Subscription(Generic[T]):
         self._ready.set()
 
     def close(self) -> None:
-        """Stop: a pending and every further read ends the iteration."""
+        """Nothing more is taken; what waits to be read still is, and then the iteration ends, a pending read too."""
         self._closed = True
         self._bus._subscriptions.discard(self)
         self._ready.set()

@@ -9,7 +9,7 @@ from typing import Any
 from dlqueue.protocol.messages import Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
-from dlqueue.queue.queue import Notice, ProgressReport
+from dlqueue.queue.notices import Notice, ProgressReport
 from dlqueue.queue.record import Change, Event
 from dlqueue.runtime.bus import Missed
 from dlqueue.service.views import error_view, progress_view

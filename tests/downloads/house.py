@@ -19,7 +19,7 @@ from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Progress, Queue, QueueSettings, Status, Store, Task, TaskRecord
-from dlqueue.queue.queue import Notice
+from dlqueue.queue.notices import Notice
 from dlqueue.queue.record import Change
 from dlqueue.queue.testing import PATIENCE, FakeClock
 from dlqueue.sdk import TransferStatus

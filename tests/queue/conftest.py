@@ -25,7 +25,7 @@ def deadline() -> Iterator[None]:
     """A queue that hangs ends the test run. (Any exception but this one the event loop would swallow.)"""
 
     def ring(*_: object) -> None:
-        raise KeyboardInterrupt("this test hangs")  # anything else the event loop would swallow
+        raise KeyboardInterrupt("this test hangs")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(60)

@@ -135,6 +135,13 @@ class Rig:
         assert self.queue is not None
         return await reached(self.queue, task_id, *statuses, **more)
 
+    async def timer(self, seconds: float) -> None:
+        """Wait until somebody waits for the moment that is so far away."""
+        when = self.clock.time() + seconds
+        async with asyncio.timeout(PATIENCE):
+            while not any(abs(t.when - when) < 1e-3 and not t.cancelled for t in self.clock._timers):
+                await asyncio.sleep(0.001)
+
     async def done(self, task_id: int) -> TaskRecord:
         """The task, once it has completed."""
         record = await self.reached(task_id, S.COMPLETED, S.ERROR, S.CANCELED)

@@ -76,7 +76,7 @@ VERBS: dict[str, Callable[[TaskRecord], Change | None]] = {
         f"settle as {target}": lambda r, target=target: transitions.settle(  # type: ignore[misc]
             r, r.lease_token, Settlement(target=target, kind="k"), NOW
         )
-        for target in CONTRACT[S.PROCESSING]
+        for target in sorted(CONTRACT[S.PROCESSING])
     },
     "save": lambda r: transitions.save(r, r.lease_token, NOW, state=b"{}"),
     "release": lambda r: transitions.release(r, r.lease_token, NOW),

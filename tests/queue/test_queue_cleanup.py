@@ -81,7 +81,7 @@ async def test_a_failing_clean_up_is_tried_again(rig: Rig) -> None:
     queue = await rig.start(cleaning.type())
     record = await rig.failed((await queue.submit("test", "fail")).id)
     for seconds in (1, 2, 4):
-        await settled()
+        await rig.timer(seconds)
         assert await queue._store.cleanups(10) == [record.id]
         rig.clock.advance(seconds)
     await cleaned(rig, record.id)
@@ -123,7 +123,7 @@ async def test_a_removed_task_stays_hidden_until_its_clean_up_succeeds(rig: Rig)
     queue = await rig.start(cleaning.type())
     record = await rig.done((await queue.submit("test")).id)
     removing = asyncio.ensure_future(queue.remove(record.id))
-    await settled()
+    await rig.timer(5)
     for verb in (queue.get, queue.retry, queue.cancel, queue.resume, queue.pause, queue.remove):
         with pytest.raises(TaskNotFound):
             await verb(record.id)

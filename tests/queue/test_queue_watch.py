@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, ResumeAfter, TaskNotFound, WaitTimeout
-from dlqueue.queue.queue import ProgressReport
+from dlqueue.queue.notices import ProgressReport
 from dlqueue.queue.record import Change
 from dlqueue.runtime.bus import Missed
 from tests.queue.rig import Gate, Rig, S, done, settled, task
@@ -29,7 +29,7 @@ async def test_wait(rig: Rig) -> None:
     gate.open()
     assert {answer.result for answer in await asyncio.gather(*waiting)} == {5}
     assert (await queue.wait(record.id)).result == 5, "and what is final is answered at once"
-    assert queue._waiters == {}
+    assert queue._notices._waiters == {}
 
 
 async def test_wait_times_out_and_the_task_goes_on(rig: Rig) -> None:
@@ -43,7 +43,7 @@ async def test_wait_times_out_and_the_task_goes_on(rig: Rig) -> None:
     record = await queue.submit("test")
     await gate.entered()
     waiting = asyncio.ensure_future(queue.wait(record.id, timeout=60))
-    await settled()
+    await rig.timer(60)
     rig.clock.advance(59)
     await settled()
     assert not waiting.done()
@@ -54,7 +54,7 @@ async def test_wait_times_out_and_the_task_goes_on(rig: Rig) -> None:
         await queue.wait(record.id, timeout=0)
     gate.open()
     await rig.done(record.id)
-    assert queue._waiters == {}
+    assert queue._notices._waiters == {}
 
 
 async def test_wait_until_delivered(rig: Rig) -> None:
@@ -88,7 +88,7 @@ async def test_wait_for_what_is_removed(rig: Rig) -> None:
     assert (await waiting).status is S.CANCELED
     with pytest.raises(TaskNotFound):
         await queue.wait(record.id)
-    assert queue._waiters == {}
+    assert queue._notices._waiters == {}
 
 
 async def test_counters(rig: Rig) -> None:

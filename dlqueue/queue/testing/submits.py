@@ -198,8 +198,9 @@ class Submits(Suite):
         room = {"default": 1}
         (first,) = await bench.store.submit([new("k", join_key="j")], NOW, room)
         for again in (new("k", join_key="j"), new(join_key="j")):
-            (submission,) = await bench.store.submit([again], NOW, room)
-            assert submission.record == first.record
+            for capacity in (room, {"default": 0}):
+                (submission,) = await bench.store.submit([again], NOW, capacity)
+                assert submission.record == first.record
 
     async def test_the_listener_hears_of_a_submit_before_it_returns(self, bench: Bench) -> None:
         record = await bench.submit()

@@ -15,15 +15,23 @@ PATIENCE = 10.0
 
 
 async def reached(
-    queue: Queue, task_id: int, *statuses: Status | str, want: Want | None = None, patience: float = PATIENCE
+    queue: Queue,
+    task_id: int,
+    *statuses: Status | str,
+    want: Want | None = None,
+    newer_than: TaskRecord | None = None,
+    patience: float = PATIENCE,
 ) -> TaskRecord:
     """The task once it has one of these statuses (and this ``want``).
+
+    :param newer_than: what it was like before: that does not count.
 
     :raises TimeoutError: it never got there; the message says where it is.
     """
 
     def there(record: TaskRecord) -> bool:
-        return record.status in statuses and (want is None or record.want is want)
+        newer = newer_than is None or record.revision > newer_than.revision
+        return newer and record.status in statuses and (want is None or record.want is want)
 
     subscription = queue.bus.subscribe(lambda notice: isinstance(notice, Change) and notice.record.id == task_id)
     record: TaskRecord | None = None

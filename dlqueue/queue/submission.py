@@ -1,0 +1,123 @@
+"""From what a submit says to what is stored: everything is checked here, before the first row is written."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from dlqueue.queue.errors import InvalidTask, UnknownType
+from dlqueue.queue.rank import rank
+from dlqueue.queue.record import Json, NewTask, Options
+from dlqueue.queue.settings import Lanes
+from dlqueue.queue.task import Submitter, Task
+from dlqueue.runtime.clock import Clock
+
+INTEGER_MAX = 2**31 - 1
+SECONDS_MAX = 10 * 365 * 86400.0
+"""No delay, time-out or limit is longer."""
+
+
+class Preparer:
+    """Knows the types and the queues that there are."""
+
+    def __init__(self, types: Mapping[str, Task], lanes: Lanes, clock: Clock) -> None:
+        self._types = types
+        self._lanes = lanes
+        self._clock = clock
+
+    def prepare(
+        self,
+        type: str,
+        params: Json = None,
+        *,
+        queue: str | None = None,
+        priority: int = 0,
+        delay: float | None = None,
+        run_at: float | datetime.datetime | None = None,
+        unique_key: str | None = None,
+        join_key: str | None = None,
+        owner: str = "",
+        cwd: str | None = None,
+        labels: Mapping[str, str | Sequence[str]] | None = None,
+        correlation_id: str | None = None,
+        depends_on: Sequence[int] = (),
+        on_dependency_failure: str = "cancel",
+        parent_id: int | None = None,
+        max_retry: int | None = None,
+        retry_delay: float | None = None,
+        timeout: float | None = None,
+        max_execution: float | None = None,
+        paused: bool = False,
+    ) -> NewTask:
+        """Check a submit and fill in what its class and queue say. :raises InvalidTask: see `submit`."""
+        task = self._types.get(type)
+        if task is None:
+            raise UnknownType(type, list(self._types))
+        for field, number in (("priority", priority), ("max_retry", max_retry)):
+            least = 0 if field == "max_retry" else -INTEGER_MAX
+            if number is not None and not least <= number <= INTEGER_MAX:
+                raise InvalidTask(f"must be between {least} and {INTEGER_MAX}", field)
+        for field, value in (
+            ("delay", delay),
+            ("retry_delay", retry_delay),
+            ("timeout", timeout),
+            ("max_execution", max_execution),
+        ):
+            if value is not None and not 0 <= value <= SECONDS_MAX:
+                raise InvalidTask(f"must be between 0 and {SECONDS_MAX:g} seconds", field)
+        if delay is not None and run_at is not None:
+            raise InvalidTask("give either delay or run_at", "run_at")
+        if on_dependency_failure not in ("cancel", "run"):
+            raise InvalidTask("must be cancel or run", "on_dependency_failure")
+        better = task.validate(params, Submitter(owner, cwd))
+        params = params if better is None else better
+        task.read_params(params)
+        now = self._clock.time()
+        at = run_at.timestamp() if isinstance(run_at, datetime.datetime) else run_at
+        if at is not None and not at - now <= SECONDS_MAX:
+            raise InvalidTask(f"must be within {SECONDS_MAX:g} seconds from now", "run_at")
+        if delay is not None:
+            at = now + delay
+        lane = queue or task.queue or self._lanes.default
+        settings = self._lanes[lane]
+        if max_execution is None and task.limited:
+            max_execution = self._lanes.max_execution
+        retries = (max_retry, task.max_retry, settings.max_retry, self._lanes.policy.max_retry)
+        params = _checked("params", params)
+        for field, text in (
+            ("queue", lane),
+            ("owner", owner),
+            ("unique_key", unique_key),
+            ("correlation_id", correlation_id),
+            ("labels", labels),
+        ):
+            _checked(field, text)
+        return NewTask(
+            type=type,
+            params=params,
+            queue=lane,
+            priority=priority,
+            rank=rank(priority, now, settings.ageing),
+            owner=owner,
+            labels={key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()},
+            correlation_id=correlation_id,
+            unique_key=unique_key,
+            join_key=join_key,
+            parent_id=parent_id,
+            depends_on=tuple(dict.fromkeys(depends_on)),
+            run_at=at if at is not None and at > now else None,
+            paused=paused,
+            max_retry=next(value for value in retries if value is not None),
+            options=Options(retry_delay, timeout, max_execution, on_dependency_failure),
+        )
+
+
+def _checked(field: str, value: Json) -> Json:
+    try:
+        value = msgspec.to_builtins(value)
+        msgspec.json.encode(value)
+    except Exception as error:
+        raise InvalidTask(f"not JSON: {error}", field) from error
+    return value
