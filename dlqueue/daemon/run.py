@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 IDLE_EXIT = 10.0
 """Seconds after its last client and its last unfinished work that a daemon that `get` started ends."""
 STOP_GRACE = 5.0
+SAME_SIGNAL = 1.0
 STOP_LIMIT = 13.0
 """Seconds until a stop is cut short; systemd and users expect the end within 15 s."""
 
@@ -98,10 +99,14 @@ class _Daemon:
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
 
+        asked_at: list[float] = []
+
         def stop() -> None:
-            if self._stop.is_set():
-                log.warning("second signal: stopping at once")
-                os._exit(EXIT_FAILED)
+            asked_at.append(time.monotonic())
+            # Some programs signal a process and then its group: what comes at the same moment is the same wish.
+            if asked_at[-1] - asked_at[0] > SAME_SIGNAL:
+                log.warning("second signal: stopping at once; what was interrupted goes on at the next start")
+                os._exit(0)
             self._stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):

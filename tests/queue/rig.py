@@ -136,7 +136,8 @@ class Rig:
         return await reached(self.queue, task_id, *statuses, **more)
 
     async def timer(self, seconds: float) -> None:
-        """Wait until somebody waits for the moment that is so far away."""
+        """Wait until somebody waits for the moment that is so far away. (The pool always has one of 5 s, from its
+        start or the last one: let a little time pass first where that would be the wrong one.)"""
         when = self.clock.time() + seconds
         async with asyncio.timeout(PATIENCE):
             while not any(abs(t.when - when) < 1e-3 and not t.cancelled for t in self.clock._timers):

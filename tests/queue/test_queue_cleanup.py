@@ -122,6 +122,7 @@ async def test_a_removed_task_stays_hidden_until_its_clean_up_succeeds(rig: Rig)
     cleaning.failures = 2
     queue = await rig.start(cleaning.type())
     record = await rig.done((await queue.submit("test")).id)
+    rig.clock.advance(0.5)
     removing = asyncio.ensure_future(queue.remove(record.id))
     await rig.timer(5)
     for verb in (queue.get, queue.retry, queue.cancel, queue.resume, queue.pause, queue.remove):

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, QueueSettings, ResumeAfter
+from dlqueue.queue.record import Change
 from dlqueue.queue.retry import RetryPolicy
 from tests.queue.rig import Rig, S, settled, task
 
@@ -197,7 +198,11 @@ async def test_a_retry_by_a_person(rig: Rig) -> None:
     failed = await rig.failed(record.id)
     assert (failed.attempt, failed.retries) == (1, 1)
     rig.clock.advance(60)
-    again = await queue.retry(record.id)
+    retried = queue.bus.subscribe(lambda notice: isinstance(notice, Change) and notice.kind == "retried")
+    await queue.retry(record.id)
+    change = await anext(retried)
+    assert isinstance(change, Change)
+    again = change.record
     assert (again.status, again.attempt, again.retries, again.error) == (S.QUEUED, 0, 2, None)
     assert (again.finished_at, again.started_at, again.result) == (None, None, None)
     waiting = await rig.reached(record.id, S.SUSPENDING)

@@ -90,6 +90,7 @@ async def test_cancel_a_blocking_step_that_does_not_listen(rig: Rig) -> None:
     queue = await rig.start(task(run), workers=1)
     record = await queue.submit("test")
     await gate.entered()
+    rig.clock.advance(0.5)
     canceling = asyncio.ensure_future(queue.cancel(record.id))
     await rig.timer(5)
     rig.clock.advance(4.9)
@@ -102,7 +103,7 @@ async def test_cancel_a_blocking_step_that_does_not_listen(rig: Rig) -> None:
     gate.open()
     await rig.done((await queue.submit("test")).id)
     last = await queue.get(record.id)
-    assert (last.status, last.result, last.executed_seconds) == (S.CANCELED, None, 0)
+    assert (last.status, last.result) == (S.CANCELED, None)
 
 
 async def test_cancel_a_step_that_has_not_begun_yet(rig: Rig) -> None:

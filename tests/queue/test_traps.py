@@ -190,6 +190,7 @@ async def test_a_retried_task_that_took_the_late_result_of_its_first_life(rig: R
     queue = await rig.start(task(run), task(done, "other"), workers=2)
     record = await queue.submit("test")
     await gate.entered()
+    rig.clock.advance(0.5)
     canceling = asyncio.ensure_future(queue.cancel(record.id))
     await rig.timer(5)
     rig.clock.advance(5)
