@@ -12,7 +12,7 @@ import pytest
 
 from dlqueue.client import Client, DaemonUnreachable
 from dlqueue.sdk.testing import fake_content
-from tests.daemon.instance import Instance, fake_section, until
+from tests.daemon.instance import DEADLINE, Instance, fake_section, until
 from tests.webserver import WebServer, pattern
 
 POINTS = ["keyed", "created", "handled", "whole", "manifest", "renamed", "removed", "cleaned"]
@@ -100,11 +100,14 @@ def test_concurrent_submits_with_a_kill_in_the_middle(tmp_path: Path) -> None:
         daemon.start()
         acknowledged: dict[str, int] = {}
         half = threading.Semaphore(0)
+        killed = threading.Event()
 
         def submit(names: list[str]) -> None:
             try:
                 with daemon.client() as client:
                     for name in names:
+                        if len(acknowledged) > 60:  # however slow the killer is, some must be left
+                            killed.wait(DEADLINE)
                         acknowledged[name] = _submit(client, name)["id"]
                         half.release()
             except DaemonUnreachable:
@@ -117,6 +120,7 @@ def test_concurrent_submits_with_a_kill_in_the_middle(tmp_path: Path) -> None:
         for _ in range(40):
             half.acquire()
         daemon.kill()
+        killed.set()
         for thread in threads:
             thread.join()
         before = dict(acknowledged)
@@ -148,7 +152,7 @@ def test_kill_while_paused_and_queued(tmp_path: Path) -> None:
         until(lambda: daemon.task(waiting)["hold"] == "slot:fake", "the second waits for a slot")
         daemon.kill()
         daemon.start()
-        assert daemon.call("tasks.why", id=waiting)["reason"] == "slot"
+        until(lambda: daemon.call("tasks.why", id=waiting)["reason"] == "slot", "it waits for the slot again")
         assert daemon.task(paused)["status"] == "paused"
         until(lambda: len(daemon.created()) == 1, "the first is running")
         (daemon.fake_folder / f"{daemon.created()[0]}.finish").touch()
