@@ -13,11 +13,12 @@ import itertools
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from dlqueue.downloads.policy import NAME_MAX, harmless_name
+from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name
 from dlqueue.downloads.request import DownloadParams, new_digest
 from dlqueue.downloads.state import Entry
 from dlqueue.queue import CriticalError
@@ -129,42 +130,69 @@ def _same_file(path: Path, entry: Entry) -> bool:
     return (seen.st_dev, seen.st_ino) == (entry.device, entry.inode)
 
 
-def move(entry: Entry, overwrite: bool) -> None:
+def move(entry: Entry, overwrite: bool, root: Path | None = None) -> None:
     """Rename it into place and make that durable. What has arrived in an earlier try stays as it is.
 
+    :param root: the allowed destination that the target must still be in, wherever links lead by now.
     :raises Exists: the target's name is taken (and not to be overwritten, or it is a folder).
     :raises OtherFileSystem: a rename cannot do it.
+    :raises PolicyRefused: the target's folder is not below ``root`` any more.
     :raises OSError: full disk, missing rights.
     """
     source, target = Path(entry.source), Path(entry.target)
-    if not _same_file(target, entry):
-        make_folders(target.parent)
-        sync_tree(source)
-        try:
-            _rename(source, target, overwrite)
-        except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise OtherFileSystem(str(target)) from error
-            raise
-    _fsync(target.parent)
+    make_folders(target.parent, root)
+    with _anchored(target.parent, root) as (descriptor, folder):
+        place = folder / target.name
+        if not _same_file(place, entry):
+            sync_tree(source)
+            try:
+                _rename(source, place, overwrite)
+            except Exists as error:
+                raise Exists(str(target)) from error
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise OtherFileSystem(str(target)) from error
+                raise
+        os.fsync(descriptor)
 
 
-def bring_over(entry: Entry) -> Entry:
+@contextlib.contextmanager
+def _anchored(folder: Path, root: Path | None) -> Iterator[tuple[int, Path]]:
+    """A folder held open, and a path that leads through what is held: whoever swaps a link in its path meanwhile swaps
+    it for others."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        held = Path(f"/proc/self/fd/{descriptor}")
+        if root is not None:
+            _check_below(held.readlink(), folder, root)
+        yield descriptor, held
+    finally:
+        os.close(descriptor)
+
+
+def _check_below(found: Path, folder: Path, root: Path) -> None:
+    if not found.is_relative_to(os.path.realpath(root)):
+        raise PolicyRefused(f"{folder} leads outside the allowed destination {root} by now", "directory", "destination")
+
+
+def bring_over(entry: Entry, root: Path | None = None) -> Entry:
     """Copy it beside its target; answers an entry with the copy as its source, to be written down before the rename.
-    The first source stays where it is until the staging folder goes."""
+    The first source stays where it is until the staging folder goes. ``root`` as for `move`."""
     source, target = Path(entry.source), Path(entry.target)
     copy = target.with_name(f"{STAGING}-{entry.inode:x}-{source.parent.name}")
-    _drop(copy)
-    try:
-        if source.is_dir():
-            shutil.copytree(source, copy, symlinks=True)
-        else:
-            shutil.copy2(source, copy, follow_symlinks=False)
-        sync_tree(copy)
-        seen = copy.lstat()
-    except BaseException:
-        _drop(copy)
-        raise
+    with _anchored(target.parent, root) as (_, folder):
+        place = folder / copy.name
+        _drop(place)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, place, symlinks=True)
+            else:
+                shutil.copy2(source, place, follow_symlinks=False)
+            sync_tree(place)
+            seen = place.lstat()
+        except BaseException:
+            _drop(place)
+            raise
     return msgspec.structs.replace(entry, source=str(copy), device=seen.st_dev, inode=seen.st_ino)
 
 
@@ -221,12 +249,17 @@ _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 
 
-def make_folders(folder: Path) -> None:
-    """Make what is missing, durably: a file in a folder that is lost with the power is lost too."""
+def make_folders(folder: Path, root: Path | None = None) -> None:
+    """Make what is missing, durably: a file in a folder that is lost with the power is lost too.
+
+    :raises PolicyRefused: what is there already is not below ``root`` (nor above it).
+    """
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
+    if root is not None and missing and not Path(os.path.realpath(root)).is_relative_to(real(folder)):
+        _check_below(real(folder), folder, root)
     for one in reversed(missing):
         with contextlib.suppress(FileExistsError):
             one.mkdir()

@@ -101,16 +101,16 @@ class Handover:
         """Everything on the manifest to its place. Each name that is tried is committed before."""
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
-        overwrite = params.on_exists == "overwrite"
+        overwrite, root = params.on_exists == "overwrite", Path(params.root)
         for index in range(len(state.manifest)):
             while True:
                 await ctx.checkpoint()
                 reach("manifest")
                 try:
-                    await self._blocking(delivery.move, state.manifest[index], overwrite)
+                    await self._blocking(delivery.move, state.manifest[index], overwrite, root)
                     break
                 except delivery.OtherFileSystem:
-                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index])
+                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index], root)
                 except delivery.Exists:
                     if params.on_exists == "skip":
                         await self._blocking(delivery.drop_copies, state.manifest)

@@ -43,7 +43,6 @@ class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     url: str | None = None
     urls: list[str] | None = None
     directory: str | None = None
-    root: str | None = None
     name: str | None = None
     on_exists: OnExists | None = None
     downloader: str | None = None

@@ -121,7 +121,7 @@ class RemoteDownload(Task):
         staging, key = Path(state.staging or ""), state.key or ""
         try:
             request = self._request(ctx.params, staging)
-            handle = await coordinator.create(request, key, partial(delivery.make_staging, staging))
+            handle = await coordinator.create(request, key, partial(self._prepare, ctx.params, staging))
         except Unavailable as error:
             return await self._wait_for(ctx, name, error)
         except Rejected as error:
@@ -136,6 +136,14 @@ class RemoteDownload(Task):
             return await self._monitor(ctx)
         _show(ctx, None)
         return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=False)
+
+    def _prepare(self, params: DownloadParams, staging: Path) -> None:
+        """The staging folder, in a destination that is still where it may be."""
+        try:
+            self._policy.check_destination(Path(params.directory), Path(params.root))
+        except PolicyRefused as error:
+            raise Rejected(error.message, "request", kind=error.kind) from error
+        delivery.make_staging(staging)
 
     def _choose(self, ctx: Context) -> str | None:
         """The downloader to use: the present one as long as it may do, else the first that is up, else the first."""

@@ -30,6 +30,10 @@ Reason = Literal[
 MAX_PRIORITY = 1000
 MAX_SECONDS = 36500 * 86400.0
 MAX_LIST = 1000
+MAX_FILTER_LABELS = 16
+MAX_LABELS = 64
+MAX_PARAMS = 256 * 1024
+"""Bytes that the params of a task have at most, as JSON."""
 MAX_TEXT = 1024
 """Longest name, label, key or search text, in characters."""
 
@@ -105,6 +109,8 @@ class Submission:
         _identifier("parent_id", self.parent_id)
         if self.on_full == "wait":
             raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
+        if sum(max(len(values), 1) for values in self.all_labels().values()) > MAX_LABELS:
+            raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
         for key, values in self.all_labels().items():
             if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
                 raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
@@ -213,6 +219,10 @@ class Filter:
     def __post_init__(self) -> None:
         _short(self, "type", "queue", "owner", "text")
         _instants(self, "since", "until")
+        if len(self.labels()) > MAX_FILTER_LABELS or any(
+            len(key) > MAX_TEXT or len(value or "") > MAX_TEXT for key, value in self.labels().items()
+        ):
+            raise InvalidParams("label", f"at most {MAX_FILTER_LABELS} labels of at most {MAX_TEXT} characters")
         if isinstance(self.label, str) and not self.label.partition("=")[0]:
             raise InvalidParams("label", "must be KEY, KEY=VALUE or an object")
 

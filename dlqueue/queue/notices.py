@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,7 +14,7 @@ from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context
 from dlqueue.runtime.bus import Bus
-from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.clock import Clock, sleep
 
 PROGRESS_EVERY = 0.2
 """Seconds between two progress reports of one step to subscribers."""
@@ -150,23 +149,22 @@ class Notices:
         waiter = _Waiter(until, asyncio.get_running_loop().create_future())
         # Asked for before looking, so that nothing can happen between the two.
         self._waiters.setdefault(task_id, []).append(waiter)
-        timer = None
+        giving_up: asyncio.Future[None] | None = None
         try:
             record = await self._store.get(task_id)
             if waiter.wants(record):
                 return record
-            if timeout is not None:
-                timer = self._clock.call_at(
-                    self._clock.time() + timeout, partial(self._give_up, waiter, timeout, record)
-                )
-            return await waiter.future
+            if timeout is None:
+                return await waiter.future
+            giving_up = asyncio.ensure_future(sleep(self._clock, timeout))
+            either: set[asyncio.Future[Any]] = {waiter.future, giving_up}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not waiter.future.done():
+                raise WaitTimeout(f"task {task_id} is not {until} after {timeout:g} s")
+            return waiter.future.result()
         finally:
-            if timer is not None:
-                timer.cancel()
+            if giving_up is not None:
+                giving_up.cancel()
             self._waiters[task_id].remove(waiter)
             if not self._waiters[task_id]:
                 del self._waiters[task_id]
-
-    def _give_up(self, waiter: _Waiter, timeout: float, record: TaskRecord) -> None:
-        if not waiter.future.done():
-            waiter.future.set_exception(WaitTimeout(f"task {record.id} is not {waiter.until} after {timeout:g} s"))

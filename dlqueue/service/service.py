@@ -15,7 +15,7 @@ from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import messages, times
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import InvalidParams, NotFound
+from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Conflict, Filter, Queue, Status, TaskNotFound, TaskRecord
 from dlqueue.queue.record import NewTask
@@ -118,6 +118,11 @@ class Service:
             given["run_at"] = times.instant(options.run_at)
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
+        # Whatever is stored is sent again with every answer about the task.
+        if len(msgspec.json.encode(new.params)) > messages.MAX_PARAMS:
+            raise LimitExceeded(
+                f"the params of a task have at most {messages.MAX_PARAMS} bytes", kind="size", field="params"
+            )
         if type != RemoteDownload.type or new.unique_key is not None:
             return new
         stored = msgspec.convert(new.params, DownloadParams)

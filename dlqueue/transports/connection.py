@@ -53,6 +53,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
         self._out_size = 0
+        self._turn = asyncio.Lock()
         self._writable = asyncio.Event()
         self._writable.set()
         self._watch: asyncio.Task[None] | None = None
@@ -229,7 +230,22 @@ class Connection:
         return task
 
     async def _answer_later(self, call: jsonrpc.Call) -> None:
-        if answer := await self._interruptible(call):
+        try:
+            result = await self._dispatcher.result(self._caller, call)
+        except asyncio.CancelledError:
+            # Only this connection cancels these tasks: when its client has left, or when the daemon stops.
+            answer = envelope.refusal(call.id, self._last_word)
+        except RpcError as error:
+            answer = envelope.refusal(call.id, error)
+        else:
+            # Many may be ready at one moment. Each becomes bytes only when the client has taken those before it.
+            async with self._turn:
+                await self._writable.wait()
+                answer = self._dispatcher.encoded(call, result)
+                if not call.notification:
+                    self._send(answer)
+            return
+        if not call.notification:
             self._send(answer)
 
     async def _interruptible(self, call: jsonrpc.Call) -> bytes | None:
@@ -255,8 +271,16 @@ class Connection:
         beside: list[asyncio.Task[None]] = []
         size = 0
 
+        def too_long(call: jsonrpc.Call) -> bytes | None:
+            message = f"the answers of a batch have at most {MAX_BATCH_ANSWER} bytes"
+            limit = LimitExceeded(message, kind="batch_size")
+            return None if call.notification else envelope.refusal(call.id, limit)
+
         async def put(index: int, call: jsonrpc.Call) -> None:
-            answers[index] = await self._interruptible(call)
+            nonlocal size
+            answer = await self._interruptible(call)
+            answers[index] = too_long(call) if size > MAX_BATCH_ANSWER else answer
+            size += len(answers[index] or b"")
 
         for index, item in enumerate(batch.items):
             if isinstance(item, jsonrpc.Refused):
@@ -264,10 +288,7 @@ class Connection:
             elif self._runs_beside(item):
                 beside.append(self._beside(put(index, item), 0, cancellable=self._waits(item)))
             elif size > MAX_BATCH_ANSWER:
-                limit = LimitExceeded(
-                    f"the answers of a batch have at most {MAX_BATCH_ANSWER} bytes", kind="batch_size"
-                )
-                answers[index] = None if item.notification else envelope.refusal(item.id, limit)
+                answers[index] = too_long(item)
             else:
                 answer = answers[index] = await self._answer(item, started)
                 size += len(answer or b"")

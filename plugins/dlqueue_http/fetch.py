@@ -32,6 +32,8 @@ SYNC_BYTES = 64 * 1024 * 1024
 SYNC_EVERY = 15.0
 
 
+PACKED = ("gzip", "x-gzip", "deflate")
+KNOWN_ENCODINGS = (*PACKED, "identity", "")
 MAX_RESTARTS = 3
 LOCAL = ("disk_full", "file")
 """Kinds of errors that another mirror would not cure."""
@@ -243,7 +245,10 @@ class Run:
         name = transfer.request.name or transfer.facts.name
         if name is None:
             name = names.choose(headers.get("Content-Disposition"), answer.url, self._url)
-        decode = _must_decode(headers.get("Content-Encoding"), name)
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in KNOWN_ENCODINGS:
+            raise Rejected(f"{answer.host} sent the content packed in a way nobody asked for", kind="bad_answer")
+        decode = _must_decode(encoding, name)
         total = None if decode else answer.response.length_remaining
         if total is not None and total >= 2**63:
             raise Rejected(f"{answer.host} promises more bytes than there are", kind="bad_answer")
@@ -420,11 +425,10 @@ def _changed(answer: Answer) -> Rejected:
     return Rejected(f"the file on {answer.host} is not the one that we have the beginning of", kind="changed")
 
 
-def _must_decode(encoding: str | None, name: str) -> bool:
+def _must_decode(encoding: str, name: str) -> bool:
     """We ask for content as it is. A server that packs it all the same is unpacked, unless the file is one of those
     that are packed by nature and only labelled so."""
-    packed = (encoding or "identity").strip().lower() in ("gzip", "x-gzip", "deflate")
-    return packed and not name.lower().endswith((".gz", ".tgz", ".svgz"))
+    return encoding in PACKED and not name.lower().endswith((".gz", ".tgz", ".svgz"))
 
 
 def _worst(errors: list[Rejected]) -> Rejected:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
+import io
 import logging
+import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import unquote, urljoin, urlsplit
@@ -22,6 +26,8 @@ from dlqueue_http import names
 MAX_REDIRECTS = 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOSTS = 64
+HEADERS_LINES = 1000
+HEADERS_SECONDS = 60.0
 _DRAIN = 64 * 1024
 # What may go to a server that the user did not name. Anything else may be a secret.
 _HARMLESS = frozenset({"accept", "accept-language", "user-agent", "range", "if-range"})
@@ -196,6 +202,53 @@ class Web:
         return tls
 
 
+class StrictResponse(http.client.HTTPResponse):
+    """`http.client` takes a connection that ends in the middle of the headers for the end of the headers, and leaves
+    out what it cannot read of them: a cut-off answer would then be a complete, empty file."""
+
+    def begin(self) -> None:
+        plain = self.fp
+        if self.headers is not None or plain is None:
+            return
+        self.fp = strict = cast(io.BufferedReader, _Headers(plain))
+        try:
+            super().begin()
+        finally:
+            if self.fp is strict:
+                self.fp = plain
+        message = self.msg
+        lengths = set(message.get_all("Content-Length", []))
+        if message.defects or message.get_payload():
+            raise http.client.HTTPException("headers that cannot be read")
+        if len(lengths) > 1 or any(not re.fullmatch(r"\d{1,19}", length.strip(), re.ASCII) for length in lengths):
+            raise http.client.HTTPException("a Content-Length that is none")
+        if message.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            raise http.client.HTTPException("a Transfer-Encoding that nobody asked for")
+
+
+class _Headers:
+    """The lines before the body, which must come to their end: not too many, and not for ever."""
+
+    def __init__(self, plain: io.BufferedIOBase) -> None:
+        self._plain = plain
+        self._lines = 0
+        self._until = time.monotonic() + HEADERS_SECONDS
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._plain.readline(limit)
+        self._lines += 1
+        if not line:
+            raise http.client.RemoteDisconnected("the connection ended inside the headers")
+        if self._lines > HEADERS_LINES:
+            raise http.client.HTTPException("headers without end")
+        if time.monotonic() > self._until:
+            raise TimeoutError("the headers did not come to their end in time")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plain, name)
+
+
 def _pool_types(context: Context, current: threading.local) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """urllib3's classes, with two things added: the policy decides about the address that is really connected to,
     and the connection in use is known to its worker."""
@@ -204,6 +257,8 @@ def _pool_types(context: Context, current: threading.local) -> dict[str, type[ur
         return _connect(connection.host, connection.port, connection.timeout, context)
 
     class Plain(urllib3.connection.HTTPConnection):
+        response_class = StrictResponse
+
         def _new_conn(self) -> socket.socket:
             return connect(self)
 
@@ -212,6 +267,7 @@ def _pool_types(context: Context, current: threading.local) -> dict[str, type[ur
             super().request(*args, **options)
 
     class Secure(urllib3.connection.HTTPSConnection):
+        response_class = StrictResponse
         fresh = False
 
         def _new_conn(self) -> socket.socket:

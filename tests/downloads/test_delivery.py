@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dlqueue.downloads import delivery
 from dlqueue.downloads.delivery import STAGING, Exists
-from dlqueue.downloads.policy import check_name
+from dlqueue.downloads.policy import PolicyRefused, check_name
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.state import Entry
 from dlqueue.queue import CriticalError, InvalidTask, Status
@@ -502,11 +502,11 @@ async def test_a_file_that_appears_between_the_plan_and_the_move(
     house = await build.puppets()
     real_move = delivery.move
 
-    def racing(entry: Entry, overwrite: bool) -> None:
+    def racing(entry: Entry, overwrite: bool, root: Path | None) -> None:
         Path(entry.target).parent.mkdir(exist_ok=True)
         if not (house.destination / "file.bin").exists():
             (house.destination / "file.bin").write_bytes(b"mine")
-        real_move(entry, overwrite)
+        real_move(entry, overwrite, root)
 
     monkeypatch.setattr(delivery, "move", racing)
     task_id = await house.add(on_exists=on_exists)
@@ -600,7 +600,7 @@ async def test_a_full_destination_is_waited_for(build: Builder, monkeypatch: pyt
     house = await build.puppets()
     real_move = delivery.move
 
-    def full(entry: Entry, overwrite: bool) -> None:
+    def full(entry: Entry, overwrite: bool, root: Path | None) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(delivery, "move", full)
@@ -619,7 +619,7 @@ async def test_cancel_between_copy_and_rename_leaves_no_copy(
 ) -> None:
     house = await build.puppets(staging=elsewhere)
 
-    def broken(entry: Entry, overwrite: bool) -> None:
+    def broken(entry: Entry, overwrite: bool, root: Path | None) -> None:
         if Path(entry.source).parent == house.destination:
             raise OSError(errno.EIO, "Input/output error")
         raise delivery.OtherFileSystem
@@ -633,3 +633,36 @@ async def test_cancel_between_copy_and_rename_leaves_no_copy(
     await house.cleaned(task_id)
     assert house.files() == {}
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_destination_that_became_a_link_elsewhere(staging: Path, out: Path, tmp_path: Path) -> None:
+    """Between the plan and the move somebody swaps the folder for a link that leads out of the allowed destination."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (out / "sub").mkdir()
+    entry = delivery.plan(put(staging), params(out / "sub"))
+    (out / "sub").rmdir()
+    (out / "sub").symlink_to(outside)
+    for act in (lambda: delivery.move(entry, False, out), lambda: delivery.bring_over(entry, out)):
+        with pytest.raises(PolicyRefused):
+            act()
+    below = delivery.plan(Path(entry.source), params(out / "sub" / "new"))
+    with pytest.raises(PolicyRefused):
+        delivery.move(below, False, out)
+    assert list(outside.iterdir()) == []
+
+
+async def test_a_waiting_download_whose_destination_became_a_link(build: Builder, tmp_path: Path) -> None:
+    house = await build.puppets()
+    folder = house.destination / "sub"
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    first = await house.add()
+    await house.runs(first)
+    await house.queue.pause(first)
+    await house.reaches(first, Status.PAUSED)
+    second = await house.add("http://host.invalid/other.bin", directory=str(folder), paused=True)
+    folder.symlink_to(outside)
+    await house.queue.resume(second)
+    assert await failed(house, second) == "destination"
+    assert list(outside.iterdir()) == []

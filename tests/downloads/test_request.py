@@ -70,13 +70,9 @@ def test_every_field(root: Path) -> None:
 
 def test_what_is_stored_can_be_submitted_again(root: Path) -> None:
     made = read(root, {"url": URL, "directory": str(root / "x"), "name": "n", "headers": {"A": "b"}})
-    assert read(root, msgspec.to_builtins(made)) == made
-
-
-def test_a_root_of_ones_own_is_not_believed(root: Path, tmp_path: Path) -> None:
-    assert read(root, {"url": URL, "root": "/"}).root == str(root)
-    error = refused(root, {"url": URL, "root": "/", "directory": str(tmp_path)}, "directory", "outside")
-    assert isinstance(error, PolicyRefused)
+    stored = msgspec.to_builtins(made)
+    del stored["root"]  # where it may go is found out anew
+    assert read(root, stored) == made
 
 
 @pytest.mark.parametrize("params", [None, [], "x", 5, True])
@@ -84,7 +80,7 @@ def test_params_that_are_no_object(root: Path, params: Any) -> None:
     refused(root, params, "params", "must be an object")
 
 
-@pytest.mark.parametrize("name", ["ur", "select", "__class__", "Url"])
+@pytest.mark.parametrize("name", ["ur", "select", "__class__", "Url", "root"])
 def test_unknown_fields_are_named(root: Path, name: str) -> None:
     refused(root, {"url": URL, name: "x"}, name, "unknown")
 

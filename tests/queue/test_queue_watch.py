@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from dlqueue.queue import Completed, Context, Outcome, ResumeAfter, TaskNotFound, WaitTimeout
+from dlqueue.queue import Completed, Context, Outcome, Queue, ResumeAfter, Task, TaskNotFound, WaitTimeout
 from dlqueue.queue.notices import ProgressReport
 from dlqueue.queue.record import Change
 from dlqueue.runtime.bus import Missed
+from dlqueue.runtime.clock import SystemClock
 from tests.queue.rig import Gate, Rig, S, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -177,3 +179,18 @@ async def test_progress_of_a_blocking_step(memory_rig: Rig) -> None:
         report = await anext(reports)
     assert isinstance(report, ProgressReport)
     assert (report.task_id, report.progress.percent) == (record.id, 50.0)
+
+
+async def test_a_long_timeout_is_not_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's clock wakes early rather than late; who waits must look at the time again."""
+    monkeypatch.setattr(SystemClock, "MAX_WAIT", 0.01)
+    async with Queue([Never]) as queue:
+        record = await queue.submit("never", paused=True)
+        began = time.monotonic()
+        with pytest.raises(WaitTimeout):
+            await queue.wait(record.id, timeout=0.2)
+        assert time.monotonic() - began >= 0.2
+
+
+class Never(Task):
+    type = "never"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,26 @@ async def test_a_shared_machine_refuses_private_addresses(build: Builder, tmp_pa
     house: House = await build.puppets(policy=Policy(frozenset({"http"}), False, (tmp_path / "out",)))
     error = await Asking(house, ME).refused("downloads.add", url="http://0x7f.1/x")
     assert (error.code, error.kind, error.field) == (-32006, "address", "url")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "field"),
+    [
+        ("tasks.list", {"cursor": base64.urlsafe_b64encode(b'["-id",0.0,9223372036854775808]').decode()}, "cursor"),
+        ("tasks.list", {"label": {str(number): "x" for number in range(17)}}, "label"),
+        ("tasks.list", {"label": {"k": "x" * 1025}}, "label"),
+        ("downloads.add", {"url": URL, "labels": {str(number): [] for number in range(65)}}, "labels"),
+    ],
+)
+async def test_what_is_too_much(
+    build: Builder, tmp_path: Path, method: str, params: dict[str, Any], field: str
+) -> None:
+    ask = Asking(await build.puppets(store=SqlStore(f"sqlite:///{tmp_path}/queue.db")))
+    error = await ask.refused(method, **params)
+    assert (error.code, error.field) == (-32602, field)
+
+
+async def test_params_that_are_too_long(build: Builder) -> None:
+    ask = Asking(await build.puppets())
+    error = await ask.refused("downloads.add", urls=[f"{URL}?{number}" for number in range(10_000)])
+    assert (error.code, error.kind, error.field) == (-32005, "size", "params")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
@@ -116,6 +116,9 @@ class Query:
         return select(task.c.id).where(self._ours, text("cleanup > 0")).order_by(task.c.id).limit(limit)
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 def _make_cursor(order: str, value: float, last_id: int) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([order, value, last_id])).decode()
 
@@ -123,7 +126,7 @@ def _make_cursor(order: str, value: float, last_id: int) -> str:
 def _read_cursor(cursor: str, order: str) -> tuple[float, int]:
     try:
         made_for, value, last_id = msgspec.json.decode(
-            base64.urlsafe_b64decode(cursor.encode()), type=tuple[str, float, int]
+            base64.urlsafe_b64decode(cursor.encode()), type=tuple[str, float, _Id]
         )
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise InvalidTask("not a cursor of ours; take next_cursor of the page before", "cursor") from error
