@@ -176,7 +176,7 @@ def _check_url(url: str) -> None:
     if url == "-":
         raise click.UsageError("reading from standard input is not supported yet by this version")
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
-        if Path(url).exists():
+        if url and Path(url).exists():
             raise click.UsageError(
                 f"{url} is a file: torrent, metalink and list files are not supported yet by this version"
             )

@@ -16,6 +16,8 @@ from dlqueue.places import places
 _START_SECONDS = 15.0
 _OTHER_SECONDS = 3.0
 _LOG_BYTES = 1024 * 1024
+BAD_CONFIG = 78
+"""The exit code of a daemon that does not like its configuration."""
 
 
 def ensure_daemon(session: Session) -> None:
@@ -76,7 +78,8 @@ def _when_it_answers(process: subprocess.Popen[bytes], socket: Path, log: Path, 
             what = f"ended with exit code {process.returncode}" if ended else "does not answer"
             for line in _last_lines(log, begin):
                 exits.say(f"  | {line}")
-            raise exits.Failed(f"the daemon that was started {what}", exits.UNREACHABLE, f"its log: {log}")
+            code = exits.FAILURE if process.returncode == BAD_CONFIG else exits.UNREACHABLE
+            raise exits.Failed(f"the daemon that was started {what}", code, f"its log: {log}")
         time.sleep(0.02)
 
 

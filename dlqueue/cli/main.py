@@ -33,6 +33,30 @@ _COMMANDS = {
 }
 
 
+_LATER = frozenset(
+    {
+        "events",
+        "edit",
+        "files",
+        "stats",
+        "top",
+        "queue",
+        "node",
+        "schedule",
+        "downloader",
+        "task",
+        "config",
+        "token",
+        "notify",
+        "setup",
+        "doctor",
+        "db",
+        "completions",
+    }
+)
+"""Commands that will come: refused by name rather than as a typing mistake."""
+
+
 class _Lazy(click.Group):
     """Loads the module of a command only when it is needed."""
 
@@ -53,6 +77,8 @@ class _Lazy(click.Group):
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             from dlqueue.protocol.errors import did_you_mean
 
+            if args[0] in _LATER:
+                raise click.UsageError(f'"{args[0]}" is not supported yet by dlqueue {__version__}', ctx)
             raise click.UsageError(f'no such command: "{args[0]}"{did_you_mean(args[0], _COMMANDS)}', ctx)
         return super().resolve_command(ctx, args)
 

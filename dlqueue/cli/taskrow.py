@@ -81,10 +81,18 @@ def cells_for_people(task: Mapping[str, Any]) -> list[str]:
 def cells_for_programs(task: Mapping[str, Any]) -> list[object]:
     """The same in plain numbers, then the queue and the owner."""
     eta = remaining(task)
+    percent = percent_of(task)
     return [
-        task["id"], task["status"], percent_of(task), counter(task, "total"), counter(task, "download_speed"),
-        round(eta) if eta is not None else None, name_of(task), task["queue"], task["owner"],
-    ]  # fmt: skip
+        task["id"],
+        task["status"],
+        None if percent is None else round(percent, 1),
+        counter(task, "total"),
+        counter(task, "download_speed"),
+        round(eta) if eta is not None else None,
+        name_of(task),
+        task["queue"],
+        task["owner"],
+    ]
 
 
 def put_tasks(tasks: Sequence[Mapping[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -57,8 +58,10 @@ def main(
             _say(problem)
         return EXIT_CONFIG
     redaction.learn(loaded.secret_values())
-    path = Path(socket).absolute() if socket is not None else loaded.places.socket
-    code = asyncio.run(_Daemon(loaded, path, ends_when_idle, kinds.usable).run())
+    if socket is not None:
+        places = dataclasses.replace(loaded.places, socket=Path(socket).absolute())
+        loaded = dataclasses.replace(loaded, places=places)
+    code = asyncio.run(_Daemon(loaded, loaded.places.socket, ends_when_idle, kinds.usable).run())
     # Threads of a plug-in that hangs must not hold up the exit: everything that matters is on disk.
     logging.shutdown()
     sys.stdout.flush()

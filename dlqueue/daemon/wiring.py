@@ -77,6 +77,7 @@ def build(config: Config, kinds: Mapping[str, type[Downloader]], stop: Callable[
         f"sqlite, durability {config.store.durability}",
         config.as_shown,
         stop,
+        believes_cwd=config.mode == "user",
     )
     return House(store, queue, endpoints, service, Dispatcher(service))
 

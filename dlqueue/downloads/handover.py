@@ -138,7 +138,7 @@ class Handover:
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
         await self._endpoints.release(ctx.task_id)
         reach("cleaned")
-        ctx.progress(message="")
+        ctx.progress(message="", step={"name": "deliver", "done": 3, "total": 3}, counters={"download_speed": 0})
         return Completed(result)
 
     def _result(self, state: DownloadState) -> dict[str, Any]:

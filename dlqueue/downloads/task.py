@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -221,6 +222,10 @@ class RemoteDownload(Task):
                     await coordinator.call(coordinator.downloader.pause, handle)
             except (Unavailable, Rejected, NotFound) as error:
                 ctx.logger.warning("the transfer could not be paused in %s: %s", name, error)
+            status = coordinator.latest(handle)
+            if status is not None:
+                _note(state, status)
+                _show(ctx, replace(status, download_speed=0.0))
             coordinator.unwatch(handle)
         await self._endpoints.release(ctx.task_id)
         return ResumeAfter(0.0, renew=False)

@@ -96,6 +96,20 @@ METHODS: dict[str, Method] = {
 }
 
 
+_LATER = {
+    "daemon": "reload doctor",
+    "tasks": "stats update purge",
+    "downloads": "files select refresh_url",
+    "queues": "list get create update pause resume stats",
+    "schedules": "list get create update pause resume run delete stats",
+    "downloaders": "get test pause resume kinds",
+    "nodes": "list drain",
+    "tokens": "list create revoke",
+}
+LATER = frozenset(f"{space}.{verb}" for space, verbs in _LATER.items() for verb in verbs.split())
+"""Methods that will come: refused by name rather than as a typing mistake."""
+
+
 def attribute(name: str) -> str:
     """The name of the service's method that answers ``name``."""
     return name.replace(".", "_")

@@ -160,7 +160,7 @@ class Notices:
             either: set[asyncio.Future[Any]] = {waiter.future, giving_up}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not waiter.future.done():
-                raise WaitTimeout(f"task {task_id} is not {until} after {timeout:g} s")
+                raise WaitTimeout(f"task {task_id} is not {until} after {timeout:.3g} s")
             return waiter.future.result()
         finally:
             if giving_up is not None:

@@ -28,7 +28,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     percent: float | None = None
     message: str | None = None
     step: dict[str, Json] | None = None
-    counters: dict[str, float] | None = None
+    counters: dict[str, int | float] | None = None
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -250,7 +250,10 @@ def cancel(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
     :raises Conflict: it has completed or failed.
     """
     if record.status is Status.CANCELED:
-        return None
+        if not (intent and needs_cleanup and record.cleanup < 2):
+            return None
+        # Canceled once more, and now its data shall go too.
+        return amend(record, now, "want", "cancel", cleanup=1, intent=intent)
     if record.final:
         raise Conflict(f"task {record.id} is {record.status}: there is nothing to cancel", record.id)
     if record.status is Status.PROCESSING:

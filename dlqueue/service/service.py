@@ -34,6 +34,7 @@ class Service:
 
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
+    :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Service:
         store: str,
         shown_config: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        believes_cwd: bool = True,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
@@ -51,6 +53,7 @@ class Service:
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
+        self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
 
     # -- daemon -------------------------------------------------------------------------------------------------------
@@ -110,7 +113,7 @@ class Service:
             # Where the client stands is believed only when it is the daemon's own user who says so.
             stated = params.get("cwd")
             if isinstance(stated, str):
-                cwd = stated if caller.trusted_cwd else None
+                cwd = stated if caller.trusted_cwd and self._believes_cwd else None
                 params = {key: value for key, value in params.items() if key != "cwd"}
         given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
         del given["on_full"], given["run_at"], given["delay"]

@@ -147,11 +147,12 @@ def download_view(record: TaskRecord, state: DownloadState, status: TransferStat
         "location": state.location,
         "delivered_at": _time(record.delivered_at),
         "files": files,
-        "attempts": attempts_view(state.attempts),
+        "attempts": attempts_view(state.attempts, status),
     }
 
 
-def attempts_view(attempts: Sequence[Attempt]) -> list[messages.DownloadAttempt]:
+def attempts_view(attempts: Sequence[Attempt], status: TransferStatus | None = None) -> list[messages.DownloadAttempt]:
+    """:param status: of the transfer that the last attempt has running, if it has."""
     return [
         {
             "downloader": attempt.downloader,
@@ -159,7 +160,7 @@ def attempts_view(attempts: Sequence[Attempt]) -> list[messages.DownloadAttempt]
             "key": attempt.key,
             "started_at": instant_text(attempt.started_at),
             "ended_at": _time(attempt.ended_at),
-            "bytes": attempt.bytes,
+            "bytes": attempt.bytes if attempt.ended_at is not None or status is None else status.downloaded,
             "error_class": attempt.error_class,
             "message": attempt.message,
             "next": attempt.next,

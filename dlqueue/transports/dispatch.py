@@ -55,6 +55,8 @@ class Dispatcher:
     def row(self, name: str) -> methods.Method:
         """The table's row. Raises :class:`MethodNotFound`, naming the nearest one."""
         found = self._rows.get(name)
+        if found is None and name in methods.LATER:
+            raise MethodNotFound(f"{name} is not supported yet by this version", kind="unsupported")
         if found is None:
             raise MethodNotFound(f'no such method: "{name[:100]}"{did_you_mean(name, self._rows)}')
         return found[0]

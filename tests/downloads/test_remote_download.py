@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dlqueue.downloads.task import LOST_MAX
 from dlqueue.queue import QueueSettings, Status
-from dlqueue.sdk import Rejected, TransferState, Unavailable
+from dlqueue.sdk import Handle, Rejected, TransferState, Unavailable
 from dlqueue.sdk.testing import fake_content
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT
@@ -24,6 +25,13 @@ FINAL = Rejected("HTTP 404 Not Found", "request", kind="http_404")
 async def ends(house: House, task_id: int, status: Status = Status.COMPLETED) -> None:
     record = await house.reaches(task_id, Status.COMPLETED, Status.ERROR, Status.CANCELED)
     assert record.status is status, record.error
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """What happens behind a task's end, or between two of its steps, has no event of its own."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def classes(download: dict[str, object]) -> list[tuple[object, object]]:
@@ -827,3 +835,29 @@ async def test_delivered_is_told_before_the_transfer_is_removed(build: Builder) 
     assert done.result == record.result
     assert house.puppet().transfers == {}
     assert house.files() == {"file.bin": CONTENT}
+
+
+async def test_cancel_again_with_delete_data_deletes_what_the_first_kept(build: Builder) -> None:
+    house = await build.fake()
+    task_id = await house.add("http://host.invalid/file.bin?manual=1&size=50")
+    await house.runs(task_id)
+    await eventually(lambda: any(name.endswith("file.bin") for name in house.files()))
+    await house.queue.cancel(task_id)
+    assert any(name.endswith("file.bin") for name in house.files())
+    again = await house.queue.cancel(task_id, {"delete_data": True})
+    assert again.status is Status.CANCELED
+    await eventually(lambda: house.files() == {})
+
+
+async def test_a_paused_download_keeps_its_progress(build: Builder) -> None:
+    house = await build.puppets()
+    task_id = await house.add()
+    key = await house.runs(task_id)
+    house.puppet().show(key, downloaded=7, total=11)
+    coordinator = house.endpoints["box"]
+    await eventually(lambda: (seen := coordinator.latest(Handle(key))) is not None and seen.downloaded == 7)
+    await house.queue.pause(task_id)
+    record = await house.reaches(task_id, Status.PAUSED)
+    assert record.progress is not None
+    assert record.progress.counters is not None
+    assert record.progress.counters["total"] == 11

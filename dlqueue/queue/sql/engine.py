@@ -46,7 +46,7 @@ class FileLock:
 
     def acquire(self) -> None:
         """:raises StorageError: another process has it."""
-        file = self.path.open("a+")
+        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,6 +78,8 @@ class SqlStore:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            # Params may hold passwords. SQLite gives its other files the mode of this one.
+            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StorageError(f"the database {self._file} cannot be made: {error.strerror}") from error
 
