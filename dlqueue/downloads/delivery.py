@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name
+from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name, resolved
 from dlqueue.downloads.request import DownloadParams, new_digest
 from dlqueue.downloads.state import Entry
 from dlqueue.queue import CriticalError
@@ -28,15 +28,6 @@ STAGING = ".dlqueue"
 """The name of staging folders."""
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
-
-
-def real(folder: Path) -> Path:
-    """An existing folder, links resolved, in three system calls rather than one for each part of its path."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        return Path(f"/proc/self/fd/{descriptor}").readlink()
-    finally:
-        os.close(descriptor)
 
 
 class Exists(Exception):
@@ -58,7 +49,7 @@ def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
     for name in content:
         path = Path(name)
         # Usually the very folder that we named; links are followed only for a downloader that names it otherwise.
-        if path.name in ("", "..") or (path.parent != staging and real(path.parent) != real(staging)):
+        if path.name in ("", "..") or (path.parent != staging and resolved(path.parent) != resolved(staging)):
             raise CriticalError("the downloader names content outside the folder it was given", "unsafe_path")
         try:
             name.encode()
@@ -171,7 +162,7 @@ def _anchored(folder: Path, root: Path | None) -> Iterator[tuple[int, Path]]:
 
 
 def _check_below(found: Path, folder: Path, root: Path) -> None:
-    if not found.is_relative_to(os.path.realpath(root)):
+    if not found.is_relative_to(resolved(root)):
         raise PolicyRefused(f"{folder} leads outside the allowed destination {root} by now", "directory", "destination")
 
 
@@ -258,8 +249,8 @@ def make_folders(folder: Path, root: Path | None = None) -> None:
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
-    if root is not None and missing and not Path(os.path.realpath(root)).is_relative_to(real(folder)):
-        _check_below(real(folder), folder, root)
+    if root is not None and missing and not resolved(root).is_relative_to(resolved(folder)):
+        _check_below(resolved(folder), folder, root)
     for one in reversed(missing):
         with contextlib.suppress(FileExistsError):
             one.mkdir()

@@ -74,7 +74,16 @@ class Agenda:
         """A task has changed."""
         if record.status in WAITING and not record.cleanup and (record.hold is None or record.run_at is not None):
             self._put(
-                Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at), force=False
+                Due(
+                    record.id,
+                    record.queue,
+                    record.type,
+                    record.priority,
+                    record.rank,
+                    record.run_at,
+                    record.revision,
+                ),
+                force=False,
             )
         else:
             self._entries.pop(record.id, None)
@@ -167,7 +176,9 @@ class Agenda:
         last: Key | None = None
         for due in rows:
             last = (-due.rank, due.id) if lane is not None else (due.run_at or 0.0, due.id)
-            if due.id not in self._entries:
+            known = self._entries.get(due.id)
+            # What was read for the other heap may be older: it must not stand in the way of what is true now.
+            if known is None or known.revision < due.revision:
                 heapq.heappush(lane.heap if lane is not None else self._later, (last, due))
                 self._entries[due.id] = due
         edge = None if complete else last

@@ -231,7 +231,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _due(record: TaskRecord) -> Due:
-    return Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at)
+    return Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at, record.revision)
 
 
 def _event(change: Change) -> Event:

@@ -211,7 +211,7 @@ class Page(msgspec.Struct, frozen=True):
     total: int | None = None
 
 
-class Due(msgspec.Struct, frozen=True):
+class Due(msgspec.Struct, frozen=True, order=True):
     """What the agenda needs to know of a waiting task."""
 
     id: int
@@ -220,6 +220,8 @@ class Due(msgspec.Struct, frozen=True):
     priority: int
     rank: float
     run_at: float | None
+    revision: int = 0
+    """Of the task when this was seen: of two entries the newer one counts."""
 
 
 Decision = tuple[int, Decide]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from dlqueue.queue.agenda import Agenda
@@ -140,3 +141,19 @@ def test_put_back() -> None:
     assert taken is not None
     agenda.put_back(taken)
     assert take(agenda) == [1]
+
+
+def test_what_was_read_too_early_does_not_hide_what_is_true() -> None:
+    """The heap of times is read, then a task is woken, then its lane is read: the older row must give way."""
+    agenda = Agenda()
+    agenda.expect(["q"])
+    agenda.start_filling(None)
+    before = msgspec.structs.replace(due(1, run_at=60.0), revision=3)
+    agenda.filled(None, [before], complete=True)
+    (lane,) = agenda.hungry()
+    agenda.start_filling(lane)
+    agenda.filled(lane, [msgspec.structs.replace(due(1), revision=4)], complete=True)
+    found = agenda.pop(lambda _: True)
+    assert found is not None
+    assert (found.id, found.run_at) == (1, None)
+    assert agenda.next_time() is None

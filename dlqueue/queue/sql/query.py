@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
 
 from dlqueue.queue.errors import InvalidTask
-from dlqueue.queue.record import Filter, Page
+from dlqueue.queue.record import Due, Filter, Page
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.tables import READY, TIMED, task, task_data, task_label
 
@@ -92,9 +92,8 @@ class Query:
     # -- for the queue itself -----------------------------------------------------------------------------------------
 
     def _due(self) -> Select[Any]:
-        return select(task.c.id, task.c.queue, task.c.type, task.c.priority, task.c.rank, task.c.run_at).where(
-            self._ours
-        )
+        columns = [task.c[name] for name in Due.__struct_fields__]
+        return select(*columns).where(self._ours)
 
     def ready(self, queue: str, types: Collection[str], limit: int) -> Select[Any]:
         # The conditions are those of the partial index, word for word, or SQLite would not use it.
