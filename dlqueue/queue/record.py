@@ -211,7 +211,7 @@ class Page(msgspec.Struct, frozen=True):
     total: int | None = None
 
 
-class Due(msgspec.Struct, frozen=True, order=True):
+class Due(msgspec.Struct, frozen=True):
     """What the agenda needs to know of a waiting task."""
 
     id: int
@@ -222,6 +222,10 @@ class Due(msgspec.Struct, frozen=True, order=True):
     run_at: float | None
     revision: int = 0
     """Of the task when this was seen: of two entries the newer one counts."""
+
+    def __lt__(self, other: Due) -> bool:
+        # For a heap that holds two entries of one task: any order will do.
+        return self.revision < other.revision
 
 
 Decision = tuple[int, Decide]

@@ -157,3 +157,11 @@ def test_what_was_read_too_early_does_not_hide_what_is_true() -> None:
     assert found is not None
     assert (found.id, found.run_at) == (1, None)
     assert agenda.next_time() is None
+
+
+def test_two_entries_of_one_task_in_one_heap() -> None:
+    agenda = Agenda()
+    for revision in range(4):
+        agenda.note(record(1, revision=revision, run_at=5.0 if revision % 2 else None))
+        agenda.promote(10.0)
+    assert take(agenda) == [1]
