@@ -20,6 +20,12 @@ settings.load_profile("dlqueue")
 _FORBIDDEN = os.environ.get("DLQUEUE_FORBID_SKIPS", "") not in ("", "0")
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """What the daemon runs on."""
+    return "asyncio"
+
+
 def _failed(report: pytest.CollectReport | pytest.TestReport) -> None:
     # xfail reports are "skipped" too, but say so: an expected failure was really run.
     if _FORBIDDEN and report.skipped and not hasattr(report, "wasxfail"):

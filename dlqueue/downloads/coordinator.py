@@ -100,7 +100,6 @@ class Coordinator:
     auth_failed: bool = False
     _watches: dict[Handle, Watch] = field(default_factory=dict)
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
-    _polled: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _failures: int = 0

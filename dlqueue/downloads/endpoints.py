@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlqueue.downloads.coordinator import Coordinator, Health
+from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.registry import route
 from dlqueue.downloads.slots import Slots
@@ -130,6 +130,3 @@ class Endpoints:
         downloader = self.slots.release(task_id)
         if downloader is not None and (free := self.slots.free(downloader)):
             await self._wake(f"slot:{downloader}", free)
-
-    def health(self, name: str) -> Health:
-        return self._coordinators[name].health

@@ -21,11 +21,6 @@ from tests.transports.stub_service import StubDaemon, stub_daemon
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
     with stub_daemon(tmp_path / "s.sock") as running:
         yield running

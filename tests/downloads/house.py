@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from dlqueue.downloads import task as download_task
 from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import EndpointConfig, Endpoints
 from dlqueue.downloads.policy import Policy
@@ -252,3 +254,12 @@ async def builder(folder: Path) -> AsyncIterator[Builder]:
                     coordinator.downloader.free()
             (folder / "fake" / "hang").unlink(missing_ok=True)
             await house.stop()
+
+
+@pytest.fixture
+async def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Builder]:
+    """For the conftest of every folder that tests in a house."""
+    # The clock stands still, so that a step which lingers for a small file would linger for ever.
+    monkeypatch.setattr(download_task, "LINGER", 0.0)
+    async with builder(tmp_path) as build:
+        yield build

@@ -501,7 +501,7 @@ async def test_one_that_cannot_be_opened_is_down_and_the_others_work(
 ) -> None:
     monkeypatch.setattr(Failing, "error", error)
     house = await build.house({"bad": EndpointConfig("bad", Failing), "box": puppet_config("box")})
-    assert house.endpoints.health("bad") == "down"
+    assert house.endpoints["bad"].health == "down"
     assert house.endpoints["bad"].last_error
     task_id = await house.add()
     await house.runs(task_id)

@@ -15,11 +15,6 @@ from dlqueue.queue.sql import SqlStore
 from tests.queue.rig import Rig
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def deadline() -> Iterator[None]:
     """A queue that hangs ends the test run. (Any exception but this one the event loop would swallow.)"""

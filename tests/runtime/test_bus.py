@@ -11,11 +11,6 @@ from dlqueue.runtime.bus import Bus, Missed, Subscription
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def read(subscription: Subscription[int], count: int) -> list[int | str]:
     async with asyncio.timeout(10):
         messages = [await anext(subscription) for _ in range(count)]

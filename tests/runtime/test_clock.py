@@ -13,11 +13,6 @@ from dlqueue.runtime.clock import SystemClock, sleep, sleep_until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_system_clock_calls_what_is_due() -> None:
     clock = SystemClock()
     assert abs(clock.time() - time.time()) < 60

@@ -21,11 +21,6 @@ CALLER = Caller(uid=1000, gid=1000, name="tester")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def service() -> StubService:
     return StubService()
 

@@ -30,11 +30,6 @@ INFO = b'{"jsonrpc":"2.0","id":1,"method":"daemon.info"}\n'
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def service() -> StubService:
     return StubService()
 
