@@ -46,6 +46,12 @@ class Downloader(ABC):
     config_type: ClassVar[type[Any]]
     """A dataclass: its fields are the keys that ``[downloaders.NAME]`` takes beyond the common ones."""
 
+    @classmethod
+    def default_config(cls) -> Any | None:
+        """The configuration with which it works out of the box, if it does on this machine: it is then there when no
+        downloader is configured. None = it has to be configured."""
+        return None
+
     @abstractmethod
     def open(self, config: Any, context: Context) -> None:
         """Make ready. Called once, before everything else; must not fail because the other side is down.
@@ -66,7 +72,25 @@ class Downloader(ABC):
 
     @abstractmethod
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
-        """One look at all of them, in one request where the other side allows. A handle left out is gone."""
+        """One look at all of them, in one request where the other side allows. A handle left out is gone: one that
+        somebody has removed over there is left out too, even if the other side still lists it."""
+
+    def instance(self) -> str | None:
+        """Names the running program on the other side: another value means that it has restarted. Asked right after
+        `poll` and right before `create`, in the same thread; it must not cost a request after `poll`. With it the core
+        tells a transfer that was removed by somebody (same program) from one that a restart has lost. None = this
+        downloader cannot tell; then a transfer that is gone counts as lost."""
+        return None
+
+    def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
+        """The transfer ``key`` is gone from the downloader (its result was purged, a restart has forgotten it), but its
+        folder is there. If all its content is in it, provably: its paths, as in `TransferStatus.content`. Otherwise
+        nothing, and it will be created anew. Never guess: what is answered here is delivered.
+
+        :param total: bytes wanted, if that was ever known.
+        :param restarted: the other side may have restarted, or crashed, since the transfer was last seen.
+        """
+        return ()
 
     def files(self, handle: Handle) -> Sequence[TransferFile]:
         """The files of a transfer, as far as known. Raises `NotFound`."""

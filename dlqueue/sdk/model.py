@@ -43,7 +43,11 @@ class Request:
     checksum: str | None = None
     """``ALGORITHM=HEX`` (sha-256, sha-1, sha-512, md5). The core verifies it before delivery in any case."""
     select: tuple[int, ...] | None = None
-    """Indexes of the wanted files, from 1; ``None`` = all."""
+    """Indexes of the wanted files, from 1; ``None`` = all. Given before the files are known (a magnet link), it is
+    applied as soon as they are, before any content is fetched."""
+    seed: bool = True
+    """Is it to be seeded when it is whole? The core ends the seeding (`Downloader.remove`); a downloader with rules of
+    its own switches them off. With False it may end by itself as soon as it is whole."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of this kind of downloader; a plug-in takes those on its allow-list and rejects others by name."""
 
@@ -54,6 +58,9 @@ class Handle:
 
     id: str
     hash: str | None = None
+    attached: bool = False
+    """It was in the downloader before us, or belongs to somebody else (a torrent can be there once only): it is
+    watched, and never paused, changed or removed. `Downloader.create` answers so instead of failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class TransferStatus:
     """Why, in the state ``error``."""
     message: str | None = None
     """What a person should know now ("server asked us to wait 30 s")."""
+    hash: str | None = None
+    """The v1 info-hash, once it is known, where the handle does not tell it."""
 
     @property
     def whole(self) -> bool:
