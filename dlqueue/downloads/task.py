@@ -68,13 +68,13 @@ class RemoteDownload(Task):
     ) -> None:
         self._endpoints = endpoints
         self._policy = policy
-        self._default_directory = default_directory
+        self.default_directory = default_directory
         self._staging = staging
         self._clock = clock
         self._handover = Handover(endpoints, policy, clock)
 
     def validate(self, params: Any, submitter: Submitter) -> Any:
-        made = normalised(params, submitter, self._policy, self._default_directory)
+        made = normalised(params, submitter, self._policy, self.default_directory)
         self._endpoints.check(made.urls, made.downloader)
         return made
 
