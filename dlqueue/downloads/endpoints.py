@@ -182,7 +182,7 @@ class Endpoints:
         return name in self._coordinators
 
     def names(self) -> list[str]:
-        return list(self._coordinators)
+        return list(self.configs)
 
     def route(self, urls: tuple[str, ...], downloader: str | None) -> list[str]:
         """See `dlqueue.downloads.registry.route`."""
