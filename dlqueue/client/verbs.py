@@ -69,7 +69,10 @@ class _Tasks(Space):
 
 
 class _Downloads(Space):
-    add: Verb[messages.Task] = Verb()
+    add: Verb[Any] = Verb()
+    files: Verb[messages.Files] = Verb()
+    select: Verb[messages.Files] = Verb()
+    refresh_url: Verb[messages.Task] = Verb()
 
 
 class _Downloaders(Space):

@@ -12,6 +12,7 @@ from dlqueue.downloads.endpoints import EndpointConfig, Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import Progress, Queue, QueueSettings, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
@@ -28,6 +29,7 @@ class House:
     store: SqlStore
     queue: Queue
     endpoints: Endpoints
+    downloads: RemoteDownload
     service: Service
     dispatcher: Dispatcher
 
@@ -69,17 +71,20 @@ def build(config: Config, kinds: Mapping[str, type[Downloader]], stop: Callable[
         report,
         lambda: queue.bus.listened_to,
     )
-    queue.register(RemoteDownload(endpoints, policy, config.daemon.downloads, staging_rule(config), clock))
+    uploads = Uploads(config.places.state / "uploads")
+    downloads = RemoteDownload(endpoints, policy, config.daemon.downloads, staging_rule(config), clock, uploads)
+    queue.register(downloads)
     service = Service(
         queue,
         endpoints,
+        downloads,
         Access(config.daemon.admins),
         f"sqlite, durability {config.store.durability}",
         config.as_shown,
         stop,
         believes_cwd=config.mode == "user",
     )
-    return House(store, queue, endpoints, service, Dispatcher(service))
+    return House(store, queue, endpoints, downloads, service, Dispatcher(service))
 
 
 def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:

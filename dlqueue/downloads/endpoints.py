@@ -11,6 +11,7 @@ from typing import Any
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.registry import route
+from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.slots import Slots
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
@@ -112,18 +113,20 @@ class Endpoints:
     def names(self) -> list[str]:
         return list(self._coordinators)
 
-    def route(self, urls: tuple[str, ...], downloader: str | None) -> list[str]:
+    def route(self, params: DownloadParams) -> list[str]:
         """See `dlqueue.downloads.registry.route`."""
-        return route(urls, downloader, {name: config.kind for name, config in self.configs.items()})
+        kinds = {name: config.kind for name, config in self.configs.items()}
+        return route(params.schemes, params.downloader, kinds)
 
-    def check(self, urls: tuple[str, ...], downloader: str | None) -> None:
+    def check(self, params: DownloadParams) -> None:
         """:raises InvalidTask: the downloader that was named does not exist; `NoRoute`: nobody can fetch this."""
-        if downloader is not None and downloader not in self:
-            raise InvalidTask(f"no downloader {downloader!r} (configured: {', '.join(self.names())})", "downloader")
-        if not self.route(urls, downloader):
-            scheme = urls[0].partition(":")[0].lower()
-            who = f"downloader {downloader!r}" if downloader is not None else "none of the configured downloaders"
-            raise NoRoute(f"{who} can fetch {scheme} (configured: {', '.join(self.names()) or 'none'})", "url")
+        wanted = params.downloader
+        if wanted is not None and wanted not in self:
+            raise InvalidTask(f"no downloader {wanted!r} (configured: {', '.join(self.names())})", "downloader")
+        if not self.route(params):
+            who = f"downloader {wanted!r}" if wanted is not None else "none of the configured downloaders"
+            what = " and ".join(sorted(params.schemes))
+            raise NoRoute(f"{who} can fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""

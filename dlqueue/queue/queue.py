@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -311,6 +311,10 @@ class Queue:
     async def retry(self, task_id: int) -> TaskRecord:
         """See `Intents.retry`."""
         return await self._intents.retry(task_id)
+
+    async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
+        """See `Intents.reword`."""
+        return await self._intents.reword(task_id, reworded, message)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.remove`."""

@@ -221,6 +221,9 @@ UPDATE_DATA = Statement(
     .where(task_data.c.task_id == bindparam("task_id"))
     .values({name: bindparam(name) for name in _CHANGING_DATA})
 )
+UPDATE_PARAMS = Statement(
+    update(task_data).where(task_data.c.task_id == bindparam("task_id")).values(params=bindparam("params"))
+)
 DELETES = (
     Statement(delete(task).where(task.c.id == bindparam("id_"))),
     Statement(delete(task_data).where(task_data.c.task_id == bindparam("id_"))),

@@ -174,6 +174,7 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
+        rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
         told = [change for change in changes if change.kind]
         sequence = self.take_ids(driver, "task_event", len(told))
         for change in told:
