@@ -30,6 +30,7 @@ _COMMANDS = {
     "daemon": "admin",
     "rpc": "admin",
     "version": "admin",
+    "config": "config",
 }
 
 
@@ -45,7 +46,6 @@ _LATER = frozenset(
         "schedule",
         "downloader",
         "task",
-        "config",
         "token",
         "notify",
         "setup",

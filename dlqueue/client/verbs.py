@@ -47,6 +47,7 @@ class Verb(Generic[R]):
 class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
     config: Verb[Json] = Verb()
+    reload: Verb[messages.Reloaded] = Verb()
     shutdown: Verb[messages.ShuttingDown] = Verb()
 
 

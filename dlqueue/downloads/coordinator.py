@@ -132,16 +132,43 @@ class Coordinator:
         if type(self.downloader).events is not Downloader.events:
             self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
 
+    def poll_every(self, seconds: float) -> None:
+        """From now on."""
+        self.poll_interval = seconds
+        self._poke.set()
+
+    def take_over(self, former: Coordinator) -> None:
+        """Go on watching what ``former`` watched: the same downloader, opened anew."""
+        for handle, watch in former._watches.items():
+            taken = Watch(watch.task_id, watch.owner, watch.key, latest=watch.latest, known=watch.known)
+            self._watches.setdefault(handle, taken)
+        self._poke.set()
+
+    async def dismiss(self) -> None:
+        """Nobody looks any more: whoever waits for a transfer here must see that for itself."""
+        for key in {watch.key for watch in self._watches.values()}:
+            await self._tell(f"transfer:{key}")
+        await self._tell(f"downloader:{self.name}")
+
     async def close(self) -> None:
         self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._creations_through()
         try:
             await self._in_thread(self.downloader.close, CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever happens while it closes, we go on closing
             log.warning("downloader %s: did not close well: %s", self.name, error)
         self._threads.close()
+
+    async def _creations_through(self) -> None:
+        """What is being created is known to somebody before the plug-in closes."""
+        for lock in [lock for lock in self._busy.values() if lock.locked()]:
+            async with lock:
+                pass
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -178,7 +205,7 @@ class Coordinator:
             return function()
 
         if self._closing and function != self.downloader.close:
-            raise Unavailable("the daemon is stopping")
+            raise Unavailable(f"{self.name} is being closed")
         future = self._threads.run(run)
         # Not by the injected clock: a thread that hangs does so in real time.
         expiry = asyncio.get_running_loop().call_later(timeout + 1.0, self._expire, future, timeout)
@@ -285,7 +312,7 @@ class Coordinator:
 
     @property
     def down(self) -> bool:
-        return self.auth_failed or self.down_until is not None
+        return self.auth_failed or self.down_until is not None or self._closing
 
     def speeds(self) -> tuple[float, float]:
         """Down, up: bytes per second over everything watched."""
@@ -336,6 +363,8 @@ class Coordinator:
         await self._tell(f"downloader:{self.name}")
 
     def _went_down(self, error: Exception) -> None:
+        if self._closing:
+            return  # that is no news about the other side
         if self.health != "down":
             log.warning("downloader %s is down: %s", self.name, error)
             self._failures = 0

@@ -80,7 +80,7 @@ class RemoteDownload(Task):
     ) -> None:
         self._endpoints = endpoints
         self._policy = policy
-        self._default_directory = default_directory
+        self.default_directory = default_directory
         self._staging = staging
         self._clock = clock
         self.uploads = uploads
@@ -97,7 +97,7 @@ class RemoteDownload(Task):
 
     def examined(self, params: Any, submitter: Submitter) -> tuple[DownloadParams, bytes | None]:
         """What `validate` would store, and the file it would keep; nothing is written."""
-        made, file = normalised(params, submitter, self._policy, self._default_directory)
+        made, file = normalised(params, submitter, self._policy, self.default_directory)
         self._endpoints.check(made)
         return made, file
 

@@ -534,6 +534,15 @@ class DaemonInfo(TypedDict):
     counters: Counters
 
 
+SettingChange = TypedDict("SettingChange", {"key": str, "from": Any, "to": Any})
+"""One setting of the configuration, secrets as ``***``; ``None`` = it is (was) not there."""
+
+
+class Reloaded(TypedDict):
+    changed: list[SettingChange]
+    warnings: list[str]
+
+
 class ShuttingDown(TypedDict):
     stopping: bool
 

@@ -48,6 +48,9 @@ METHODS: dict[str, Method] = {
     for row in (
         _row("daemon.info", _m.NoParams, _m.DaemonInfo, "read", "read", "Version, node, uptime, store and counters."),
         _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
+        _row(
+            "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
+        ),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
         _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
         _row(
@@ -100,7 +103,7 @@ METHODS: dict[str, Method] = {
 
 
 _LATER = {
-    "daemon": "reload doctor",
+    "daemon": "doctor",
     "tasks": "stats update purge",
     "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",

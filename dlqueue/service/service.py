@@ -35,6 +35,7 @@ class Service:
 
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
+    :param reload: reads the configuration anew.
     :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
@@ -47,6 +48,7 @@ class Service:
         store: str,
         shown_config: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        reload: Callable[[], Awaitable[messages.Reloaded]],
         believes_cwd: bool = True,
     ) -> None:
         self._queue = queue
@@ -56,6 +58,7 @@ class Service:
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
+        self._reload = reload
         self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
 
@@ -83,6 +86,11 @@ class Service:
     async def daemon_config(self, caller: Caller, params: messages.NoParams) -> dict[str, Any]:
         self._access.require_admin(caller, "daemon.config")
         return self._shown_config()
+
+    @verb
+    async def daemon_reload(self, caller: Caller, params: messages.NoParams) -> messages.Reloaded:
+        self._access.require_admin(caller, "daemon.reload")
+        return await self._reload()
 
     @verb
     async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:

@@ -20,6 +20,7 @@ from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
+from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Progress, Queue, QueueSettings, Status, Store, Task, TaskRecord
 from dlqueue.queue.notices import Notice
@@ -84,10 +85,14 @@ class House:
             "a test",
             lambda: {"shown": True},
             self._count_stop,
+            self._reloaded,
         )
 
     def _report(self, task_id: int, owner: str, status: TransferStatus) -> None:
         self.queue.publish_progress(task_id, owner, Progress(**progress_of(status)))
+
+    async def _reloaded(self) -> messages.Reloaded:
+        return {"changed": [], "warnings": []}
 
     def _count_stop(self) -> None:
         self.stops += 1

@@ -120,6 +120,9 @@ class StubService:
     async def daemon_config(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"daemon": {"workers": 8}}
 
+    async def daemon_reload(self, caller: Caller, params: Any) -> messages.Reloaded:
+        return {"changed": [], "warnings": []}
+
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
 
