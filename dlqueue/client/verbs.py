@@ -61,6 +61,7 @@ class _Tasks(Space):
     resume: Verb[Any] = Verb()
     retry: Verb[Any] = Verb()
     remove: Verb[Any] = Verb()
+    update: Verb[messages.Task] = Verb()
     wait: Verb[messages.Task] = Verb()
     progress: Verb[messages.Progress | None] = Verb()
     result: Verb[Any] = Verb()

@@ -62,6 +62,18 @@ def _instants(params: Any, *names: str) -> None:
                 raise InvalidParams(name, str(error)) from None
 
 
+def _as_lists(labels: dict[str, str | list[str]] | None) -> dict[str, list[str]]:
+    return {key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()}
+
+
+def _few(labels: dict[str, list[str]]) -> None:
+    if sum(max(len(values), 1) for values in labels.values()) > MAX_LABELS:
+        raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
+    for key, values in labels.items():
+        if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
+            raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
+
+
 def _identifier(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise InvalidParams(name, "task ids are numbers from 1")
@@ -109,16 +121,11 @@ class Submission:
         _identifier("parent_id", self.parent_id)
         if self.on_full == "wait":
             raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
-        if sum(max(len(values), 1) for values in self.all_labels().values()) > MAX_LABELS:
-            raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
-        for key, values in self.all_labels().items():
-            if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
-                raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
+        _few(self.all_labels())
 
     def all_labels(self) -> dict[str, list[str]]:
         """The labels with every value as a list."""
-        given = self.labels or {}
-        return {key: [value] if isinstance(value, str) else list(value) for key, value in given.items()}
+        return _as_lists(self.labels)
 
     def due(self, now: float) -> float | None:
         """When the first step is wanted (Unix seconds), or ``None`` for at once."""
@@ -279,6 +286,37 @@ class Steer(Filter):
 @dataclass(frozen=True, kw_only=True)
 class SteerData(Steer):
     delete_data: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateTask:
+    """What is given replaces what was; ``labels`` replaces all labels, ``{}`` removes them. A ``run_at`` that is over
+    means at once. Refused if ``if_revision`` is given and the task has another one by now."""
+
+    id: int
+    priority: int | None = None
+    labels: dict[str, str | list[str]] | None = None
+    run_at: str | None = None
+    if_revision: int | None = None
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+        _bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+        _instants(self, "run_at")
+        if self.labels is not None:
+            _few(_as_lists(self.labels))
+        if self.priority is None and self.labels is None and self.run_at is None:
+            raise InvalidParams("id", "nothing to change is given: say priority, labels or run_at")
+
+    def changes(self) -> dict[str, Any]:
+        """What is given, in the terms of the queue."""
+        given = {
+            "priority": self.priority,
+            "labels": None if self.labels is None else _as_lists(self.labels),
+            "run_at": None if self.run_at is None else times.instant(self.run_at),
+            "if_revision": self.if_revision,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

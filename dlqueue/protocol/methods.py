@@ -74,6 +74,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
+        _row("tasks.update", _m.UpdateTask, _m.Task, "write", "operate", "Change priority, labels or time to begin."),
         _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
@@ -98,7 +99,7 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "reload doctor",
-    "tasks": "stats update purge",
+    "tasks": "stats purge",
     "downloads": "files select refresh_url",
     "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",

@@ -151,6 +151,8 @@ class Change(msgspec.Struct, kw_only=True):
     """False if params, state, progress, result, error, labels, options and intent are as before."""
     delete: bool = False
     """The row goes altogether."""
+    relabeled: bool = False
+    """The labels are others than before."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
     node: str | None = None

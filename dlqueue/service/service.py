@@ -225,6 +225,11 @@ class Service:
         intent = {"delete_data": True} if params.delete_data else None
         return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
 
+    @verb
+    async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> messages.Task:
+        await self._record(caller, params.id)
+        return self._view(await self._queue.update(params.id, **params.changes()))
+
     async def _steer(
         self,
         caller: Caller,

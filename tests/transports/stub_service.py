@@ -184,6 +184,16 @@ class StubService:
             del self.tasks[number]
         return answer
 
+    async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> dict[str, Any]:
+        self._enter("tasks.update", caller, params)
+        task = self._task(params.id)
+        if params.if_revision is not None and task["revision"] != params.if_revision:
+            raise Conflict(f"task {params.id} has changed", task_id=params.id)
+        changes = params.changes()
+        changes.pop("if_revision", None)
+        await self.update(params.id, **changes)
+        return self._task(params.id)
+
     async def tasks_wait(self, caller: Caller, params: messages.Wait) -> dict[str, Any]:
         self._enter("tasks.wait", caller, params)
 
