@@ -75,6 +75,11 @@ class _Downloads(Space):
 
 class _Downloaders(Space):
     list: Verb[messages.DownloaderPage] = Verb()
+    get: Verb[messages.Downloader] = Verb()
+    test: Verb[messages.DownloaderTest] = Verb()
+    pause: Verb[messages.Downloader] = Verb()
+    resume: Verb[messages.Downloader] = Verb()
+    kinds: Verb[messages.KindPage] = Verb()
 
 
 class Daemon(_Daemon): ...

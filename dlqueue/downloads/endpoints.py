@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.registry import route
 from dlqueue.downloads.slots import Slots
@@ -52,6 +54,8 @@ class Endpoints:
         self.configs = configs
         self.slots = Slots()
         self._folder = folder
+        self._pauses = Pauses(folder)
+        self._clock = clock
         self._policy = policy
         self._wake = wake
         self._coordinators: dict[str, Coordinator] = {}
@@ -70,6 +74,7 @@ class Endpoints:
     async def open(self) -> None:
         """Open all; one that cannot be opened is down, and the others work."""
         for name, coordinator in self._coordinators.items():
+            coordinator.paused = self._pauses.read(name)
             folder = self._folder / name
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             context = Context(
@@ -124,6 +129,22 @@ class Endpoints:
             scheme = urls[0].partition(":")[0].lower()
             who = f"downloader {downloader!r}" if downloader is not None else "none of the configured downloaders"
             raise NoRoute(f"{who} can fetch {scheme} (configured: {', '.join(self.names()) or 'none'})", "url")
+
+    async def pause(self, name: str, by: str) -> None:
+        """Begin nothing new there until `resume`, also after a restart; what runs goes on. :raises OSError: that cannot
+        be remembered."""
+        if self[name].paused is None:
+            pause = Pause(by, self._clock.time())
+            await asyncio.to_thread(self._pauses.write, name, pause)
+            self[name].paused = pause
+
+    async def resume(self, name: str) -> None:
+        """Let those begin who waited. :raises OSError: it cannot be remembered."""
+        await asyncio.to_thread(self._pauses.forget, name)
+        self[name].paused = None
+        await self._wake(f"paused:{name}", None)
+        if free := self.slots.free(name):
+            await self._wake(f"slot:{name}", free)
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""

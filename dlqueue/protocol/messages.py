@@ -346,6 +346,37 @@ class Subscribe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListEvents:
+    """Those after ``since`` (default 0: all that are kept), oldest first; ``cursor`` is a ``next_cursor`` of before."""
+
+    task_ids: list[int] | None = None
+    since: int | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        for task_id in self.task_ids or ():
+            _identifier("task_ids", task_id)
+        if self.since is not None and self.since < 0:
+            raise InvalidParams("since", "must be 0 or the sequence of an event")
+        _bounded(self, 1, MAX_LIST, "limit")
+        if self.cursor is not None and not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) < 19):
+            raise InvalidParams("cursor", "not a cursor of ours; take next_cursor of the page before")
+
+    def after(self) -> int:
+        """The sequence that was seen last."""
+        return int(self.cursor) if self.cursor is not None else self.since or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloaderName:
+    name: str
+
+    def __post_init__(self) -> None:
+        _short(self, "name")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unsubscribe:
     subscription: str
 
@@ -530,10 +561,40 @@ class Downloader(TypedDict):
     breaker: Breaker
     last_error: str | None
     node: str
+    paused: bool
 
 
 class DownloaderPage(TypedDict):
     items: list[Downloader]
+    next_cursor: str | None
+    total: int | None
+
+
+class Check(TypedDict):
+    name: str
+    ok: bool
+    message: str
+    cure: NotRequired[str]
+
+
+class DownloaderTest(TypedDict):
+    ok: bool
+    version: str | None
+    checks: list[Check]
+
+
+class Kind(TypedDict):
+    """A kind of downloader that is installed; ``problem`` says why it is not usable."""
+
+    kind: str
+    usable: bool
+    schemes: list[str]
+    downloaders: list[str]
+    problem: str | None
+
+
+class KindPage(TypedDict):
+    items: list[Kind]
     next_cursor: str | None
     total: int | None
 
@@ -544,6 +605,22 @@ class Subscription(TypedDict):
 
 class Unsubscribed(TypedDict):
     subscription: str
+
+
+class PastEvent(TypedDict):
+    """An event as it is kept."""
+
+    sequence: int
+    topic: str
+    task_id: int
+    at: str
+    data: dict[str, Any]
+
+
+class EventPage(TypedDict):
+    items: list[PastEvent]
+    next_cursor: str | None
+    total: int | None
 
 
 class Event(TypedDict):

@@ -90,6 +90,21 @@ METHODS: dict[str, Method] = {
             (*_SUBMISSION_LATER, "torrent", "metalink", "select", "seed", "dry_run"),
         ),
         _row("downloaders.list", _m.NoParams, _m.DownloaderPage, "read", "read", "The configured downloaders."),
+        _row("downloaders.get", _m.DownloaderName, _m.Downloader, "read", "read", "One configured downloader."),
+        _row(
+            "downloaders.test",
+            _m.DownloaderName,
+            _m.DownloaderTest,
+            "write",
+            "operate",
+            "Check whether it is as it should be.",
+        ),
+        _row("downloaders.pause", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin nothing new there."),
+        _row(
+            "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
+        ),
+        _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
         _row(DISCOVER, _m.NoParams, dict[str, Any], "read", "read", "This interface as an OpenRPC document."),
@@ -103,7 +118,6 @@ _LATER = {
     "downloads": "files select refresh_url",
     "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",
-    "downloaders": "get test pause resume kinds",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

@@ -438,6 +438,7 @@ async def test_info_and_downloaders(build: Builder) -> None:
         "breaker": {"state": "closed", "until": None},
         "last_error": None,
         "node": house.queue.node,
+        "paused": False,
     }
 
 

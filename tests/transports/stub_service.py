@@ -61,6 +61,10 @@ class StubService:
         self.changed = asyncio.Condition()
         self.on_add: Callable[[dict[str, Any]], None] = lambda task: None
         self.waiting = 0
+        self.downloaders: dict[str, dict[str, Any]] = {}
+        self.tested: dict[str, Any] = {"ok": True, "version": "1", "checks": []}
+        self.kinds: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.why = {"reason": "due", "message": "waits for a free worker"}
 
     def _enter(self, name: str, caller: Caller, params: Any) -> None:
@@ -229,7 +233,38 @@ class StubService:
         return {"id": params.id, "status": status, **self.why, "since": WHEN, "next_check_at": None, "blocking": None}
 
     async def downloaders_list(self, caller: Caller, params: Any) -> dict[str, Any]:
-        return {"items": [], "next_cursor": None, "total": None}
+        return {"items": list(self.downloaders.values()), "next_cursor": None, "total": len(self.downloaders)}
+
+    def downloader(self, name: str) -> dict[str, Any]:
+        if name not in self.downloaders:
+            raise NotFound(f"no downloader {name!r}", kind="downloader", field="name")
+        return self.downloaders[name]
+
+    async def downloaders_get(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        return self.downloader(params.name)
+
+    async def downloaders_test(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self._enter("downloaders.test", caller, params)
+        self.downloader(params.name)
+        return self.tested
+
+    async def downloaders_pause(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self.downloader(params.name)["paused"] = True
+        return self.downloader(params.name)
+
+    async def downloaders_resume(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self.downloader(params.name)["paused"] = False
+        return self.downloader(params.name)
+
+    async def downloaders_kinds(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"items": self.kinds, "next_cursor": None, "total": len(self.kinds)}
+
+    async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
+        self._enter("events.list", caller, params)
+        found = [event for event in self.events if event["sequence"] > params.after()]
+        page = found[: params.limit or 100]
+        more = len(page) < len(found)
+        return {"items": page, "next_cursor": str(page[-1]["sequence"]) if more else None, "total": None}
 
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> StubStream:
         stream = StubStream(f"s{len(self.streams) + 1}")
