@@ -20,6 +20,13 @@ from dlqueue.transports.unix import UnixServer
 WHEN = "2026-01-31T12:00:00.000Z"
 
 
+DOWNLOADER: dict[str, Any] = {
+    "kind": "http", "health": "up", "version": "1", "active": 0, "max_active": 5, "download_speed": 0,
+    "upload_speed": 0, "breaker": {"state": "closed", "until": None}, "last_error": None, "node": "stub",
+    "paused": False,
+}  # fmt: skip
+
+
 class StubStream:
     """Events that a test puts in."""
 
@@ -130,9 +137,15 @@ class StubService:
     async def tasks_submit(self, caller: Caller, params: messages.Submit) -> dict[str, Any]:
         self._enter("tasks.submit", caller, params)
         await asyncio.sleep(0)
-        return self.make(type=params.type, params=params.params, labels=params.all_labels())
+        if params.type != "remote_download":
+            return self.make(type=params.type, params=params.params, labels=params.all_labels())
+        given = params.params
+        task = self.make_download((given.get("urls") or [given.get("url", "")])[0], labels=params.all_labels())
+        self.on_add(task)
+        return task
 
     async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[dict[str, Any]]:
+        self._enter("tasks.submit_many", caller, params)
         return [await self.tasks_submit(caller, one) for one in params.tasks]
 
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
