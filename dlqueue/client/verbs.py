@@ -62,6 +62,7 @@ class _Tasks(Space):
     resume: Verb[Any] = Verb()
     retry: Verb[Any] = Verb()
     remove: Verb[Any] = Verb()
+    update: Verb[messages.Task] = Verb()
     wait: Verb[messages.Task] = Verb()
     progress: Verb[messages.Progress | None] = Verb()
     result: Verb[Any] = Verb()
@@ -78,6 +79,11 @@ class _Downloads(Space):
 
 class _Downloaders(Space):
     list: Verb[messages.DownloaderPage] = Verb()
+    get: Verb[messages.Downloader] = Verb()
+    test: Verb[messages.DownloaderTest] = Verb()
+    pause: Verb[messages.Downloader] = Verb()
+    resume: Verb[messages.Downloader] = Verb()
+    kinds: Verb[messages.KindPage] = Verb()
 
 
 class Daemon(_Daemon): ...

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from dlqueue.downloads.pauses import Pause
 from dlqueue.runtime.clock import Clock, sleep
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
@@ -111,6 +112,9 @@ class Coordinator:
     last_error: str | None = None
     down_until: float | None = None
     auth_failed: bool = False
+    paused: Pause | None = None
+    """A person wants nothing new to begin here."""
+    opened: bool = False
     _watches: dict[str, Watch] = field(default_factory=dict)
     """By creation key: two tasks may watch one transfer that was there before them."""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
@@ -128,6 +132,7 @@ class Coordinator:
     async def open(self, config: object, context: Context) -> None:
         """Open the plug-in and begin to look after it."""
         await self.call(self.downloader.open, config, replace(context, deadline=self._deadline))
+        self.opened = True
         self._tasks.append(asyncio.create_task(self._look(), name=f"dlqueue-look-{self.name}"))
         if type(self.downloader).events is not Downloader.events:
             self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
@@ -139,14 +144,13 @@ class Coordinator:
 
     def take_over(self, former: Coordinator) -> None:
         """Go on watching what ``former`` watched: the same downloader, opened anew."""
-        for handle, watch in former._watches.items():
-            taken = Watch(watch.task_id, watch.owner, watch.key, latest=watch.latest, known=watch.known)
-            self._watches.setdefault(handle, taken)
+        for key, watch in former._watches.items():
+            self._watches.setdefault(key, replace(watch, looked=False, moved=None))
         self._poke.set()
 
     async def dismiss(self) -> None:
         """Nobody looks any more: whoever waits for a transfer here must see that for itself."""
-        for key in {watch.key for watch in self._watches.values()}:
+        for key in list(self._watches):
             await self._tell(f"transfer:{key}")
         await self._tell(f"downloader:{self.name}")
 
@@ -314,6 +318,11 @@ class Coordinator:
     def down(self) -> bool:
         return self.auth_failed or self.down_until is not None or self._closing
 
+    @property
+    def takes_new(self) -> bool:
+        """May a transfer be begun here now?"""
+        return not self.down and self.paused is None
+
     def speeds(self) -> tuple[float, float]:
         """Down, up: bytes per second over everything watched."""
         seen = [watch.latest for watch in self._watches.values() if watch.latest is not None]
@@ -323,7 +332,11 @@ class Coordinator:
 
     async def _look(self) -> None:
         """Poll while anybody waits; when it is down, ask for its version now and then."""
-        while not self.auth_failed:
+        while True:
+            if self.auth_failed:
+                self._poke.clear()
+                await self._poke.wait()
+                continue
             if self.down_until is not None:
                 await sleep(self.clock, self.down_until - self.clock.time())
                 await self._probe()
@@ -352,15 +365,22 @@ class Coordinator:
 
     async def _probe(self) -> None:
         try:
-            self.version = await self.call(self.downloader.test)
+            await self.ask()
         except DownloaderError as error:
             self._went_down(error)
-            return
+
+    async def ask(self) -> str:
+        """Ask for its version now; also if it has refused our credentials before, so only because a person wants to
+        know. :raises DownloaderError: what is wrong; from `AuthFailed` if it is the credentials."""
+        self.auth_failed = False
+        version = self.version = await self.call(self.downloader.test)
         back = self.health == "down"
         self.health, self.down_until, self._failures, self.last_error = "up", None, 0, None
         if back:
             log.info("downloader %s is back", self.name)
+        self._poke.set()
         await self._tell(f"downloader:{self.name}")
+        return version
 
     def _went_down(self, error: Exception) -> None:
         if self._closing:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.registry import route
 from dlqueue.downloads.request import DownloadParams
@@ -61,8 +62,9 @@ class Endpoints:
         self.disabled = frozenset(disabled)
         self.slots = Slots()
         self._folder = folder
-        self._policy = policy
+        self._pauses = Pauses(folder)
         self._clock = clock
+        self._policy = policy
         self._wake = wake
         self._report = report
         self._watched_live = watched_live
@@ -86,6 +88,7 @@ class Endpoints:
             await self._open(self._coordinators[name], config)
 
     async def _open(self, coordinator: Coordinator, config: EndpointConfig) -> None:
+        coordinator.paused = self._pauses.read(config.name)
         context = Context(
             name=config.name,
             folder=self._private_folder(config.name),
@@ -201,6 +204,22 @@ class Endpoints:
             who = f"downloader {wanted!r}" if wanted is not None else "none of the configured downloaders"
             what = " and ".join(sorted(params.schemes))
             raise NoRoute(f"{who} can fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
+
+    async def pause(self, name: str, by: str) -> None:
+        """Begin nothing new there until `resume`, also after a restart; what runs goes on. :raises OSError: that cannot
+        be remembered."""
+        if self[name].paused is None:
+            pause = Pause(by, self._clock.time())
+            await asyncio.to_thread(self._pauses.write, name, pause)
+            self[name].paused = pause
+
+    async def resume(self, name: str) -> None:
+        """Let those begin who waited. :raises OSError: it cannot be remembered."""
+        await asyncio.to_thread(self._pauses.forget, name)
+        self[name].paused = None
+        await self._wake(f"paused:{name}", None)
+        if free := self.slots.free(name):
+            await self._wake(f"slot:{name}", free)
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""

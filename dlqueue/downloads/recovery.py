@@ -41,6 +41,7 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     await queue.wake("transfer:*")
     await queue.wake("route")
     await queue.wake("space")
+    await queue.wake("paused:*")
     for name in endpoints.names():
         await queue.wake(f"slot:{name}", endpoints.slots.free(name))
 
@@ -55,7 +56,7 @@ def running_in(record: TaskRecord) -> str | None:
 
 def _waits_for_slot(record: TaskRecord) -> str | None:
     what, _, downloader = (record.hold or "").partition(":")
-    return downloader if what == "slot" else None
+    return downloader if what in ("slot", "paused") else None
 
 
 def read_state(record: TaskRecord) -> DownloadState:

@@ -23,8 +23,11 @@ class Kinds:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def find_kinds() -> Kinds:
-    """Look through what is installed. Takes some 10 ms: once per start."""
+def find_kinds(quiet: bool = False) -> Kinds:
+    """Look through what is installed. Takes some 10 ms.
+
+    :param quiet: do not log what is broken.
+    """
     kinds = Kinds()
     for entry in entry_points(group=GROUP):
         try:
@@ -42,7 +45,7 @@ def find_kinds() -> Kinds:
             kinds.broken[entry.name] = f"lacks {', '.join(sorted(loaded.__abstractmethods__))}"
             continue
         kinds.usable[entry.name] = loaded
-    for name, reason in kinds.broken.items():
+    for name, reason in () if quiet else kinds.broken.items():
         log.warning("downloader kind %s: %s", name, reason)
     return kinds
 

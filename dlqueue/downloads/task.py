@@ -128,8 +128,11 @@ class RemoteDownload(Task):
         name = self._choose(ctx)
         if name is None:
             return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
-        if self._endpoints[name].down:
+        coordinator = self._endpoints[name]
+        if coordinator.down:
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{name}", renew=False)
+        if coordinator.paused:
+            return ResumeAfter(None, hold=f"paused:{name}", renew=False)
         if not self._endpoints.slots.acquire(name, ctx.task_id):
             return ResumeAfter(None, hold=f"slot:{name}", renew=False)
         now = self._clock.time()
@@ -181,7 +184,7 @@ class RemoteDownload(Task):
         names = [n for n in self._endpoints.route(params) if n not in state.tried]
         if state.downloader in names and state.key is not None:
             return state.downloader
-        up = [name for name in names if not self._endpoints[name].down]
+        up = [name for name in names if self._endpoints[name].takes_new]
         return next(iter(up or names), None)
 
     def _request(self, params: DownloadParams, staging: Path) -> Request:
@@ -257,9 +260,11 @@ class RemoteDownload(Task):
         return ResumeAfter(0.0, renew=False)
 
     async def _resume(self, ctx: Context, name: str, handle: Handle) -> Outcome:
+        coordinator = self._endpoints[name]
+        if coordinator.paused:
+            return ResumeAfter(None, hold=f"paused:{name}", renew=False)
         if not self._endpoints.slots.acquire(name, ctx.task_id):
             return ResumeAfter(None, hold=f"slot:{name}", renew=False)
-        coordinator = self._endpoints[name]
         try:
             await coordinator.call(coordinator.downloader.resume, handle)
         except (Unavailable, Rejected) as error:
@@ -420,6 +425,15 @@ class RemoteDownload(Task):
             if outcome is not None:
                 return outcome
         return await self._handover.finish(ctx)
+
+    def staging_folders(self) -> list[Path]:
+        """Where unfinished bytes would go: on their way to the default destination, and to each that is allowed."""
+        roots = self._policy.destinations
+        places = {root: root for root in roots}
+        if self.default_directory is not None:
+            places[self.default_directory] = self._policy.check_destination(self.default_directory, None)
+        made = (DownloadParams(urls=("",), directory=str(place), root=str(root)) for place, root in places.items())
+        return list(dict.fromkeys(self._staging(params) for params in made))
 
     async def cleanup(self, ctx: Context) -> None:
         await self._handover.cleanup(ctx)

@@ -19,6 +19,9 @@ class Reason(NamedTuple):
 def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
     """Why a suspended download waits; None if it holds nothing of ours."""
     what, _, name = (record.hold or "").partition(":")
+    if what in ("slot", "paused") and name in endpoints and (pause := endpoints[name].paused) is not None:
+        message = f"waits for {name}, which {pause.by} has paused; go on with: dlqueue downloader resume {name}"
+        return Reason("paused", message, name)
     match what:
         case "slot":
             limit = endpoints.configs[name].max_active if name in endpoints else 0

@@ -63,6 +63,18 @@ def _instants(params: Any, *names: str) -> None:
                 raise InvalidParams(name, str(error)) from None
 
 
+def _as_lists(labels: dict[str, str | list[str]] | None) -> dict[str, list[str]]:
+    return {key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()}
+
+
+def _few(labels: dict[str, list[str]]) -> None:
+    if sum(max(len(values), 1) for values in labels.values()) > MAX_LABELS:
+        raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
+    for key, values in labels.items():
+        if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
+            raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
+
+
 def _identifier(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise InvalidParams(name, "task ids are numbers from 1")
@@ -110,16 +122,11 @@ class Submission:
         _identifier("parent_id", self.parent_id)
         if self.on_full == "wait":
             raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
-        if sum(max(len(values), 1) for values in self.all_labels().values()) > MAX_LABELS:
-            raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
-        for key, values in self.all_labels().items():
-            if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
-                raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
+        _few(self.all_labels())
 
     def all_labels(self) -> dict[str, list[str]]:
         """The labels with every value as a list."""
-        given = self.labels or {}
-        return {key: [value] if isinstance(value, str) else list(value) for key, value in given.items()}
+        return _as_lists(self.labels)
 
     def due(self, now: float) -> float | None:
         """When the first step is wanted (Unix seconds), or ``None`` for at once."""
@@ -321,6 +328,37 @@ class SteerData(Steer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpdateTask:
+    """What is given replaces what was; ``labels`` replaces all labels, ``{}`` removes them. A ``run_at`` that is over
+    means at once. Refused if ``if_revision`` is given and the task has another one by now."""
+
+    id: int
+    priority: int | None = None
+    labels: dict[str, str | list[str]] | None = None
+    run_at: str | None = None
+    if_revision: int | None = None
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+        _bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+        _instants(self, "run_at")
+        if self.labels is not None:
+            _few(_as_lists(self.labels))
+        if self.priority is None and self.labels is None and self.run_at is None:
+            raise InvalidParams("id", "nothing to change is given: say priority, labels or run_at")
+
+    def changes(self) -> dict[str, Any]:
+        """What is given, in the terms of the queue."""
+        given = {
+            "priority": self.priority,
+            "labels": None if self.labels is None else _as_lists(self.labels),
+            "run_at": None if self.run_at is None else times.instant(self.run_at),
+            "if_revision": self.if_revision,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wait:
     id: int
     until: Until | None = None
@@ -344,6 +382,37 @@ class Subscribe:
             _identifier("task_ids", task_id)
         if self.since is not None and self.since < 0:
             raise InvalidParams("since", "must be 0 or the sequence of an event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListEvents:
+    """Those after ``since`` (default 0: all that are kept), oldest first; ``cursor`` is a ``next_cursor`` of before."""
+
+    task_ids: list[int] | None = None
+    since: int | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        for task_id in self.task_ids or ():
+            _identifier("task_ids", task_id)
+        if self.since is not None and self.since < 0:
+            raise InvalidParams("since", "must be 0 or the sequence of an event")
+        _bounded(self, 1, MAX_LIST, "limit")
+        if self.cursor is not None and not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) < 19):
+            raise InvalidParams("cursor", "not a cursor of ours; take next_cursor of the page before")
+
+    def after(self) -> int:
+        """The sequence that was seen last."""
+        return int(self.cursor) if self.cursor is not None else self.since or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloaderName:
+    name: str
+
+    def __post_init__(self) -> None:
+        _short(self, "name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -564,10 +633,40 @@ class Downloader(TypedDict):
     breaker: Breaker
     last_error: str | None
     node: str
+    paused: bool
 
 
 class DownloaderPage(TypedDict):
     items: list[Downloader]
+    next_cursor: str | None
+    total: int | None
+
+
+class Check(TypedDict):
+    name: str
+    ok: bool
+    message: str
+    cure: NotRequired[str]
+
+
+class DownloaderTest(TypedDict):
+    ok: bool
+    version: str | None
+    checks: list[Check]
+
+
+class Kind(TypedDict):
+    """A kind of downloader that is installed; ``problem`` says why it is not usable."""
+
+    kind: str
+    usable: bool
+    schemes: list[str]
+    downloaders: list[str]
+    problem: str | None
+
+
+class KindPage(TypedDict):
+    items: list[Kind]
     next_cursor: str | None
     total: int | None
 
@@ -578,6 +677,22 @@ class Subscription(TypedDict):
 
 class Unsubscribed(TypedDict):
     subscription: str
+
+
+class PastEvent(TypedDict):
+    """An event as it is kept."""
+
+    sequence: int
+    topic: str
+    task_id: int
+    at: str
+    data: dict[str, Any]
+
+
+class EventPage(TypedDict):
+    items: list[PastEvent]
+    next_cursor: str | None
+    total: int | None
 
 
 class Event(TypedDict):

@@ -153,6 +153,8 @@ class Change(msgspec.Struct, kw_only=True):
     """True if params are others than before, which is rare."""
     delete: bool = False
     """The row goes altogether."""
+    relabeled: bool = False
+    """The labels are others than before."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
     node: str | None = None

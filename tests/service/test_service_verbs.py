@@ -436,6 +436,7 @@ async def test_info_and_downloaders(build: Builder) -> None:
         "breaker": {"state": "closed", "until": None},
         "last_error": None,
         "node": house.queue.node,
+        "paused": False,
     }
 
 
@@ -527,3 +528,33 @@ async def test_params_that_are_too_long(build: Builder) -> None:
     ask = Asking(await build.puppets())
     error = await ask.refused("downloads.add", urls=[f"{URL}?{number}" for number in range(10_000)])
     assert (error.code, error.kind, error.field) == (-32005, "size", "params")
+
+
+# -- editing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_update(build: Builder) -> None:
+    house = await build.puppets(tasks=(Sleeper(),))
+    ask = Asking(house)
+    mine = await paused(ask, labels={"tag": ["a"], "k": "v"})
+    updated = await ask("tasks.update", id=mine, priority=7, labels={"tag": "b"}, if_revision=1)
+    assert (updated["priority"], updated["labels"], updated["revision"]) == (7, {"tag": ["b"]}, 2)
+    assert ids(await ask("tasks.list", label="tag=b")) == [mine] and ids(await ask("tasks.list", label="k")) == []
+    assert (await ask("tasks.update", id=mine, labels={}))["labels"] == {}
+    at = "2030-01-01T00:00:00.000Z"
+    assert (await ask("tasks.update", id=mine, run_at=at))["resume_at"] == at
+    for params, code in (
+        ({"id": mine, "priority": 1, "if_revision": 1}, -32004),
+        ({"id": mine}, -32602),
+        ({"id": mine, "params": {}}, -32602),
+        ({"id": mine, "priority": 5000}, -32602),
+        ({"id": 999, "priority": 1}, -32003),
+        ({"id": mine, "run_at": "9999-01-01T00:00:00Z"}, -32602),
+    ):
+        assert (await ask.refused("tasks.update", **params)).code == code, params
+    stale = await ask.refused("tasks.update", id=mine, priority=1, if_revision=1)
+    assert "revision 4, not 1" in stale.message and stale.task_id == mine
+    assert (await Asking(house, YOU).refused("tasks.update", id=mine, priority=1)).code == -32003
+    await ask("tasks.cancel", id=mine)
+    assert (await ask.refused("tasks.update", id=mine, priority=1)).code == -32004
+    assert (await ask("tasks.update", id=mine, labels={"tag": "z"}))["labels"] == {"tag": ["z"]}
