@@ -161,6 +161,7 @@ class Reloader:
         settings.steer(parts.policy, new)
         parts.access.appoint(new.daemon.admins)
         parts.download.default_directory = new.daemon.downloads
+        parts.download.seed_rule = settings.seed_rule(new)
 
 
 def _expect_refusal(task: asyncio.Task[Any]) -> None:

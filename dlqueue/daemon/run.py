@@ -117,7 +117,7 @@ class _Daemon:
         await house.queue.open()
         try:
             await house.endpoints.open()
-            await adopt_transfers(house.queue, house.endpoints)
+            await adopt_transfers(house.queue, house.endpoints, house.downloads.uploads)
             house.queue.start()
             await server.start()
             await look_again(house.queue, house.endpoints)

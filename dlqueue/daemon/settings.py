@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dlqueue.config import Config, QueueSection
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.seeding import SeedRule
 from dlqueue.queue import QueueSettings
 from dlqueue.sdk import Downloader
 
@@ -39,6 +40,11 @@ def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str
 def disabled(config: Config) -> frozenset[str]:
     """The downloaders that are configured and not to be used."""
     return frozenset(name for name, section in config.downloaders.items() if not section.enabled)
+
+
+def seed_rule(config: Config) -> SeedRule:
+    """When seeding ends, where a submit says nothing of it."""
+    return SeedRule(config.seeding.ratio, config.seeding.time, config.seeding.idle)
 
 
 def steer(policy: Policy, config: Config) -> None:

@@ -16,6 +16,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
@@ -32,6 +33,7 @@ class House:
     store: SqlStore
     queue: Queue
     endpoints: Endpoints
+    downloads: RemoteDownload
     service: Service
     dispatcher: Dispatcher
     reloader: Reloader
@@ -68,13 +70,23 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         lambda: queue.bus.listened_to,
         settings.disabled(config),
     )
-    download = RemoteDownload(endpoints, policy, config.daemon.downloads, staging_rule(config), clock)
-    queue.register(download)
+    uploads = Uploads(config.places.state / "uploads")
+    downloads = RemoteDownload(
+        endpoints,
+        policy,
+        config.daemon.downloads,
+        staging_rule(config),
+        clock,
+        uploads,
+        settings.seed_rule(config),
+    )
+    queue.register(downloads)
     access = Access(config.daemon.admins)
-    reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, download), notifier)
+    reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
     service = Service(
         queue,
         endpoints,
+        downloads,
         access,
         f"sqlite, durability {config.store.durability}",
         lambda: reloader.config.as_shown(),
@@ -82,7 +94,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         reloader.answer,
         believes_cwd=config.mode == "user",
     )
-    return House(store, queue, endpoints, service, Dispatcher(service), reloader)
+    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader)
 
 
 def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:

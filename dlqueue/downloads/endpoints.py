@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.registry import route
+from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.slots import Slots
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
@@ -60,8 +62,9 @@ class Endpoints:
         self.disabled = frozenset(disabled)
         self.slots = Slots()
         self._folder = folder
-        self._policy = policy
+        self._pauses = Pauses(folder)
         self._clock = clock
+        self._policy = policy
         self._wake = wake
         self._report = report
         self._watched_live = watched_live
@@ -85,6 +88,7 @@ class Endpoints:
             await self._open(self._coordinators[name], config)
 
     async def _open(self, coordinator: Coordinator, config: EndpointConfig) -> None:
+        coordinator.paused = self._pauses.read(config.name)
         context = Context(
             name=config.name,
             folder=self._private_folder(config.name),
@@ -184,20 +188,38 @@ class Endpoints:
     def names(self) -> list[str]:
         return list(self.configs)
 
-    def route(self, urls: tuple[str, ...], downloader: str | None) -> list[str]:
+    def route(self, params: DownloadParams) -> list[str]:
         """See `dlqueue.downloads.registry.route`."""
-        return route(urls, downloader, {name: config.kind for name, config in self.configs.items()})
+        kinds = {name: config.kind for name, config in self.configs.items()}
+        return route(params.schemes, params.downloader, kinds)
 
-    def check(self, urls: tuple[str, ...], downloader: str | None) -> None:
+    def check(self, params: DownloadParams) -> None:
         """:raises InvalidTask: the downloader that was named does not exist; `NoRoute`: nobody can fetch this."""
-        if downloader is not None and downloader not in self:
-            if downloader in self.disabled:
-                raise InvalidTask(f"downloader {downloader!r} {self.absence(downloader)}", "downloader")
-            raise InvalidTask(f"no downloader {downloader!r} (configured: {', '.join(self.names())})", "downloader")
-        if not self.route(urls, downloader):
-            scheme = urls[0].partition(":")[0].lower()
-            who = f"downloader {downloader!r}" if downloader is not None else "none of the configured downloaders"
-            raise NoRoute(f"{who} can fetch {scheme} (configured: {', '.join(self.names()) or 'none'})", "url")
+        wanted = params.downloader
+        if wanted is not None and wanted not in self:
+            if wanted in self.disabled:
+                raise InvalidTask(f"downloader {wanted!r} {self.absence(wanted)}", "downloader")
+            raise InvalidTask(f"no downloader {wanted!r} (configured: {', '.join(self.names())})", "downloader")
+        if not self.route(params):
+            who = f"downloader {wanted!r}" if wanted is not None else "none of the configured downloaders"
+            what = " and ".join(sorted(params.schemes))
+            raise NoRoute(f"{who} can fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
+
+    async def pause(self, name: str, by: str) -> None:
+        """Begin nothing new there until `resume`, also after a restart; what runs goes on. :raises OSError: that cannot
+        be remembered."""
+        if self[name].paused is None:
+            pause = Pause(by, self._clock.time())
+            await asyncio.to_thread(self._pauses.write, name, pause)
+            self[name].paused = pause
+
+    async def resume(self, name: str) -> None:
+        """Let those begin who waited. :raises OSError: it cannot be remembered."""
+        await asyncio.to_thread(self._pauses.forget, name)
+        self[name].paused = None
+        await self._wake(f"paused:{name}", None)
+        if free := self.slots.free(name):
+            await self._wake(f"slot:{name}", free)
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""

@@ -19,6 +19,9 @@ class Reason(NamedTuple):
 def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
     """Why a suspended download waits; None if it holds nothing of ours."""
     what, _, name = (record.hold or "").partition(":")
+    if what in ("slot", "paused") and name in endpoints and (pause := endpoints[name].paused) is not None:
+        message = f"waits for {name}, which {pause.by} has paused; go on with: dlqueue downloader resume {name}"
+        return Reason("paused", message, name)
     match what:
         case "slot":
             limit = endpoints.configs[name].max_active if name in endpoints else 0
@@ -57,8 +60,12 @@ def _transferring(record: TaskRecord, endpoints: Endpoints) -> Reason:
     state = read_state(record)
     name = state.downloader or ""
     status = None
-    if name in endpoints and state.handle is not None:
-        status = endpoints[name].latest(state.handle)
+    if name in endpoints and state.key is not None:
+        status = endpoints[name].latest(state.key)
+    if state.phase == "seeding":
+        given = state.uploaded_before + (state.uploaded if status is None else status.uploaded)
+        ratio = f", ratio {given / state.total:.2f}" if state.total else ""
+        return Reason("seeding", f"delivered, and seeds in {name}: {given} bytes given away{ratio}", name)
     if status is None:
         return Reason("between_steps", f"its transfer runs in {name}", name)
     if status.state is TransferState.METADATA:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -90,7 +90,7 @@ class Queue:
         )
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
         self._preparer = Preparer(self.types, self.lanes, self.clock)
-        self._intents = Intents(self._store, self._pool, self._notices, self.types, self.clock)
+        self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -335,6 +335,14 @@ class Queue:
     async def retry(self, task_id: int) -> TaskRecord:
         """See `Intents.retry`."""
         return await self._intents.retry(task_id)
+
+    async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
+        """See `Intents.reword`."""
+        return await self._intents.reword(task_id, reworded, message)
+
+    async def update(self, task_id: int, **changes: Any) -> TaskRecord:
+        """See `Intents.update`."""
+        return await self._intents.update(task_id, **changes)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.remove`."""

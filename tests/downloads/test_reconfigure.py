@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dlqueue.downloads.endpoints import EndpointConfig, NotConfigured
+from dlqueue.downloads.request import DownloadParams
 from dlqueue.queue import Status
 from dlqueue.sdk import AuthFailed, Request, TransferStatus, Unavailable
 from tests.downloads.house import Builder, House
@@ -141,8 +142,9 @@ async def test_one_that_is_gone_is_unavailable_and_says_why(build: Builder) -> N
 
 
 async def test_the_order_of_the_configuration_is_the_order_of_the_route(build: Builder) -> None:
+    http = DownloadParams(urls=("http://x/",), directory="/", root="/")
     house: House = await build.house({**config(name="a"), **config(name="b")})
-    assert house.endpoints.route(("http://x/",), None) == ["a", "b"]
+    assert house.endpoints.route(http) == ["a", "b"]
     await house.endpoints.reconfigure({**config(name="c"), **config(name="b"), **config(name="a")}, ())
-    assert house.endpoints.route(("http://x/",), None) == ["c", "b", "a"]
+    assert house.endpoints.route(http) == ["c", "b", "a"]
     assert house.endpoints.names() == ["c", "b", "a"]

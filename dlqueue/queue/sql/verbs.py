@@ -196,6 +196,10 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
+        rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
+        relabeled = {c.record.id: c.record for c in moved if c.relabeled}
+        rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
+        rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
         sequence = self.take_ids(driver, "task_event", len(told))
         for change in told:
@@ -339,15 +343,7 @@ class _Batch:
                 for other in dict.fromkeys(record.depends_on)
             ),
         )
-        rows.INSERT_LABEL.each(
-            self._driver,
-            (
-                {"task_id": record.id, "key": key, "value": value}
-                for record in self.new
-                for key, values in record.labels.items()
-                for value in dict.fromkeys(values)
-            ),
-        )
+        rows.INSERT_LABEL.each(self._driver, rows.label_rows(self.new))
         if any(record.depends_on for record in self.new):
             self._verbs.forget_dependencies()
         for name in {record.queue for record in self.new} - self._verbs.queues_seen:
