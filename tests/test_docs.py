@@ -47,6 +47,7 @@ def section(text: str, heading: str) -> str:
             ],
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
+        ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )

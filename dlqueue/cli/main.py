@@ -37,6 +37,7 @@ _COMMANDS = {
     "daemon": "admin",
     "rpc": "admin",
     "version": "admin",
+    "config": "config",
 }
 
 
@@ -47,7 +48,6 @@ _LATER = frozenset(
         "queue",
         "node",
         "schedule",
-        "config",
         "token",
         "notify",
         "setup",

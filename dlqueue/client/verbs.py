@@ -47,6 +47,7 @@ class Verb(Generic[R]):
 class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
     config: Verb[Json] = Verb()
+    reload: Verb[messages.Reloaded] = Verb()
     shutdown: Verb[messages.ShuttingDown] = Verb()
 
 
@@ -70,7 +71,10 @@ class _Tasks(Space):
 
 
 class _Downloads(Space):
-    add: Verb[messages.Task] = Verb()
+    add: Verb[Any] = Verb()
+    files: Verb[messages.Files] = Verb()
+    select: Verb[messages.Files] = Verb()
+    refresh_url: Verb[messages.Task] = Verb()
 
 
 class _Downloaders(Space):

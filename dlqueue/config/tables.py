@@ -70,6 +70,9 @@ class Checker:
 
     def _value(self, value: Any, hint: Any, metadata: Mapping[Any, Any], at: Key) -> Any:
         secret = bool(metadata.get("secret"))
+        if metadata.get("off") and value is False:
+            return None
+        hint_off = "; false = no rule" if metadata.get("off") else ""
         try:
             _refuse_oddities(value)
             if secret:
@@ -81,14 +84,14 @@ class Checker:
             elif metadata.get("size"):
                 value = parse_size(value)
         except ValueError as error:
-            self.sources.problem(at, str(error))
+            self.sources.problem(at, f"{error}{hint_off}")
             raise _Reported from None
         try:
             # By way of JSON: strict about types, and still a list may become a tuple and text a path.
             checked = TypeAdapter[Any](hint).validate_json(to_json(value), strict=True)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self.sources.problem((*at, *_within(value, detail["loc"])), _message(detail, secret=secret))
+                self.sources.problem((*at, *_within(value, detail["loc"])), _message(detail, secret=secret) + hint_off)
             raise _Reported from None
         try:
             return self._paths(checked)
@@ -159,7 +162,8 @@ def _message(detail: ErrorDetails, *, secret: bool) -> str:
     kind, given, ctx = detail["type"], detail["input"], detail.get("ctx", {})
     wanted = _WANTED.get(kind.removesuffix("_type").removesuffix("_from_float"))
     if wanted:
-        return f"must be {wanted}, not {_called(given)}"
+        cure = f": write [{quoted(given)}]" if wanted == "a list" and isinstance(given, str) and not secret else ""
+        return f"must be {wanted}, not {_called(given)}{cure}"
     if kind == "literal_error":
         expected = str(ctx["expected"]).replace("'", '"')
         shown = quoted(given) if isinstance(given, str) else _called(given)

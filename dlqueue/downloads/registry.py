@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
@@ -50,13 +50,13 @@ def find_kinds(quiet: bool = False) -> Kinds:
     return kinds
 
 
-def route(urls: tuple[str, ...], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
+def route(schemes: Set[str], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
     """Downloaders that can fetch this, in the order in which they are tried: for http(s) first those of kind ``http``,
     then as configured.
 
+    :param schemes: see `DownloadParams.schemes`.
     :param downloader: the only one that is wanted, if one was named.
     """
-    schemes = {url.partition(":")[0].lower() for url in urls}
     names = [
         name
         for name, kind in configured.items()

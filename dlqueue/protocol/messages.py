@@ -34,6 +34,7 @@ MAX_FILTER_LABELS = 16
 MAX_LABELS = 64
 MAX_PARAMS = 256 * 1024
 """Bytes that the params of a task have at most, as JSON."""
+SEED_MEASURES = ("ratio", "time", "idle")
 MAX_TEXT = 1024
 """Longest name, label, key or search text, in characters."""
 
@@ -155,7 +156,10 @@ class SubmitMany:
 
 @dataclass(frozen=True, kw_only=True)
 class AddDownload(Submission):
-    """``urls`` are mirrors of one file; exactly one of ``url`` and ``urls`` is given."""
+    """``urls`` are mirrors of one file, ``torrent`` and ``metalink`` the content of such a file as base64; exactly one
+    of the four is given. ``seed`` holds rules for ``ratio``, ``time``, ``idle`` (seconds): the first that is met ends
+    the seeding, ``null`` = no rule on that measure, 0 = do not seed; what is left out is as configured. With
+    ``dry_run`` nothing is submitted: the answer is what would happen."""
 
     url: str | None = None
     urls: list[str] | None = None
@@ -167,21 +171,30 @@ class AddDownload(Submission):
     headers: dict[str, str] | None = None
     checksum: str | None = None
     cwd: str | None = None
+    torrent: str | None = None
+    metalink: str | None = None
+    select: list[int] | None = None
+    seed: dict[str, float | None] | Literal[0] | None = None
+    dry_run: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.url is None) == (self.urls is None):
-            raise InvalidParams("url", "give either url or urls (mirrors of one file)")
+        sources = (self.url, self.urls, self.torrent, self.metalink)
+        if sum(source is not None for source in sources) != 1:
+            raise InvalidParams("url", "give one of url, urls (mirrors of one file), torrent and metalink")
         if self.urls is not None and not self.urls:
             raise InvalidParams("urls", "must not be empty")
-
-    def all_urls(self) -> list[str]:
-        """The mirrors, in order of preference."""
-        return [self.url] if self.url is not None else list(self.urls or ())
+        if self.select is not None and not self.select:
+            raise InvalidParams("select", "must name at least one file")
+        for measure, value in (self.seed or {}).items():
+            if measure not in SEED_MEASURES:
+                raise InvalidParams(f"seed.{measure}"[:100], f"no such param; there is {', '.join(SEED_MEASURES)}")
+            if value is not None and not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+                raise InvalidParams(f"seed.{measure}", f"must be between 0 and {MAX_SECONDS:.0f}")
 
     def request(self) -> dict[str, Any]:
         """What is given beyond a submission: the ``params`` of a ``remote_download``."""
-        common = {field.name for field in fields(Submission)}
+        common = {field.name for field in fields(Submission)} | {"dry_run"}
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
         return {name: value for name, value in own.items() if value is not None}
 
@@ -200,6 +213,32 @@ class GetTask:
 @dataclass(frozen=True, kw_only=True)
 class TaskId:
     id: int
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectFiles:
+    """By ``indexes`` (from 1) or by ``match``, a glob over the paths; what is not named is not fetched."""
+
+    id: int
+    indexes: list[int] | None = None
+    match: str | None = None
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+        _short(self, "match")
+        if (self.indexes is None) == (self.match is None):
+            raise InvalidParams("indexes", "give either indexes or match")
+        if self.indexes is not None and not self.indexes:
+            raise InvalidParams("indexes", "must name at least one file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshUrl:
+    id: int
+    url: str
 
     def __post_init__(self) -> None:
         _identifier("id", self.id)
@@ -428,6 +467,30 @@ class DownloadFile(TypedDict):
     selected: bool
 
 
+class Files(TypedDict):
+    """All files of a download; nothing while they are not known."""
+
+    items: list[DownloadFile]
+
+
+class RouteChoice(TypedDict):
+    """One downloader that could be asked: in which order, and whether it would be now."""
+
+    downloader: str
+    kind: str
+    chosen: bool
+    reason: str
+
+
+class DryRun(TypedDict):
+    """What a submit would do. ``downloader`` is None if it would have to wait."""
+
+    dry_run: bool
+    downloader: str | None
+    route: list[RouteChoice]
+    params: dict[str, Any]
+
+
 class Download(TypedDict):
     url: str
     name: str | None
@@ -538,6 +601,15 @@ class DaemonInfo(TypedDict):
     uptime: float
     store: str
     counters: Counters
+
+
+SettingChange = TypedDict("SettingChange", {"key": str, "from": Any, "to": Any})
+"""One setting of the configuration, secrets as ``***``; ``None`` = it is (was) not there."""
+
+
+class Reloaded(TypedDict):
+    changed: list[SettingChange]
+    warnings: list[str]
 
 
 class ShuttingDown(TypedDict):

@@ -48,6 +48,9 @@ METHODS: dict[str, Method] = {
     for row in (
         _row("daemon.info", _m.NoParams, _m.DaemonInfo, "read", "read", "Version, node, uptime, store and counters."),
         _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
+        _row(
+            "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
+        ),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
         _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
         _row(
@@ -83,12 +86,15 @@ METHODS: dict[str, Method] = {
         _row(
             "downloads.add",
             _m.AddDownload,
-            _m.Task,
+            _m.Task | _m.DryRun,
             "write",
             "submit",
             "Submit a download.",
-            (*_SUBMISSION_LATER, "torrent", "metalink", "select", "seed", "dry_run"),
+            _SUBMISSION_LATER,
         ),
+        _row("downloads.files", _m.TaskId, _m.Files, "read", "read", "The files of a download."),
+        _row("downloads.select", _m.SelectFiles, _m.Files, "write", "operate", "Fetch only these files."),
+        _row("downloads.refresh_url", _m.RefreshUrl, _m.Task, "write", "operate", "Another URL for the same content."),
         _row("downloaders.list", _m.NoParams, _m.DownloaderPage, "read", "read", "The configured downloaders."),
         _row("downloaders.get", _m.DownloaderName, _m.Downloader, "read", "read", "One configured downloader."),
         _row(
@@ -113,9 +119,8 @@ METHODS: dict[str, Method] = {
 
 
 _LATER = {
-    "daemon": "reload doctor",
+    "daemon": "doctor",
     "tasks": "stats purge",
-    "downloads": "files select refresh_url",
     "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dlqueue.queue import transitions
@@ -69,6 +69,13 @@ class Intents:
     async def resume(self, task_id: int) -> TaskRecord:
         """Go on. Not paused is no error. :raises Conflict: it is final."""
         await self._decide(task_id, partial(transitions.resume, now=self._clock.time()))
+        return await self._store.get(task_id)
+
+    async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
+        """Give it other params. :raises Conflict: it has completed."""
+        await self._decide(
+            task_id, partial(transitions.reword, now=self._clock.time(), reworded=reworded, message=message)
+        )
         return await self._store.get(task_id)
 
     async def retry(self, task_id: int) -> TaskRecord:

@@ -6,6 +6,7 @@ checks the edge and raises the revision by one; nothing else in the house does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -304,6 +305,21 @@ def resume(record: TaskRecord, now: float) -> Change | None:
     expires = None if record.expires_at is None else record.expires_at + now - record.since
     target = Status.BLOCKED if record.depends_on else Status.QUEUED
     return move(record, target, now, "resumed", expires_at=expires)
+
+
+def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:
+    """Other params, as its class allows; None if they are the same. A running step goes on with those it began with.
+
+    :raises Conflict: it has completed.
+    """
+    if record.status is Status.COMPLETED:
+        raise Conflict(f"task {record.id} is completed and cannot be changed", record.id)
+    params = reworded(record.params)
+    if params == record.params:
+        return None
+    change = amend(record, now, "edited", message, params=params)
+    change.with_data, change.with_params = False, True
+    return change
 
 
 def retry(record: TaskRecord, now: float) -> Change | None:

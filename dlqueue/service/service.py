@@ -16,12 +16,13 @@ from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import messages, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
-from dlqueue.queue import Conflict, Filter, Queue, Status, TaskNotFound, TaskRecord
+from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
 from dlqueue.queue.record import NewTask
 from dlqueue.queue.status import UNFINISHED
 from dlqueue.service import views
 from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
+from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
 from dlqueue.service.reasons import why
 from dlqueue.service.streams import EventStream, past_events
@@ -34,6 +35,7 @@ class Service:
 
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
+    :param reload: reads the configuration anew.
     :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
@@ -41,18 +43,22 @@ class Service:
         self,
         queue: Queue,
         endpoints: Endpoints,
+        downloads: RemoteDownload,
         access: Access,
         store: str,
         shown_config: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        reload: Callable[[], Awaitable[messages.Reloaded]],
         believes_cwd: bool = True,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
+        self._downloads = Downloads(queue, endpoints, downloads)
         self._access = access
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
+        self._reload = reload
         self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
 
@@ -82,6 +88,11 @@ class Service:
         return self._shown_config()
 
     @verb
+    async def daemon_reload(self, caller: Caller, params: messages.NoParams) -> messages.Reloaded:
+        self._access.require_admin(caller, "daemon.reload")
+        return await self._reload()
+
+    @verb
     async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:
         self._access.require_admin(caller, "daemon.shutdown")
         self._stop()
@@ -99,7 +110,10 @@ class Service:
         return await self._submit(caller, [self._prepared(caller, task) for task in params.tasks])
 
     @verb
-    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task:
+    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
+        if params.dry_run:
+            request, cwd = self._place(caller, params.request())
+            return self._downloads.dry_run(request, Submitter(caller.name, cwd))
         new = self._new(caller, RemoteDownload.type, params.request(), params)
         (made,) = await self._submit(caller, [new])
         return made
@@ -108,13 +122,7 @@ class Service:
         return self._new(caller, submit.type, submit.params, submit)
 
     def _new(self, caller: Caller, type: str, params: dict[str, Any], options: messages.Submission) -> NewTask:
-        cwd = None
-        if type == RemoteDownload.type:
-            # Where the client stands is believed only when it is the daemon's own user who says so.
-            stated = params.get("cwd")
-            if isinstance(stated, str):
-                cwd = stated if caller.trusted_cwd and self._believes_cwd else None
-                params = {key: value for key, value in params.items() if key != "cwd"}
+        params, cwd = self._place(caller, params) if type == RemoteDownload.type else (params, None)
         given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
@@ -130,6 +138,15 @@ class Service:
             return new
         stored = msgspec.convert(new.params, DownloadParams)
         return msgspec.structs.replace(new, join_key=join_key(stored, new.owner))
+
+    def _place(self, caller: Caller, params: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The params of a download, and where the client stands: that is believed only when it is the daemon's own user
+        who says so."""
+        stated = params.get("cwd")
+        if not isinstance(stated, str):
+            return params, None
+        cwd = stated if caller.trusted_cwd and self._believes_cwd else None
+        return {key: value for key, value in params.items() if key != "cwd"}, cwd
 
     async def _submit(self, caller: Caller, new: list[NewTask]) -> list[messages.Task]:
         for one in new:
@@ -250,6 +267,20 @@ class Service:
                 continue
             count += 1
         return {"count": count}
+
+    # -- downloads ----------------------------------------------------------------------------------------------------
+
+    @verb
+    async def downloads_files(self, caller: Caller, params: messages.TaskId) -> messages.Files:
+        return await self._downloads.files(await self._record(caller, params.id))
+
+    @verb
+    async def downloads_select(self, caller: Caller, params: messages.SelectFiles) -> messages.Files:
+        return await self._downloads.select(await self._record(caller, params.id), params)
+
+    @verb
+    async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> messages.Task:
+        return self._view(await self._downloads.refresh_url(await self._record(caller, params.id), params.url))
 
     # -- downloaders and events ---------------------------------------------------------------------------------------
 

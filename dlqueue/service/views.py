@@ -55,9 +55,10 @@ def progress_view(progress: Progress | None) -> messages.Progress | None:
 
 def live_status(record: TaskRecord, state: DownloadState, endpoints: Endpoints) -> TransferStatus | None:
     """What the downloader said last about an unfinished transfer."""
-    if record.final or state.handle is None or state.phase != "monitor" or (state.downloader or "") not in endpoints:
+    running = state.phase in ("monitor", "seeding") and not record.final
+    if not running or state.key is None or (state.downloader or "") not in endpoints:
         return None
-    return endpoints[state.downloader or ""].latest(state.handle)
+    return endpoints[state.downloader or ""].latest(state.key)
 
 
 def live_progress(record: TaskRecord, stored: Progress | None, status: TransferStatus | None) -> Progress | None:

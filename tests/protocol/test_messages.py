@@ -100,7 +100,6 @@ def test_due() -> None:
 def test_request_is_what_a_submission_does_not_have() -> None:
     given = AddDownload(url="http://a/b", directory="/srv", priority=3, cwd="/home")
     assert given.request() == {"url": "http://a/b", "directory": "/srv", "cwd": "/home"}
-    assert given.all_urls() == ["http://a/b"]
 
 
 def test_filters() -> None:
@@ -157,6 +156,7 @@ def test_table() -> None:
         "daemon.info", "daemon.config", "daemon.shutdown", "tasks.submit", "tasks.submit_many", "tasks.get",
         "tasks.list", "tasks.count", "tasks.cancel", "tasks.pause", "tasks.resume", "tasks.retry", "tasks.remove",
         "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
+        "downloads.files", "downloads.select", "downloads.refresh_url",
         "downloaders.list", "downloaders.get", "downloaders.test", "downloaders.pause", "downloaders.resume",
         "downloaders.kinds", "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip

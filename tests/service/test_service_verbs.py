@@ -93,7 +93,7 @@ async def test_both_doors_refuse_the_same(build: Builder) -> None:
         ({"url": URL, "headers": {"A": "b\r\nC: d"}}, -32602, "headers"),
         ({"url": URL, "checksum": "sha-256=zz"}, -32602, "checksum"),
         ({"url": URL, "downloader": "none"}, -32602, "downloader"),
-        ({"url": "magnet:?xt=urn:btih:x"}, -32006, "url"),
+        ({"url": "magnet:?xt=urn:btih:" + "ab" * 20}, -32006, "url"),
         ({"url": URL, "nam": "x"}, -32602, "nam"),
         ({"url": URL, "cwd": "relative"}, -32602, "cwd"),
         ({"url": URL, "cwd": 5}, -32602, "cwd"),
@@ -279,9 +279,7 @@ async def test_wait_progress_result_history(build: Builder) -> None:
     latest = house.endpoints["box"].latest
 
     def seen() -> bool:
-        from dlqueue.sdk import Handle
-
-        status = latest(Handle(key))
+        status = latest(key)
         return status is not None and status.downloaded == 5
 
     await house.eventually(seen, "the poll")

@@ -131,6 +131,9 @@ class StubService:
     async def daemon_config(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"daemon": {"workers": 8}}
 
+    async def daemon_reload(self, caller: Caller, params: Any) -> messages.Reloaded:
+        return {"changed": [], "warnings": []}
+
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
 
@@ -151,9 +154,23 @@ class StubService:
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
         self._enter("downloads.add", caller, params)
         begin = "paused" if params.paused else "queued"
-        task = self.make_download(params.all_urls()[0], labels=params.all_labels(), status=begin, owner=caller.name)
+        task = self.make_download(
+            params.url or (params.urls or [""])[0], labels=params.all_labels(), status=begin, owner=caller.name
+        )
         self.on_add(task)
         return task
+
+    async def downloads_files(self, caller: Caller, params: messages.TaskId) -> dict[str, Any]:
+        self._enter("downloads.files", caller, params)
+        return {"items": []}
+
+    async def downloads_select(self, caller: Caller, params: messages.SelectFiles) -> dict[str, Any]:
+        self._enter("downloads.select", caller, params)
+        return {"items": []}
+
+    async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> dict[str, Any]:
+        self._enter("downloads.refresh_url", caller, params)
+        return self._task(params.id)
 
     async def tasks_get(self, caller: Caller, params: messages.GetTask) -> dict[str, Any]:
         self._enter("tasks.get", caller, params)

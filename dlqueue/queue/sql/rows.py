@@ -231,6 +231,9 @@ UPDATE_DATA = Statement(
     .where(task_data.c.task_id == bindparam("task_id"))
     .values({name: bindparam(name) for name in _CHANGING_DATA})
 )
+UPDATE_PARAMS = Statement(
+    update(task_data).where(task_data.c.task_id == bindparam("task_id")).values(params=bindparam("params"))
+)
 DELETE_LABELS = Statement(delete(task_label).where(task_label.c.task_id == bindparam("id_")))
 DELETES = (
     Statement(delete(task).where(task.c.id == bindparam("id_"))),

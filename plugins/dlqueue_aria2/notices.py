@@ -1,0 +1,121 @@
+"""aria2's notifications over its WebSocket: hints that a look is worth while."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import websocket
+
+if TYPE_CHECKING:
+    from dlqueue_aria2.rpc import Rpc
+
+
+GATHER = 0.01
+"""Seconds in which further notices belong to the same hint."""
+RECONNECT_FIRST, RECONNECT_MAX = 0.2, 10.0
+CONNECT_TIMEOUT = 10.0
+_COMPLETE = frozenset({"aria2.onDownloadComplete", "aria2.onBtDownloadComplete"})
+
+
+class Notices:
+    """
+    :param endpoint: blocks until there is an aria2 to listen to; ``None`` = there will be none any more.
+    :param completed: is given the GID of every download that is whole.
+    :param pause: seconds to leave between two hints.
+    """
+
+    def __init__(
+        self, endpoint: Callable[[], Rpc | None], completed: Callable[[str], None], pause: Callable[[], float]
+    ) -> None:
+        self._endpoint = endpoint
+        self._completed = completed
+        self._pause = pause
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._socket: websocket.WebSocket | None = None
+
+    def __iter__(self) -> Iterator[None]:
+        failures = 0
+        while not self._closed.is_set():
+            rpc = self._endpoint()
+            if rpc is None:
+                return
+            listening = self._connect(rpc)
+            if listening is None:
+                self._closed.wait(min(RECONNECT_FIRST * 2**failures, RECONNECT_MAX))
+                failures = min(failures + 1, 10)
+                continue
+            failures = 0
+            try:
+                yield  # what happened before has not been heard
+                while True:
+                    if not self._gather(listening, self._pause()):
+                        self._receive(listening, None)
+                    self._gather(listening, GATHER)
+                    yield
+            except _Ended:
+                continue
+            finally:
+                with self._lock:
+                    self._socket = None
+                    with contextlib.suppress(OSError, websocket.WebSocketException):
+                        listening.shutdown()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            if self._socket is not None and self._socket.sock is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.sock.shutdown(socket.SHUT_RDWR)
+
+    def _connect(self, rpc: Rpc) -> websocket.WebSocket | None:
+        try:
+            made = websocket.create_connection(
+                f"ws{rpc.url[len('http') :]}",
+                timeout=CONNECT_TIMEOUT,
+                http_no_proxy=["*"],
+                sockopt=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+            )
+        except (OSError, websocket.WebSocketException):
+            return None
+        with self._lock:
+            self._socket = made
+            if self._closed.is_set():
+                made.shutdown()  # type: ignore[no-untyped-call]
+                return None
+        return made
+
+    def _gather(self, listening: websocket.WebSocket, patience: float) -> bool:
+        """Take in what comes in this time. Did anything?"""
+        any_came = False
+        until = time.monotonic() + patience
+        while (left := until - time.monotonic()) > 0:
+            any_came |= self._receive(listening, left)
+        return any_came
+
+    def _receive(self, listening: websocket.WebSocket, patience: float | None) -> bool:
+        """Take in one notice; False if none comes in time. Raises `_Ended`."""
+        try:
+            listening.settimeout(patience)
+            text = listening.recv()
+        except websocket.WebSocketTimeoutException:
+            return False
+        except (OSError, websocket.WebSocketException) as error:
+            raise _Ended from error
+        if not text or self._closed.is_set():
+            raise _Ended
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, RecursionError):
+            notice = json.loads(text)
+            if notice["method"] in _COMPLETE:
+                self._completed(str(notice["params"][0]["gid"]))
+        return True
+
+
+class _Ended(Exception):
+    """The connection is gone."""

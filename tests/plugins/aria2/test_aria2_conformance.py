@@ -1,0 +1,37 @@
+"""The plug-in against the promises of the SDK: on an aria2 that runs already, both versions, and on one of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlqueue.sdk.testing import DownloaderConformance, Source
+from dlqueue_aria2 import Aria2Config, Aria2Downloader
+from tests.plugins.aria2.live import opened
+from tests.webserver import WebServer, pattern
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    content = pattern(300_000)
+    with WebServer() as server:
+        yield Source(
+            urls=(server.put("file.bin", content),),
+            content=content,
+            slow_urls=(server.put("slow/file.bin", content, rate=400_000),),
+            broken_urls=(server.url("nothing/file.bin"),),
+        )
+
+
+class TestConfiguredAria2(DownloaderConformance):
+    """The fixture `downloader` is that of conftest: both versions."""
+
+
+class TestManagedAria2(DownloaderConformance):
+    @pytest.fixture
+    def downloader(self, one_command: Path, tmp_path: Path) -> Iterator[Aria2Downloader]:
+        made = opened(Aria2Config(command=one_command, dht=False), tmp_path / "control")
+        yield made
+        made.close()
