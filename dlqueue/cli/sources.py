@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-MAX_FILE = 2 * 1024 * 1024
+MAX_FILE = 3_000_000
 """Bytes of a torrent or metalink file: as base64 it has to fit into one message of 4 MiB."""
 MAX_LIST = 64 * 1024 * 1024
 _SUFFIXES = {".torrent": "torrent", ".metalink": "metalink", ".meta4": "metalink"}

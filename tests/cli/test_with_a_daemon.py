@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -37,8 +38,8 @@ def on_a_terminal(daemon: Instance, width: int, height: int, *arguments: str, **
     own = {**daemon.environ, "TERM": "xterm", **environ}
     process = subprocess.Popen(
         [sys.executable, "-m", "dlqueue", *arguments],
-        env={k: v for k, v in own.items() if k not in ("COLUMNS", "LINES")}, stdin=terminal, stdout=terminal, stderr=terminal,
-        cwd=daemon.destination,
+        env={name: value for name, value in own.items() if name not in ("COLUMNS", "LINES")},
+        stdin=terminal, stdout=terminal, stderr=terminal, cwd=daemon.destination,
     )  # fmt: skip
     os.close(terminal)
     sent = b""
@@ -201,6 +202,72 @@ def test_task_submit(daemon: Instance) -> None:
     assert refused.returncode == 2 and "no task type 'nothing'" in refused.stderr
 
 
+# -- what would happen, and torrents -----------------------------------------------------------------------------------
+
+
+def test_dry_run(daemon: Instance) -> None:
+    done = daemon.cli("add", "--dry-run", "http://host.invalid/1.bin", "--json")
+    answer = as_json(done)
+    assert (answer["dry_run"], answer["downloader"]) == (True, "fake")
+    shown = daemon.cli("get", "--dry-run", "http://host.invalid/1.bin")
+    assert shown.returncode == 0 and "→ fake" in shown.stdout and "*\tfake\tfake\t" in shown.stdout
+    for url, code in (("gopher://host.invalid/1", 7), ("magnet:?xt=urn:btih:" + "a" * 40, 7), ("http://", 2)):
+        refused = daemon.cli("add", "--dry-run", url)
+        assert (refused.returncode, refused.stdout) == (code, ""), refused.stderr
+    daemon.cli("downloader", "pause", "fake")
+    waits = daemon.cli("add", "--dry-run", "http://host.invalid/1.bin")
+    assert waits.returncode == 0 and "would wait" in waits.stdout and "has paused it" in waits.stdout
+    assert daemon.cli("ls").stdout == ""
+
+
+def bencoded(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"d" + b"".join(bencoded(key) + bencoded(value[key]) for key in sorted(value)) + b"e"
+    if isinstance(value, list):
+        return b"l" + b"".join(map(bencoded, value)) + b"e"
+    if isinstance(value, int):
+        return b"i%de" % value
+    data = value if isinstance(value, bytes) else str(value).encode()
+    return b"%d:%s" % (len(data), data)
+
+
+@pytest.mark.live
+@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
+def test_files_of_a_torrent(tmp_path: Path) -> None:
+    files = [{"path": [name], "length": 1000} for name in ("a.mkv", "b.nfo", "c.mkv")]
+    info = {"name": "album", "files": files, "piece length": 16384, "pieces": b"x" * 20}
+    with Instance(tmp_path, '[downloaders.aria]\nkind = "aria2"\n') as daemon:
+        daemon.start()
+        (daemon.destination / "album.torrent").write_bytes(bencoded({"info": info}))
+        options = ["--paused", "--select", "1,3", "--seed-ratio", "1.5", "--seed-time", "1h"]
+        added = daemon.cli("add", "album.torrent", "--json", *options)
+        task = as_json(added)
+        assert (task["params"]["select"], task["params"]["seed"]) == ([1, 3], {"ratio": 1.5, "time": 3600.0})
+        rows = [line.split("\t") for line in daemon.cli("files", "@last").stdout.splitlines()]
+        assert [(row[0], row[1], row[3], row[4].rpartition("/")[2]) for row in rows] == [
+            ("1", "yes", "1000", "a.mkv"), ("2", "no", "1000", "b.nfo"), ("3", "yes", "1000", "c.mkv"),
+        ]  # fmt: skip
+        chosen = as_json(daemon.cli("files", "@last", "--match", "*.nfo", "--json"))
+        assert [file["selected"] for file in chosen] == [False, True, False]
+        again = as_json(daemon.cli("files", "@last", "--select", "2-3", "--json"))
+        assert [file["selected"] for file in again] == [False, True, True]
+        for arguments, code in ((["--select", "9"], 2), (["--match", "*.zip"], 2), (["--select", "x"], 2)):
+            refused = daemon.cli("files", "@last", *arguments)
+            assert (refused.returncode, refused.stdout) == (code, ""), refused.stderr
+        assert daemon.cli("files", "99").returncode == 4
+        url = daemon.cli("edit", "@last", "--url", "http://host.invalid/a")
+        assert url.returncode == 7 and "is a torrent" in url.stderr
+        assert daemon.stop() == 0
+
+
+def test_another_url(daemon: Instance) -> None:
+    task = daemon.add("http://host.invalid/old.bin", paused=True)
+    done = as_json(daemon.cli("edit", str(task), "--url", "http://host.invalid/new.bin", "--priority", "2", "--json"))
+    assert (done["download"]["url"], done["priority"]) == ("http://host.invalid/new.bin", 2)
+    assert daemon.cli("edit", str(task), "--url", "gopher://host.invalid/x").returncode == 7
+    assert daemon.cli("files", str(task)).stderr == f"the files of task {task} are not known yet\n"
+
+
 # -- on a terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -213,7 +280,7 @@ def test_tables_fit_the_terminal(daemon: Instance, width: int) -> None:
         code, sent = on_a_terminal(daemon, width, 24, *arguments)
         assert code == 0 and max(cell_width(line) for line in lines_of(sent)) <= width, arguments
         assert "\x1b[3" not in sent, "NO_COLOR is honoured"
-    assert "…" in on_a_terminal(daemon, width, 24, "ls")[1]
+    assert ("…" in on_a_terminal(daemon, width, 24, "ls")[1]) is (width < 200)
 
 
 def test_get_of_many_on_a_terminal(tmp_path: Path) -> None:
