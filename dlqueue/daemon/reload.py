@@ -162,6 +162,8 @@ class Reloader:
         parts.access.appoint(new.daemon.admins)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)
+        if new.seeding != self.config.seeding:
+            await parts.queue.wake("transfer:*")  # those that seed look whether it is enough now
 
 
 def _expect_refusal(task: asyncio.Task[Any]) -> None:

@@ -138,14 +138,15 @@ class Endpoints:
     async def _take_away(self, name: str, coordinator: Coordinator) -> None:
         await coordinator.close()
         await coordinator.dismiss()
-        await self._wake(f"slot:{name}", None)
+        for hold in ("slot", "paused"):
+            await self._wake(f"{hold}:{name}", None)
 
     async def _adapt(self, config: EndpointConfig) -> None:
         name, former = config.name, self._coordinators.get(config.name)
         before = self.configs.get(name)
         if former is not None and before is not None:
             same = before.kind is config.kind and before.options == config.options
-            if same and not former.auth_failed:
+            if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
                 former.poll_every(config.poll)
                 return
@@ -154,6 +155,7 @@ class Endpoints:
         await self._open(coordinator, config)
         if former is not None:
             coordinator.take_over(former)
+            coordinator.paused = former.paused
         self._coordinators[name] = coordinator
         self.configs = {**self.configs, name: config}
 
@@ -181,6 +183,10 @@ class Endpoints:
     def absence(self, name: str) -> str:
         """Why a downloader that is not here is not here."""
         return "is disabled (enabled = false)" if name in self.disabled else "is not configured any more"
+
+    def expects(self, name: str) -> bool:
+        """Is it here, or disabled and so likely to come back?"""
+        return name in self or name in self.disabled
 
     def __contains__(self, name: object) -> bool:
         return name in self._coordinators

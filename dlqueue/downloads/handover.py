@@ -204,9 +204,10 @@ class Handover:
         """
         left: list[Obligation] = []
         for owed in state.obligations:
-            if owed.downloader not in self._endpoints:
-                continue  # it is not configured any more: nobody can be asked
-            if only_up and self._endpoints[owed.downloader].down:
+            if not self._endpoints.expects(owed.downloader):
+                log.warning("%s is not configured any more; its transfer %s is given up", owed.downloader, owed.key)
+                continue
+            if only_up and (owed.downloader not in self._endpoints or self._endpoints[owed.downloader].down):
                 left.append(owed)
                 continue
             drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
@@ -235,7 +236,7 @@ class Handover:
             await self._work_off_all(state)
             return
         name = state.downloader or ""
-        if state.key is not None and name in self._endpoints:
+        if state.key is not None and self._endpoints.expects(name):
             handle = state.handle if state.handle is not None and not state.attached else Handle(state.key)
             # What is left there of something delivered is only what was seeded.
             whole = delete or removed or state.location is not None

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from dlqueue.downloads import delivery
 from dlqueue.downloads.coordinator import Coordinator
-from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.endpoints import Endpoints, NotConfigured
 from dlqueue.downloads.handover import LOOK_AGAIN, Handover
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
@@ -107,6 +107,12 @@ class RemoteDownload(Task):
             raise InvalidTask("a magnet link cannot take the place of a URL", "url")
 
     async def run(self, ctx: Context) -> Outcome:
+        try:
+            return await self._step(ctx)
+        except NotConfigured:  # taken away in the middle of the step
+            return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
+
+    async def _step(self, ctx: Context) -> Outcome:
         state: DownloadState = ctx.state
         if ctx.want is Want.PAUSE:
             return await self._prepare_pause(ctx)
@@ -420,7 +426,9 @@ class RemoteDownload(Task):
         """It is delivered; its transfer may go on seeding before everything is cleared up."""
         state: DownloadState = ctx.state
         name = state.downloader or ""
-        if state.phase == "seeding" and state.key is not None and name in self._endpoints:
+        if state.phase == "seeding" and state.key is not None:
+            if name not in self._endpoints:
+                return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
             outcome = await self._seeding.step(ctx, self._endpoints[name])
             if outcome is not None:
                 return outcome

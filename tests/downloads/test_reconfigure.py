@@ -11,7 +11,7 @@ import pytest
 from dlqueue.downloads.endpoints import EndpointConfig, NotConfigured
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.queue import Status
-from dlqueue.sdk import AuthFailed, Request, TransferStatus, Unavailable
+from dlqueue.sdk import AuthFailed, Request, TransferState, TransferStatus, Unavailable
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import Puppet
 
@@ -148,3 +148,55 @@ async def test_the_order_of_the_configuration_is_the_order_of_the_route(build: B
     await house.endpoints.reconfigure({**config(name="c"), **config(name="b"), **config(name="a")}, ())
     assert house.endpoints.route(http) == ["c", "b", "a"]
     assert house.endpoints.names() == ["c", "b", "a"]
+
+
+async def test_a_pause_outlives_other_options(build: Builder) -> None:
+    house: House = await build.house(config())
+    await house.endpoints.pause("box", "me")
+    task_id = await house.add()
+    await house.holds(task_id, "paused:box")
+    await house.endpoints.reconfigure(config(2), ())
+    assert house.endpoints["box"].paused is not None
+    await house.endpoints.reconfigure(config(name="other"), ())
+    key = await house.runs(task_id)
+    assert (await house.state(task_id)).downloader == "other"
+    house.puppet("other").finish(key)
+    await house.reaches(task_id, Status.COMPLETED)
+
+
+async def test_what_is_canceled_while_its_downloader_is_disabled_is_removed_when_it_is_back(build: Builder) -> None:
+    house: House = await build.house(config())
+    task_id = await house.add()
+    key = await house.runs(task_id)
+    await house.endpoints.reconfigure({}, {"box"})
+    await house.holds(task_id, "route")
+    assert (await house.queue.cancel(task_id)).status is Status.CANCELED
+    await house.settled()
+    assert key in Outside.world
+    await house.endpoints.reconfigure(config(), ())
+
+    def removed() -> bool:
+        house.clock.advance(60)  # until the next try
+        return key not in Outside.world
+
+    await house.eventually(removed, "it is removed")
+    await house.cleaned(task_id)
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+async def test_what_seeds_in_one_that_goes_seeds_on_when_it_is_back(build: Builder, disabled: bool) -> None:
+    house: House = await build.house(config())
+    task_id = await house.add()
+    key = await house.runs(task_id)
+    path = Outside.asked[key].directory / "file.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"content")
+    house.puppet().show(key, state=TransferState.SEEDING, name=path.name, content=(str(path),), total=7, downloaded=7)
+    await house.when(task_id, lambda record: record.delivered_at is not None, "delivered")
+    await house.endpoints.reconfigure({}, {"box"} if disabled else ())
+    await house.holds(task_id, "route")
+    assert house.queue.counters.completed == 0
+    await house.endpoints.reconfigure(config(), ())
+    await house.holds(task_id, f"transfer:{key}")
+    assert (await house.state(task_id)).phase == "seeding"
+    assert key in Outside.world
