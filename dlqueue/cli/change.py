@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -41,7 +42,7 @@ def edit_command(
     def edit(number: int) -> Task:
         task: Task = {}
         if url is not None:
-            task = dict(session.client.call("downloads.refresh_url", {"id": number, "url": url}))
+            task = dict(session.client.downloads.refresh_url(id=number, url=url))
         if priority is not None or tags:
             task = _update(session, number, priority, [tag for tag in tags if tag] if tags else None)
         return task
@@ -81,10 +82,9 @@ def files_command(session: Session, /, which: str, select: list[int] | None, mat
         raise click.UsageError("give either --select or --match, not both")
     number = task_id(session, which)
     if select is None and match is None:
-        answer = session.client.call("downloads.files", {"id": number})
+        answer = session.client.downloads.files(id=number)
     else:
-        chosen = {"indexes": select} if select is not None else {"match": match}
-        answer = session.client.call("downloads.select", {"id": number, **chosen})
+        answer = session.client.downloads.select(id=number, indexes=select, match=match)
     items = answer["items"]
     if session.json:
         put_json(items)
@@ -94,7 +94,7 @@ def files_command(session: Session, /, which: str, select: list[int] | None, mat
         exits.say(f"the files of task {number} are not known yet")
 
 
-def _row(file: dict[str, Any]) -> list[object]:
+def _row(file: Mapping[str, Any]) -> list[object]:
     progress, size = file["progress"], file["size"]
     if not is_terminal():
         return [file["index"], "yes" if file["selected"] else "no", progress, size, file["path"]]

@@ -10,7 +10,7 @@ PROGRAM = "dlqueue"
 
 
 @click.command("completions")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @everywhere
 @click.pass_context
 def completions_command(ctx: click.Context, /, shell: str) -> None:

@@ -11,7 +11,7 @@ from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
+from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_paragraph, put_table
 from dlqueue.client import RpcError
 from dlqueue.units import format_size
 
@@ -115,8 +115,13 @@ def test(session: Session, /, names: tuple[str, ...]) -> int:
 
 def _put_checks(name: str, answer: dict[str, Any]) -> None:
     for check in answer["checks"]:
-        cure = check.get("cure")
-        put_line(name, "ok" if check["ok"] else "not ok", check["name"], check["message"], *([cure] if cure else []))
+        verdict, cure = "ok" if check["ok"] else "not ok", check.get("cure")
+        if is_terminal():
+            put_paragraph(f"{name}  {verdict:<6}  {check['name']:<11}  ", check["message"])
+            if cure:
+                put_paragraph(" " * len(f"{name}  not ok  ") + "cure:        ", cure)
+        else:
+            put_line(name, verdict, check["name"], check["message"], *([cure] if cure else []))
 
 
 @downloader_command.command("pause")

@@ -41,6 +41,9 @@ _HINTS: dict[int, str] = {
 }
 
 
+_HINTS_BY_KIND = {"downloader": "see what there is: dlqueue downloader ls"}
+
+
 class Failed(Exception):
     """A command that did not do what was asked. ``code`` is the exit code."""
 
@@ -77,7 +80,7 @@ def _explained(error: Exception) -> tuple[str, int, str | None]:
         case Failed():
             return str(error), error.code, error.hint
         case RpcError():
-            return error.message, code_of(error), _HINTS.get(error.code)
+            return error.message, code_of(error), _HINTS_BY_KIND.get(error.kind) or _HINTS.get(error.code)
         case DaemonForbidden():
             return str(error), PERMISSION, None
         case DaemonUnreachable():

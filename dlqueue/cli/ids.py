@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 MOST = 10_000
 """Tasks that one command is about at most."""
+_WIDE = 20
+"""From so many on, it pays to ask where the ids end."""
 
 
 class TaskIds:
@@ -30,6 +32,10 @@ class TaskIds:
     def span(self, low: int, high: int) -> None:
         for number in range(low, high + 1):
             self._ids.setdefault(number, low == high)
+
+    def forget_above(self, last: int) -> None:
+        """What only a range brought in, and is newer than all there is."""
+        self._ids = {number: named for number, named in self._ids.items() if named or number <= last}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -81,6 +87,9 @@ def task_ids(session: Session, words: Iterable[str]) -> TaskIds:
             _read(session, part.strip(), found)
             if len(found) > MOST:
                 raise click.UsageError(f"more than {MOST} tasks at once; use a filter or --all")
+    if len(found) > _WIDE:
+        newest = session.client.tasks.list(order="-id", limit=1)["items"]
+        found.forget_above(newest[0]["id"] if newest else 0)
     return found
 
 

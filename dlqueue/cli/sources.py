@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-MAX_FILE = 2 * 1024 * 1024
+MAX_FILE = 3_000_000
 """Bytes of a torrent or metalink file: as base64 it has to fit into one message of 4 MiB."""
 MAX_LIST = 64 * 1024 * 1024
 _SUFFIXES = {".torrent": "torrent", ".metalink": "metalink", ".meta4": "metalink"}
@@ -37,8 +37,12 @@ def sources(arguments: Iterable[str], lists: Iterable[str]) -> list[Source]:
     Raises `click.UsageError` naming the file and the line for what can never be right.
     """
     found: list[Source] = []
-    for argument in arguments:
-        found += _plain_lines(sys.stdin.buffer.read(MAX_LIST)) if argument == "-" else [_source(argument)]
+    given = tuple(arguments)
+    for place, argument in enumerate(given, 1):
+        if argument == "-":
+            found += _plain_lines(sys.stdin.buffer.read(MAX_LIST))
+        else:
+            found.append(Source(_params(argument), f"argument {place}" if len(given) > 1 else None))
     for name in lists:
         text = _text(sys.stdin.buffer.read(MAX_LIST) if name == "-" else _read(name, MAX_LIST), name)
         found += _list_lines(text, "standard input" if name == "-" else name)
@@ -57,13 +61,13 @@ def is_url(text: str) -> bool:
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text))
 
 
-def _source(argument: str) -> Source:
+def _params(argument: str) -> dict[str, Any]:
     if is_url(argument):
-        return Source({"url": argument})
+        return {"url": argument}
     path = Path(argument)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is not None:
-        return Source({kind: _upload(path, kind)})
+        return {kind: _upload(path, kind)}
     if argument and path.exists():
         raise click.UsageError(f"{argument} is no torrent or metalink file; if it is a list of URLs: -i {argument}")
     raise click.UsageError(f'not a URL: "{argument}"; write for example https://example.org/file')

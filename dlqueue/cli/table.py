@@ -29,6 +29,16 @@ def put_line(*cells: object) -> None:
     print(("  " if is_terminal() else "\t").join(plain(cell) for cell in cells), flush=True)
 
 
+def put_paragraph(head: str, text: str) -> None:
+    """``text`` beside ``head``, broken between words at the width of the terminal."""
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns, len(head) + 20)
+    indent = " " * len(head)
+    print(textwrap.fill(plain(text), width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False))
+
+
 def put_table(
     titles: Sequence[str],
     rows: Iterable[Sequence[object]],

@@ -153,6 +153,7 @@ class Coordinator:
         for key in list(self._watches):
             await self._tell(f"transfer:{key}")
         await self._tell(f"downloader:{self.name}")
+        await self._tell(f"paused:{self.name}")
 
     async def close(self) -> None:
         self._closing = True

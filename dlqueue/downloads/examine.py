@@ -37,12 +37,12 @@ async def _reach(coordinator: Coordinator) -> list[Check]:
     name, section = coordinator.name, f"[downloaders.{coordinator.name}]"
     if not coordinator.opened:
         problem = coordinator.last_error or "it could not be opened"
-        return [Check("reach", False, problem, f"correct {section} and restart the daemon")]
+        return [Check("reach", False, problem, f"correct {section}, then: dlqueue config reload")]
     try:
         version = await coordinator.ask()
     except DownloaderError as error:
         if isinstance(error.__cause__, AuthFailed):
-            cure = f"correct the user name, password or secret in {section}"
+            cure = f"correct the user name, password or secret in {section}, then: dlqueue config reload"
             return [Check("reach", True, f"{name} answers"), Check("credentials", False, str(error), cure)]
         cure = f"start it, or correct its address in {section}"
         unknown = f"not known, because {name} does not answer"

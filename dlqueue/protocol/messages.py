@@ -492,7 +492,9 @@ class DryRun(TypedDict):
 
 
 class Download(TypedDict):
-    url: str
+    """``url`` is None if a file was sent instead."""
+
+    url: str | None
     name: str | None
     downloader: str | None
     handle: TransferHandle | None

@@ -43,7 +43,7 @@ class Downloads:
         """:raises InvalidTask: as a submit would."""
         made, _ = self._task.examined(params, submitter)
         names = self._endpoints.route(made)
-        up = [name for name in names if not self._endpoints[name].down]
+        up = [name for name in names if self._endpoints[name].takes_new]
         chosen = next(iter(up), None)
         return {
             "dry_run": True,
@@ -61,6 +61,8 @@ class Downloads:
             reason = f"cannot fetch {' and '.join(missing)}"
         elif coordinator.down:
             reason = f"does not answer: {coordinator.last_error}"
+        elif coordinator.paused is not None:
+            reason = f"{coordinator.paused.by} has paused it"
         elif name == chosen:
             reason = "was asked for by name" if params.downloader == name else "the first that can fetch it"
         else:

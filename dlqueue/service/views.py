@@ -119,16 +119,17 @@ def task_view(
 def params_view(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a download as `downloads.add` takes them."""
     urls = [shown_url(url) for url in params.get("urls", ())]
+    given = {} if not urls else {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
     shown = {key: value for key, value in params.items() if key not in ("urls", "root", "headers")}
     if params.get("headers"):
         shown["headers"] = dict.fromkeys(params["headers"], HIDDEN)
-    return {**({"url": urls[0]} if len(urls) == 1 else {"urls": urls}), **shown}
+    return {**given, **shown}
 
 
 def download_view(record: TaskRecord, state: DownloadState, status: TransferStatus | None) -> messages.Download:
     params = record.params
-    url = params["urls"][0]
-    name = params.get("name") or (status.name if status is not None else None) or state.name or name_from(url)
+    url = next(iter(params["urls"]), None)
+    name = params.get("name") or (status.name if status is not None else None) or state.name or _own_name(params)
     files: list[messages.DownloadFile] | None = None
     if state.location is not None:
         name = PurePosixPath(state.location).name
@@ -138,7 +139,7 @@ def download_view(record: TaskRecord, state: DownloadState, status: TransferStat
             for index, entry in enumerate(state.manifest, 1)
         ]  # fmt: skip
     return {
-        "url": shown_url(url),
+        "url": None if url is None else shown_url(url),
         "name": name,
         "downloader": state.downloader,
         "handle": None if state.handle_id is None else {"id": state.handle_id, "hash": state.handle_hash},
@@ -168,6 +169,11 @@ def attempts_view(attempts: Sequence[Attempt], status: TransferStatus | None = N
         }
         for attempt in attempts
     ]
+
+
+def _own_name(params: dict[str, Any]) -> str | None:
+    """What it is called before its downloader says so."""
+    return params.get("title") or next((name for url in params["urls"] if (name := name_from(url))), None)
 
 
 def name_from(url: str) -> str | None:
