@@ -36,7 +36,7 @@ class Puppet(Downloader):
     or block. ``log`` has a line per call that changes something."""
 
     kind: ClassVar[str] = "puppet"
-    schemes: ClassVar[frozenset[str]] = frozenset({"http", "https", "magnet", "torrent", "metalink"})
+    schemes: ClassVar[frozenset[str]] = frozenset({"http", "https"})
     config_type: ClassVar[type[Any]] = PuppetConfig
 
     def __init__(self) -> None:
@@ -204,6 +204,13 @@ class Puppet(Downloader):
     def close(self) -> None:
         self._called("close")
         self._news.put(False)
+
+
+class TorrentPuppet(Puppet):
+    """It also understands what .torrent and .metalink files are."""
+
+    kind: ClassVar[str] = "torrents"
+    schemes: ClassVar[frozenset[str]] = frozenset({"http", "https", "magnet", "torrent", "metalink"})
 
 
 class Gate:

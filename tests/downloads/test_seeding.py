@@ -146,7 +146,11 @@ async def test_a_restart_that_forgot_it_is_seeded_on_and_counts_go_on(build: Bui
     house.puppet().forget(key)
     await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun anew")
     content = (str(house.puppet().requests[key].directory / "T"),)
-    house.puppet().seed(key, downloaded=6, total=6, uploaded=5, content=content)
+    house.puppet().seed(key, downloaded=6, total=6, uploaded=4, content=content)
+    await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 4, "seen")
+    await pass_time(house, LOOK_AGAIN)
+    assert (await house.queue.get(task_id)).status is Status.SUSPENDING
+    house.puppet().show(key, uploaded=5)
     await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 5, "seen")
     await pass_time(house, LOOK_AGAIN)
     await house.reaches(task_id, Status.COMPLETED)
