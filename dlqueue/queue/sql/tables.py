@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 metadata = MetaData()
 
@@ -128,6 +128,75 @@ queue = Table(
     Column("name", String(128), primary_key=True),
 )
 
+queue_setting = Table(
+    "queue_setting",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    # What was set at run time, and what the file said of the same keys then: JSON objects.
+    Column("settings", Text, nullable=False),
+    Column("filed", Text, nullable=False),
+    Column("paused", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+# Kept by the writer in the transaction of each change, so that figures do not depend on how many rows there are.
+counter = Table(
+    "counter",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("queue", String(128), primary_key=True),
+    Column("status", String(16), primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+
+# Finished tasks by the hour in which they ended; ``bucket`` is a step of the logarithm of their seconds.
+task_hour = Table(
+    "task_hour",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("queue", String(128), primary_key=True),
+    Column("type", String(128), primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("type", String(128), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("active", Integer, nullable=False),
+    Column("previous_run", Float),
+    Column("next_run", Float),
+    Column("last_task_id", Integer),
+    Column("last_status", String(16)),
+    Column("runs", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+schedule_run = Table(
+    "schedule_run",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("schedule", String(128), nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("task_id", Integer),
+    Column("status", String(16)),
+    Column("finished_at", Float),
+    sqlite_autoincrement=True,
+)
+
 
 def _partial(name: str, *columns: Column[object] | object, where: str, unique: bool = False) -> Index:
     condition = text(where)
@@ -153,6 +222,15 @@ _partial(
 _partial("ix_task_join_key", task.c.namespace, task.c.join_key, where=f"join_key IS NOT NULL AND {UNFINISHED}")
 _partial("ix_task_correlation", task.c.namespace, task.c.correlation_id, where="correlation_id IS NOT NULL")
 _partial("ix_task_parent", task.c.namespace, task.c.parent_id, where="parent_id IS NOT NULL")
+_partial(
+    "ix_schedule_due",
+    schedule.c.namespace,
+    schedule.c.next_run,
+    schedule.c.name,
+    where="active = 1 AND next_run IS NOT NULL",
+)
+_partial("ix_schedule_run_open", schedule_run.c.task_id, where="task_id IS NOT NULL AND finished_at IS NULL")
+Index("ix_schedule_run_of", schedule_run.c.namespace, schedule_run.c.schedule, schedule_run.c.id)
 Index("ix_task_event_task", task_event.c.task_id, task_event.c.sequence)
 Index("ix_task_dependency_on", task_dependency.c.depends_on_id, task_dependency.c.task_id)
 Index("ix_task_label", task_label.c.key, task_label.c.value, task_label.c.task_id)

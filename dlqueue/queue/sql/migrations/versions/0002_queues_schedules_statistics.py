@@ -1,0 +1,74 @@
+"""Queues that are set at run time, schedules, and figures that do not depend on how many rows there are."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "queue_setting",
+        sa.Column("namespace", sa.String(64), primary_key=True),
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("settings", sa.Text, nullable=False),
+        sa.Column("filed", sa.Text, nullable=False),
+        sa.Column("paused", sa.Integer, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "counter",
+        sa.Column("namespace", sa.String(64), primary_key=True),
+        sa.Column("queue", sa.String(128), primary_key=True),
+        sa.Column("status", sa.String(16), primary_key=True),
+        sa.Column("count", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "task_hour",
+        sa.Column("namespace", sa.String(64), primary_key=True),
+        sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("queue", sa.String(128), primary_key=True),
+        sa.Column("type", sa.String(128), primary_key=True),
+        sa.Column("outcome", sa.String(16), primary_key=True),
+        sa.Column("bucket", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("count", sa.Integer, nullable=False),
+        sa.Column("seconds", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "schedule",
+        sa.Column("namespace", sa.String(64), primary_key=True),
+        sa.Column("name", sa.String(128), primary_key=True),
+        sa.Column("type", sa.String(128), nullable=False),
+        sa.Column("owner", sa.String(128), nullable=False),
+        sa.Column("definition", sa.Text, nullable=False),
+        sa.Column("active", sa.Integer, nullable=False),
+        sa.Column("previous_run", sa.Float),
+        sa.Column("next_run", sa.Float),
+        sa.Column("last_task_id", sa.Integer),
+        sa.Column("last_status", sa.String(16)),
+        sa.Column("runs", sa.Integer, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "schedule_run",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("namespace", sa.String(64), nullable=False),
+        sa.Column("schedule", sa.String(128), nullable=False),
+        sa.Column("due_at", sa.Float, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("task_id", sa.Integer),
+        sa.Column("status", sa.String(16)),
+        sa.Column("finished_at", sa.Float),
+        sqlite_autoincrement=True,
+    )
+    due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("task_id IS NOT NULL AND finished_at IS NULL")
+    op.create_index("ix_schedule_due", "schedule", ["namespace", "next_run", "name"], sqlite_where=due)
+    op.create_index("ix_schedule_run_of", "schedule_run", ["namespace", "schedule", "id"])
+    op.create_index("ix_schedule_run_open", "schedule_run", ["task_id"], sqlite_where=run)
+    op.execute(
+        "INSERT INTO counter (namespace, queue, status, count) "
+        "SELECT namespace, queue, status, count(*) FROM task GROUP BY namespace, queue, status"
+    )
