@@ -49,20 +49,19 @@ class Cleaner:
         await self._fill()
 
     async def _fill(self) -> None:
-        delay = FIRST_RETRY
-        while True:
+        delay, left = FIRST_RETRY, None
+        while left is None:
             room, after = WINDOW - len(self._tasks), self._after
             self._after = sys.maxsize  # what has no room while the store is asked sets it back
             try:
                 left = await self._store.cleanups(room, after)
-                break
+                if len(left) == room:
+                    self._after = min(self._after, left[-1])
             except StorageError as error:
                 self._after = min(self._after, after)
                 log.warning("clean-ups that are due cannot be read: %s; next try in %g s", error, delay)
                 await sleep(self._clock, delay)
                 delay = min(delay * 2, LAST_RETRY)
-        if len(left) == room:
-            self._after = min(self._after, left[-1])
         for task_id in left:
             self._begin(task_id)
 
