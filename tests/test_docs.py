@@ -48,6 +48,7 @@ def section(text: str, heading: str) -> str:
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
+        ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )

@@ -71,7 +71,7 @@ async def measure(store: Store, filter: Filter, now: float) -> Statistics:
     wanted = FINAL.intersection(filter.status) if filter.status else FINAL
     if not wanted:
         raise InvalidTask("statistics are of tasks that have ended: completed, error or canceled", "status")
-    since, until = filter.since, filter.until if filter.until is not None and filter.until < now else None
+    since, until = filter.since, filter.until if filter.until is not None and filter.until <= now else None
     plain = msgspec.structs.replace(filter, status=tuple(sorted(wanted)), since=None, until=None)
     if since is not None and since >= (now if until is None else until):
         figures: Sequence[Figure] = ()

@@ -32,7 +32,11 @@ UNFINISHED = "finished_at IS NULL"
 FINISHED = "finished_at IS NOT NULL"
 FAILED = "status IN ('error', 'canceled')"
 OWNED = "owner <> ''"
-BEGUN = f"{READY} AND lease_token > 0"
+# Said in other words than READY: or SQLite would take that one's index, and read all that have not begun.
+BEGUN = (
+    "status NOT IN ('blocked', 'processing', 'paused', 'completed', 'error', 'canceled') "
+    "AND hold IS NULL AND run_at IS NULL AND lease_token > 0"
+)
 
 task = Table(
     "task",

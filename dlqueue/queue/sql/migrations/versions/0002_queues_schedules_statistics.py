@@ -73,8 +73,10 @@ def upgrade() -> None:
     op.create_index("ix_schedule_due", "schedule", ["namespace", "next_run", "name"], sqlite_where=due)
     op.create_index("ix_schedule_run_of", "schedule_run", ["namespace", "schedule", "id"])
     op.create_index("ix_schedule_run_open", "schedule_run", ["task_id"], sqlite_where=run)
-    waiting = "status IN ('queued', 'suspending') AND hold IS NULL AND run_at IS NULL"
-    begun = sa.text(f"{waiting} AND lease_token > 0")
+    begun = sa.text(
+        "status NOT IN ('blocked', 'processing', 'paused', 'completed', 'error', 'canceled') "
+        "AND hold IS NULL AND run_at IS NULL AND lease_token > 0"
+    )
     op.create_index("ix_task_begun", "task", ["namespace", "id"], sqlite_where=begun)
     op.create_index("ix_task_owner", "task", ["namespace", "owner", "id"], sqlite_where=sa.text("owner <> ''"))
     op.execute(
