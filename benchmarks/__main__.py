@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.downloads import daemon, engine
+from benchmarks.queue import scale
 
 for benchmark in (engine, daemon):
     print(f"== {benchmark.__name__}\n\n{benchmark.__doc__}")
     benchmark.main()
+print(f"== {scale.__name__}\n")
+scale.main([])
