@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them: ``2h30m``, ``500ms``, ``2MiB``, ``10/s``. Standard library only."""
+"""Durations, sizes and rates as people write them: ``2h30m``, ``2MiB``, ``10/s``. Standard library only."""
 
 from __future__ import annotations
 

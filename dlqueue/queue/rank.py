@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 LEVEL = 10.0
 """Points for each level of an owner."""
 LONG = 3600.0

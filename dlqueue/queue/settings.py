@@ -68,6 +68,24 @@ class Lanes:
         capacity = self[queue].capacity
         return self._capacity if capacity is None else capacity
 
+    def in_force(self, queue: str) -> QueueSettings:
+        """With what is meant where its settings say nothing."""
+        settings, default = self[queue], self.policy
+
+        def given(value: float | None, otherwise: float) -> float:
+            return otherwise if value is None else value
+
+        return QueueSettings(
+            concurrency=self.concurrency(queue),
+            capacity=self.capacity(queue),
+            rate=settings.rate,
+            max_retry=default.max_retry if settings.max_retry is None else settings.max_retry,
+            retry_delay=given(settings.retry_delay, default.retry_delay),
+            backoff_factor=given(settings.backoff_factor, default.backoff_factor),
+            backoff_max=given(settings.backoff_max, default.backoff_max),
+            ageing=settings.ageing,
+        )
+
     def rates(self) -> dict[str, str]:
         """Of the queues that have one."""
         return {name: settings.rate for name, settings in self.named.items() if settings.rate is not None}

@@ -86,9 +86,7 @@ _STANDING_IN = Statement(
         task_data.c.options.contains('"standing"'),
     )
 )
-_RAISE = Statement(
-    update(task).where(task.c.id == bindparam("id_")).values(rank=task.c.rank + bindparam("points"))
-)
+_RAISE = Statement(update(task).where(task.c.id == bindparam("id_")).values(rank=task.c.rank + bindparam("points")))
 _RERANK = Statement(
     update(task)
     .where(task.c.namespace == bindparam("of"), task.c.queue == bindparam("lane"), text(UNFINISHED))
