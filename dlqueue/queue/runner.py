@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -69,7 +68,7 @@ async def run_step(
     left_behind: asyncio.Future[object] | None = None
     limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
     try:
-        if _is_async(type(task)):
+        if _is_async(task):
             outcome = await _in_scope(task, context, interrupt)
         else:
             outcome, left_behind = await _in_thread(task, context, interrupt)
@@ -135,8 +134,8 @@ class _Limit:
 
 
 @cache
-def _is_async(kind: Any) -> bool:
-    return inspect.iscoroutinefunction(kind.run)
+def _is_async(task: Hashable) -> bool:
+    return inspect.iscoroutinefunction(getattr(task, "run", None))
 
 
 async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
