@@ -50,6 +50,7 @@ def section(text: str, heading: str) -> str:
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
+        ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )
@@ -98,9 +99,10 @@ def commands(group: click.Group, path: str = "dlqueue") -> Iterator[tuple[str, c
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        yield f"{path} {name}", command
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
 
 
 def test_every_command_is_explained_and_no_other() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,30 +12,55 @@ import click
 
 from dlqueue.cli import exits
 from dlqueue.cli.autostart import ensure_daemon, start_daemon
+from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.delivery import goes_on, say_delivered, until_delivered
 from dlqueue.cli.follow import Task
-from dlqueue.cli.ids import task_ids
-from dlqueue.cli.options import duration, moment
+from dlqueue.cli.options import dependencies, duration, indexes, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import put_json, put_line
+from dlqueue.cli.sources import Source, header, sources
+from dlqueue.cli.submit import Request, add
+from dlqueue.cli.table import put_json, put_line, put_table
 from dlqueue.cli.taskrow import name_of
 from dlqueue.client import RpcError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ABOUT_ONE = {
+    "name": "-o",
+    "mirrors": "--mirror",
+    "unique_key": "--unique-key",
+    "checksum": "--checksum",
+    "select": "--select",
+}
+"""Options that mean one download only."""
+
+
+def _ratio(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        ratio = float(value)
+    except ValueError:
+        ratio = -1.0
+    if not 0 <= ratio < 1e6:
+        raise click.BadParameter(f'not a ratio: "{value}"; write for example 1.5, or 0 for no seeding', ctx, param)
+    return ratio
 
 
 def _options(command: F) -> F:
     """The options of a download."""
     for option in reversed(
         (
-            click.argument("urls", metavar="URL...", nargs=-1, required=True),
-            click.option("-d", "directory", metavar="DIR", help="Where the file goes."),
+            click.argument("given", metavar="URL|FILE|-...", nargs=-1, type=click.Path()),
+            click.option(
+                "-i", "lists", metavar="FILE", type=click.Path(), multiple=True, help="URLs from a file, with mirrors."
+            ),
+            click.option("-d", "directory", metavar="DIR", type=click.Path(), help="Where the file goes."),
             click.option("-o", "name", metavar="NAME", help="Its name there."),
-            click.option("--on", "downloader", metavar="DOWNLOADER", help="The downloader to use."),
-            click.option("--priority", type=int, metavar="N", help="Higher goes first (default 0)."),
-            click.option("--queue", metavar="Q", help="The queue (default downloads)."),
-            click.option("--tag", "tags", metavar="T", multiple=True, help="A tag; may be repeated."),
+            click.option(
+                "--on", "downloader", metavar="DOWNLOADER", shell_complete=complete_downloaders, help="Use this one."
+            ),
             click.option("--checksum", metavar="ALGORITHM=HEX", help="Such as sha-256=…; verified before delivery."),
             click.option(
                 "--mirror", "mirrors", metavar="URL", multiple=True, help="The same file elsewhere; may be repeated."
@@ -44,16 +68,14 @@ def _options(command: F) -> F:
             click.option(
                 "--header", "headers", metavar="'K: V'", multiple=True, help="An HTTP header; may be repeated."
             ),
-            click.option("--after", metavar="ID", multiple=True, help="Start when this task is done."),
-            click.option("--at", "run_at", callback=moment, metavar="TIME", help="Start at this time."),
-            click.option("--delay", callback=duration, metavar="DUR", help="Start after this time."),
-            click.option("--max-retry", type=click.IntRange(min=0), metavar="N", help="Tries after a passing error."),
-            click.option("--unique-key", metavar="K", help="At most one task with this key."),
-            click.option("--paused", is_flag=True, help="Do not start yet."),
+            click.option("--select", callback=indexes, metavar="1,3-5", help="Only these files of a torrent."),
             click.option(
                 "--on-exists", type=click.Choice(["rename", "skip", "overwrite", "fail"]), help="If the file is there."
             ),
-            click.option("-q", "quiet", is_flag=True, help="Ids only."),
+            click.option("--seed-ratio", callback=_ratio, metavar="R", help="Seed until this ratio; 0: do not seed."),
+            click.option("--seed-time", callback=duration, metavar="DUR", help="Seed so long; 0: do not seed."),
+            click.option("--dry-run", is_flag=True, help="Only say what would happen."),
+            submission_options,
         )
     ):
         command = option(command)
@@ -65,21 +87,23 @@ def _options(command: F) -> F:
 @click.option("--wait", is_flag=True, help="Return when the files are delivered.")
 @everywhere
 @pass_session
-def add_command(session: Session, /, urls: tuple[str, ...], wait: bool, quiet: bool, **options: Any) -> int:
-    """Queue downloads."""
-    requests = _requests(session, urls, options)
-    show = partial(_show_added, session, quiet, wait)
-    added, code = _add(session, requests, show)
-    shown = None
+def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **options: Any) -> int:
+    """Queue downloads: URLs, torrent or metalink files, or - for URLs on standard input."""
+    requests = _requests(options)
+    after = dependencies(session, options["after"])
+    requests = [Request({**request.params, **after}, request.where) for request in requests]
+    if dry_run:
+        return _dry_run(session, requests)
+    added, code = add(session, requests, partial(_show_added, session, quiet))
     if wait and added:
         shown = display(quiet=quiet or session.json)
         try:
-            finished, waited = until_delivered(session, added, shown, lambda task: say_delivered(shown, task))
+            added, waited = until_delivered(session, added, shown, lambda task: say_delivered(shown, task))
         finally:
             shown.close()
-        added, code = finished, code or waited
+        code = code or waited
     if session.json and added:
-        put_json(added[0] if len(urls) == 1 else added)
+        put_json(added[0] if len(requests) == 1 else added)
     return code
 
 
@@ -87,15 +111,18 @@ def add_command(session: Session, /, urls: tuple[str, ...], wait: bool, quiet: b
 @_options
 @everywhere
 @pass_session
-def get_command(session: Session, /, urls: tuple[str, ...], quiet: bool, **options: Any) -> int:
+def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any) -> int:
     """Download, show the progress, return when the files are there.
 
     Prints where they are. Starts a daemon of its own if none answers.
     """
-    requests = _requests(session, urls, options, local=True)
+    requests = _requests(options)
     ensure_daemon(session)
-    requests = _with_dependencies(session, requests, options["after"])
-    added, code = _add(session, requests, lambda task: None)
+    after = dependencies(session, options["after"])
+    requests = [Request({**request.params, **after}, request.where) for request in requests]
+    if dry_run:
+        return _dry_run(session, requests)
+    added, code = add(session, requests, lambda task: None)
     if not added:
         return code
     session.on_interrupt = goes_on([task["id"] for task in added])
@@ -111,110 +138,84 @@ def get_command(session: Session, /, urls: tuple[str, ...], quiet: bool, **optio
     finally:
         shown.close()
     if session.json:
-        put_json(finished[0] if len(urls) == 1 else finished)
+        put_json(finished[0] if len(requests) == 1 else finished)
     return code or waited
 
 
-# ------------------------------------------------------------------------------------------------------ what is asked
-
-
-def _requests(
-    session: Session, urls: tuple[str, ...], options: dict[str, Any], local: bool = False
-) -> list[dict[str, Any]]:
-    """The params of `downloads.add` for each URL. With ``local`` nothing is asked of a daemon yet."""
-    for url in urls:
-        _check_url(url)
-    if len(urls) > 1:
-        for name, option in (
-            ("name", "-o"),
-            ("mirrors", "--mirror"),
-            ("unique_key", "--unique-key"),
-            ("checksum", "--checksum"),
-        ):
-            if options[name]:
-                raise click.UsageError(f"{option} is about one file; give one URL with it")
-    if options["run_at"] is not None and options["delay"] is not None:
-        raise click.UsageError("give either --at or --delay, not both")
-    names = (
-        "name",
-        "downloader",
-        "priority",
-        "queue",
-        "checksum",
-        "run_at",
-        "delay",
-        "max_retry",
-        "unique_key",
-        "on_exists",
-    )
-    common: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
+def _requests(options: dict[str, Any]) -> list[Request]:
+    """What is asked for, as params of `downloads.add`. Nothing is asked of a daemon yet."""
+    if not options["given"] and not options["lists"]:
+        raise click.UsageError("give a URL, a torrent or metalink file, - for standard input, or -i FILE")
+    common = submission(options)
+    for name in ("name", "downloader", "checksum", "on_exists", "select"):
+        if options[name] is not None:
+            common[name] = options[name]
     if options["directory"] is not None:
         common["directory"] = str(Path(options["directory"]).absolute())
     with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
         common["cwd"] = str(Path.cwd())
-    if options["tags"]:
-        common["labels"] = {"tag": list(options["tags"])}
-    if options["headers"]:
-        common["headers"] = dict(_header(text) for text in options["headers"])
-    if options["paused"]:
-        common["paused"] = True
-    mirrors = list(options["mirrors"])
-    requests = [{**common, **({"urls": [url, *mirrors]} if mirrors else {"url": url})} for url in urls]
-    return requests if local else _with_dependencies(session, requests, options["after"])
+    try:
+        headers = dict(header(text) for text in options["headers"])
+    except ValueError as error:
+        raise click.UsageError(f"--header: {error}") from None
+    seed = {"ratio": options["seed_ratio"], "time": options["seed_time"]}
+    if given := {name: value for name, value in seed.items() if value is not None}:
+        common["seed"] = given
+    found = sources(options["given"], options["lists"])
+    if not found:
+        raise click.UsageError("the list is empty: there is nothing to download")
+    for name, option in _ABOUT_ONE.items():
+        if options[name] and len(found) > 1:
+            raise click.UsageError(f"{option} is about one file; give one URL with it")
+    return [_request(source, common, headers, options["mirrors"]) for source in found]
 
 
-def _with_dependencies(
-    session: Session, requests: list[dict[str, Any]], after: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    if not after:
-        return requests
-    ids = task_ids(session, after)
-    return [{**request, "depends_on": ids} for request in requests]
+def _request(source: Source, common: dict[str, Any], headers: dict[str, str], mirrors: tuple[str, ...]) -> Request:
+    params = {**common, **source.params}
+    if headers or "headers" in source.params:
+        params["headers"] = {**headers, **source.params.get("headers", {})}
+    if mirrors:
+        first = params.pop("urls", None) or [params.pop("url", None)]
+        if first == [None]:
+            raise click.UsageError("--mirror belongs to a URL, not to a torrent or metalink file")
+        params["urls"] = [*first, *mirrors]
+    return Request(params, source.where)
 
 
-def _check_url(url: str) -> None:
-    if url == "-":
-        raise click.UsageError("reading from standard input is not supported yet by this version")
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
-        if url and Path(url).exists():
-            raise click.UsageError(
-                f"{url} is a file: torrent, metalink and list files are not supported yet by this version"
-            )
-        raise click.UsageError(f'not a URL: "{url}"; write for example https://example.org/file')
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.UsageError("a --header is written as 'Name: value'")  # not repeated here: it may be a secret
-    return name.strip(), value.strip(" ")
-
-
-# ------------------------------------------------------------------------------------------------------ what is done
-
-
-def _add(session: Session, requests: list[dict[str, Any]], show: Callable[[Task], None]) -> tuple[list[Task], int]:
-    """The tasks that were accepted, and the exit code of the first refusal."""
-    added: list[Task] = []
-    code = exits.OK
-    for request in requests:
-        try:
-            task = dict(session.client.downloads.add(**request))
-        except RpcError as error:
-            refused = exits.report(error)
-            code = code or refused
-            continue
-        added.append(task)
-        if not task["created"]:
-            exits.say(f"joined task {task['id']}, which was there already ({task['status']})")
-        show(task)
-    return added, code
-
-
-def _show_added(session: Session, quiet: bool, wait: bool, task: Task) -> None:
+def _show_added(session: Session, quiet: bool, task: Task) -> None:
     if session.json:
         return
     if quiet:
         put_line(task["id"])
     else:
         put_line(task["id"], task["status"], name_of(task))
+
+
+def _dry_run(session: Session, requests: list[Request]) -> int:
+    """What would happen to each; nothing is submitted."""
+    code = exits.OK
+    answers: list[dict[str, Any]] = []
+    for request in requests:
+        try:
+            answer = dict(session.client.call("downloads.add", {**request.params, "dry_run": True}))
+        except RpcError as error:
+            if request.where is not None:
+                error.message = f"{request.where}: {error.message}"
+            refused = exits.report(error)
+            code = code or refused
+            continue
+        answers.append(answer)
+        if not session.json:
+            _show_route(answer)
+    if session.json and answers:
+        put_json(answers[0] if len(requests) == 1 else answers)
+    return code
+
+
+def _show_route(answer: dict[str, Any]) -> None:
+    params = answer["params"]
+    what = params.get("url") or next(iter(params.get("urls") or ()), None) or params.get("name") or "the file"
+    chosen, directory = answer["downloader"], params.get("directory")
+    put_line(what, f"→ {chosen}" if chosen else "would wait", directory)
+    rows = [["*" if one["chosen"] else "", one["downloader"], one["kind"], one["reason"]] for one in answer["route"]]
+    put_table(("", "DOWNLOADER", "KIND", "WHY"), rows)

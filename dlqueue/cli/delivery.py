@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 from dlqueue.cli import exits
 from dlqueue.cli.follow import FINAL, Task, failure, follow, is_delivered
+from dlqueue.cli.ids import as_ranges
 from dlqueue.cli.progress import Display, Troubles
 from dlqueue.cli.session import Session
 
 _WHY_TICKS = 3
 """Looks without a change after which the reason is asked for."""
+_WHY_MOST = 200
+"""Tasks that are asked for theirs."""
 
 
 def say_delivered(shown: Display, task: Task) -> None:
@@ -34,13 +37,12 @@ def until_delivered(
     still = 0
     for changed in follow(session, order, revive):
         latest.update(changed)
+        shown.update(changed.values())
         for task in changed.values():
-            shown.update(task)
             troubles.look(task)
         still = 0 if changed else still + 1
         if still == _WHY_TICKS:
-            for number in waiting:
-                troubles.why(dict(session.client.tasks.why(id=number)))
+            troubles.why(dict(session.client.tasks.why(id=number)) for number in waiting[:_WHY_MOST])
         for number in list(waiting):
             task = latest[number]
             if is_delivered(task):
@@ -59,7 +61,7 @@ def until_delivered(
 
 
 def goes_on(ids: list[int]) -> list[str]:
-    words = " ".join(str(number) for number in ids)
+    words = as_ranges(ids)
     what = f"task {words}" if len(ids) == 1 else f"tasks {words}"
     return [
         f"dlqueue: the download goes on as {what}",

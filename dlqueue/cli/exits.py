@@ -41,6 +41,9 @@ _HINTS: dict[int, str] = {
 }
 
 
+_HINTS_BY_KIND = {"downloader": "see what there is: dlqueue downloader ls"}
+
+
 class Failed(Exception):
     """A command that did not do what was asked. ``code`` is the exit code."""
 
@@ -51,11 +54,25 @@ class Failed(Exception):
 
 
 def say(line: str) -> None:
-    """One line on stderr: everything that is not data."""
+    """One line on stderr: everything that is not data. On a terminal it is broken between words."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(_fitted(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _fitted(line: str) -> str:
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return line
+    if len(line) <= width or width < 20:
+        return line
+    import textwrap
+
+    # What is longer than a line (a URL, a path) stays whole, to be copied.
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def code_of(error: RpcError) -> int:
@@ -77,7 +94,7 @@ def _explained(error: Exception) -> tuple[str, int, str | None]:
         case Failed():
             return str(error), error.code, error.hint
         case RpcError():
-            return error.message, code_of(error), _HINTS.get(error.code)
+            return error.message, code_of(error), _HINTS_BY_KIND.get(error.kind) or _HINTS.get(error.code)
         case DaemonForbidden():
             return str(error), PERMISSION, None
         case DaemonUnreachable():

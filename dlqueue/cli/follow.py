@@ -10,6 +10,7 @@ from dlqueue.cli import exits
 from dlqueue.cli.session import Session
 from dlqueue.client import Client, DaemonUnreachable, Events
 from dlqueue.protocol.errors import Stopping
+from dlqueue.protocol.status import UNFINISHED
 
 Task = dict[str, Any]
 
@@ -19,6 +20,8 @@ _GATHER = 0.02
 _RECONNECT_SECONDS = 10.0
 
 FINAL = frozenset({"completed", "error", "canceled"})
+_LISTED = 25
+"""From so many on, tasks are listed."""
 
 
 def follow(session: Session, ids: Sequence[int], revive: Callable[[], None] | None = None) -> Iterator[dict[int, Task]]:
@@ -32,13 +35,31 @@ def follow(session: Session, ids: Sequence[int], revive: Callable[[], None] | No
             with session.client.events(topics=["task", "progress"], task_ids=list(ids)) as events:
                 touched = set(ids)
                 while True:
-                    looked = {number: session.client.tasks.get(id=number) for number in ids if number in touched}
-                    changed = {number: dict(task) for number, task in looked.items() if known.get(number) != task}
+                    looked = _look(session, ids, touched, known)
+                    changed = {number: task for number, task in looked.items() if known.get(number) != task}
                     known.update(changed)
                     yield changed
                     touched = _touched(events, ids)
         except (DaemonUnreachable, Stopping) as lost:
             reconnect(session, lost, revive)
+
+
+def _look(session: Session, ids: Sequence[int], touched: set[int], known: dict[int, Task]) -> dict[int, Task]:
+    """How they are now. What is final stays so while it is followed; many are listed rather than asked for singly."""
+    wanted = {number for number in touched if number not in known or known[number]["status"] not in FINAL}
+    looked: dict[int, Task] = {}
+    if len(wanted) > _LISTED:
+        cursor: str | None = None
+        while True:
+            page = session.client.tasks.list(status=list(UNFINISHED), order="id", limit=1000, cursor=cursor)
+            looked |= {task["id"]: dict(task) for task in page["items"] if task["id"] in wanted}
+            cursor = page["next_cursor"]
+            if cursor is None or len(looked) == len(wanted):
+                break
+    for number in ids:
+        if number in wanted and number not in looked:
+            looked[number] = dict(session.client.tasks.get(id=number))
+    return looked
 
 
 def _touched(events: Events, ids: Sequence[int]) -> set[int]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import click
 
+from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.follow import FINAL, Task, follow
 from dlqueue.cli.ids import task_ids
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import colours, is_terminal, put_json, put_line
-from dlqueue.cli.taskrow import RIGHT, TITLES, cells_for_people, cells_for_programs
+from dlqueue.cli.table import is_terminal, put_json, put_line
+from dlqueue.cli.taskrow import cells_for_programs
 from dlqueue.protocol.status import UNFINISHED
 
 _PERIOD = 1.0
 
 
 @click.command("watch")
-@click.argument("which", metavar="[ID...]", nargs=-1)
+@click.argument("which", metavar="[ID...]", nargs=-1, shell_complete=complete_ids)
 @everywhere
 @pass_session
 def watch_command(session: Session, /, which: tuple[str, ...]) -> None:
@@ -29,7 +29,7 @@ def watch_command(session: Session, /, which: tuple[str, ...]) -> None:
 
         watch_list(session, lambda: tasks(session, {"status": list(UNFINISHED)}, 1000)[0])
         return
-    _show(session, _until_over(session, task_ids(session, which)))
+    _show(session, _until_over(session, task_ids(session, which).existing(session)))
 
 
 def watch_list(session: Session, look: Callable[[], list[Task]]) -> None:
@@ -70,32 +70,11 @@ def _show(session: Session, lists: Iterator[list[Task]]) -> None:
 
 
 def _show_live(lists: Iterator[list[Task]]) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
+    from dlqueue.cli.screen import Screen
 
-    def table(tasks: list[Task]) -> Table:
-        made = Table(box=None, pad_edge=False)
-        for title in TITLES:
-            last = title == TITLES[-1]
-            made.add_column(
-                title,
-                justify="right" if title in RIGHT else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-                ratio=1 if last else None,
-                min_width=None if last else len(title),
-            )
-        for task in tasks:
-            made.add_row(*(_text(cell) for cell in cells_for_people(task)))
-        return made
-
-    with Live(table([]), console=Console(no_color=not colours()), auto_refresh=False) as live:
+    screen = Screen(stderr=False)
+    try:
         for tasks in lists:
-            live.update(table(tasks), refresh=True)
-
-
-def _text(cell: str) -> Any:
-    from rich.text import Text
-
-    return Text(cell)  # a name may look like markup
+            screen.show(tasks)
+    finally:
+        screen.close()

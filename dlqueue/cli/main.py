@@ -12,6 +12,7 @@ import click
 
 from dlqueue import __version__
 from dlqueue.cli import exits
+from dlqueue.cli.groups import Commands
 from dlqueue.cli.session import Session, everywhere
 
 _COMMANDS = {
@@ -27,38 +28,40 @@ _COMMANDS = {
     "cancel": "steer",
     "retry": "steer",
     "rm": "steer",
+    "edit": "change",
+    "files": "change",
+    "events": "events",
+    "downloader": "downloaders",
+    "task": "tasks",
+    "completions": "completions",
     "daemon": "admin",
     "rpc": "admin",
     "version": "admin",
+    "config": "config",
 }
 
 
 _LATER = frozenset(
     {
-        "events",
-        "edit",
-        "files",
         "stats",
         "top",
         "queue",
         "node",
         "schedule",
-        "downloader",
-        "task",
-        "config",
         "token",
         "notify",
         "setup",
         "doctor",
         "db",
-        "completions",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""
 
 
-class _Lazy(click.Group):
+class _Lazy(Commands):
     """Loads the module of a command only when it is needed."""
+
+    later = _LATER
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -70,17 +73,6 @@ class _Lazy(click.Group):
         command = getattr(importlib.import_module(f"dlqueue.cli.{theme}"), f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from dlqueue.protocol.errors import did_you_mean
-
-            if args[0] in _LATER:
-                raise click.UsageError(f'"{args[0]}" is not supported yet by dlqueue {__version__}', ctx)
-            raise click.UsageError(f'no such command: "{args[0]}"{did_you_mean(args[0], _COMMANDS)}', ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -1,12 +1,23 @@
-"""Values of options that click does not know: durations and moments."""
+"""Values of options that click does not know, and the options that every submit has."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import click
 
+from dlqueue import __version__
+from dlqueue.cli.complete import complete_ids
+from dlqueue.cli.ids import numbers, task_ids
+from dlqueue.cli.session import Session
 from dlqueue.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MOST_FILES = 100_000
+"""File indexes in one selection."""
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -29,3 +40,69 @@ def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> str
         message = f'not a time: "{value}"; write for example 2026-01-31T18:00 or 2026-01-31T17:00:00Z'
         raise click.BadParameter(message, ctx, param) from None
     return given.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def indexes(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
+    """`1,3-5` as the indexes of files."""
+    if value is None:
+        return None
+    try:
+        return numbers(value, "the number of a file", MOST_FILES)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write for example 1,3-5", ctx, param) from None
+
+
+def later(*names: str) -> Callable[[F], F]:
+    """Options of the contract that this version does not have: refused by name, never ignored."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{param.opts[0]} is not supported yet by dlqueue {__version__}", ctx)
+
+    def decorate(command: F) -> F:
+        for name in names:
+            command = click.option(name, multiple=True, hidden=True, expose_value=False, callback=refuse)(command)
+        return command
+
+    return decorate
+
+
+def submission_options(command: F) -> F:
+    """What every submit may say."""
+    for option in reversed(
+        (
+            click.option("--priority", type=int, metavar="N", help="Higher goes first (default 0)."),
+            click.option("--queue", metavar="Q", help="The queue to put it in."),
+            click.option("--tag", "tags", metavar="T", multiple=True, help="A tag; may be repeated."),
+            click.option(
+                "--after", metavar="ID", multiple=True, shell_complete=complete_ids, help="Start when this is done."
+            ),
+            click.option("--at", "run_at", callback=moment, metavar="TIME", help="Start at this time."),
+            click.option("--delay", callback=duration, metavar="DUR", help="Start after this time."),
+            click.option("--max-retry", type=click.IntRange(min=0), metavar="N", help="Tries after a passing error."),
+            click.option("--unique-key", metavar="K", help="At most one task with this key."),
+            click.option("--paused", is_flag=True, help="Do not start yet."),
+            click.option("-q", "quiet", is_flag=True, help="Ids only."),
+            later("--on-done", "--webhook"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def submission(options: dict[str, Any]) -> dict[str, Any]:
+    """What `submission_options` were given, as params; but for ``--after``, for which the daemon has to be asked."""
+    if options["run_at"] is not None and options["delay"] is not None:
+        raise click.UsageError("give either --at or --delay, not both")
+    names = ("priority", "queue", "run_at", "delay", "max_retry", "unique_key")
+    given: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
+    if options["tags"]:
+        given["labels"] = {"tag": list(options["tags"])}
+    if options["paused"]:
+        given["paused"] = True
+    return given
+
+
+def dependencies(session: Session, after: tuple[str, ...]) -> dict[str, Any]:
+    """``--after`` as params."""
+    return {"depends_on": task_ids(session, after).existing(session)} if after else {}

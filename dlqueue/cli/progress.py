@@ -5,23 +5,30 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from dlqueue.cli import exits
-from dlqueue.cli.table import cut, is_terminal, plain, put_line
+from dlqueue.cli.follow import Task
+from dlqueue.cli.ids import as_ranges
+from dlqueue.cli.panel import summary
+from dlqueue.cli.table import is_terminal, plain, put_line
 from dlqueue.cli.taskrow import counter, name_of, percent_of, remaining, state_of
 from dlqueue.units import format_duration, format_size
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
 _LINE_SECONDS = 5.0
+_FEW = 5
+"""Tasks of which each has lines of its own where there is no screen; more share one."""
+_DRAW_SECONDS = 0.1
 
 
 class Display(Protocol):
     """Shows tasks while they are waited for."""
 
-    def update(self, task: dict[str, Any]) -> None: ...
+    def update(self, changed: Iterable[Task]) -> None:
+        """Some have changed, or none: time has passed."""
+        ...
+
     def say(self, line: str) -> None: ...
 
     def data(self, line: str) -> None:
@@ -40,7 +47,7 @@ def display(quiet: bool = False) -> Display:
     return Lines()
 
 
-def detail(task: dict[str, Any]) -> str:
+def detail(task: Task) -> str:
     """``1.2 MiB of 3.1 MiB, 99 KiB/s, 20s``, as far as known."""
     done, total, speed, eta = (
         counter(task, "downloaded"),
@@ -56,16 +63,33 @@ def detail(task: dict[str, Any]) -> str:
 
 
 class Lines:
-    """A line when the state changes, and every few seconds in between."""
+    """Where there is no screen: a line when the state of a task changes, and every few seconds in between. Many tasks
+    share a line."""
 
     def __init__(self, show: bool = True) -> None:
         self._show = show
         self._said: dict[int, tuple[str, float]] = {}
+        self._tasks: dict[int, Task] = {}
+        self._summed = 0.0
 
-    def update(self, task: dict[str, Any]) -> None:
-        state, now = state_of(task), time.monotonic()
+    def update(self, changed: Iterable[Task]) -> None:
+        if not self._show:
+            return
+        now = time.monotonic()
+        for task in changed:
+            self._tasks[task["id"]] = task
+        if len(self._tasks) > _FEW:
+            if now - self._summed >= _LINE_SECONDS:
+                self._summed = now
+                exits.say(summary(list(self._tasks.values()), 200))
+            return
+        for task in changed:
+            self._line(task, now)
+
+    def _line(self, task: Task, now: float) -> None:
+        state = state_of(task)
         before, at = self._said.get(task["id"], ("", 0.0))
-        if not self._show or (state == before and now - at < _LINE_SECONDS):
+        if state == before and now - at < _LINE_SECONDS:
             return
         self._said[task["id"]] = (state, now)
         percent = percent_of(task)
@@ -83,49 +107,35 @@ class Lines:
 
 
 class Bars:
-    """One bar per task, on a terminal."""
+    """On a terminal: one bar per task, as far as there is room."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from dlqueue.cli.screen import Screen
 
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:>3.0f}%", markup=False),
-            TextColumn("{task.fields[detail]}", markup=False),
-            console=self._console,
-            redirect_stdout=False,  # data is never to be turned into progress
-        )
-        self._bars: dict[int, TaskID] = {}
-        self._progress.start()
+        self._screen = Screen(stderr=True)
+        self._tasks: dict[int, Task] = {}
+        self._drawn = 0.0
 
-    def update(self, task: dict[str, Any]) -> None:
-        number, percent = task["id"], percent_of(task)
-        if number not in self._bars:
-            self._bars[number] = self._progress.add_task("", total=None, detail="")
-        over = task["status"] == "completed"
-        state = state_of(task)
-        self._progress.update(
-            self._bars[number],
-            description=f"{number} {cut(plain(name_of(task)), 24)}",
-            total=100,
-            completed=100 if over else percent or 0,
-            detail=detail(task) if state == "downloading" else state,
-        )
+    def update(self, changed: Iterable[Task]) -> None:
+        for task in changed:
+            self._tasks[task["id"]] = task
+        now = time.monotonic()
+        if now - self._drawn >= _DRAW_SECONDS:
+            self._drawn = now
+            self._screen.show(self._tasks.values())
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._screen.say(line)
 
     def data(self, line: str) -> None:
         if is_terminal():
-            self.say(plain(line))  # the same screen: it must not be torn
+            self._screen.say(plain(line))  # the same screen: it must not be torn
         else:
             put_line(line)
 
     def close(self) -> None:
-        self._progress.stop()
+        self._screen.show(self._tasks.values())
+        self._screen.close()
 
 
 class Troubles:
@@ -153,11 +163,15 @@ class Troubles:
         if error and not download:
             self._tell((number, error["at"]), f"{number}: {error['kind']}: {error['message']}{_next(task)}")
 
-    def why(self, answer: dict[str, Any]) -> None:
-        """An answer of `tasks.why`, if it is a reason that somebody could do something about."""
-        if answer["reason"] in self._WORTH_TELLING:
-            key = (answer["id"], answer["reason"], answer["message"])
-            self._tell(key, f"{answer['id']}: waits: {answer['message']}")
+    def why(self, answers: Iterable[dict[str, Any]]) -> None:
+        """Answers of `tasks.why`, as far as they are reasons that somebody could do something about. Those who wait for
+        the same share a line."""
+        shared: dict[tuple[str, str], list[int]] = {}
+        for answer in answers:
+            if answer["reason"] in self._WORTH_TELLING:
+                shared.setdefault((answer["reason"], answer["message"]), []).append(answer["id"])
+        for (reason, message), ids in shared.items():
+            self._tell((reason, message), f"{as_ranges(ids)}: waits: {message}")
 
     def _tell(self, key: tuple[object, ...], line: str) -> None:
         if key not in self._told:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dlqueue.cli import exits
+from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import task_id
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import plain, put_json, put_line
@@ -73,7 +74,7 @@ def tasks(session: Session, filters: dict[str, Any], limit: int) -> tuple[list[d
 
 
 @click.command("why")
-@click.argument("which", metavar="ID")
+@click.argument("which", metavar="ID", shell_complete=complete_ids)
 @everywhere
 @pass_session
 def why_command(session: Session, /, which: str) -> None:
@@ -89,7 +90,7 @@ def why_command(session: Session, /, which: str) -> None:
 
 
 @click.command("show")
-@click.argument("which", metavar="ID")
+@click.argument("which", metavar="ID", shell_complete=complete_ids)
 @everywhere
 @pass_session
 def show_command(session: Session, /, which: str) -> None:

@@ -9,20 +9,21 @@ from typing import Any
 import click
 
 from dlqueue.cli import exits
+from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.follow import FINAL, Task, failure, follow, is_delivered, reconnect
-from dlqueue.cli.ids import task_ids
+from dlqueue.cli.ids import TaskIds, task_ids
 from dlqueue.cli.options import duration
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.show import tasks
 from dlqueue.cli.table import put_json, put_line
 from dlqueue.cli.taskrow import name_of
-from dlqueue.client import DaemonUnreachable, RpcError
+from dlqueue.client import DaemonUnreachable
 from dlqueue.protocol.errors import Stopping
 from dlqueue.protocol.status import UNFINISHED
 
 _LOOK_SECONDS = 0.2
 
-_ids = click.argument("which", metavar="ID...", nargs=-1)
+_ids = click.argument("which", metavar="ID...", nargs=-1, shell_complete=complete_ids)
 _delete_data = click.option("--delete-data", is_flag=True, help="Also delete what was downloaded.")
 
 
@@ -31,24 +32,25 @@ def _chosen(which: tuple[str, ...], everything: bool, option: str) -> None:
         raise click.UsageError(f"give task ids, or {option}")
 
 
-def _each(session: Session, which: tuple[str, ...], steer: Callable[[int], Task], shown: str | None = None) -> int:
+def put_each(session: Session, ids: TaskIds, steer: Callable[[int], Task], shown: str | None = None) -> int:
     """Steer one after the other; what is refused does not keep the others from being done."""
     done: list[Task] = []
     code = exits.OK
-    ids = task_ids(session, which)
-    for number in ids:
-        try:
-            task = steer(number)
-        except (RpcError, exits.Failed) as error:
-            refused = exits.report(error)
+    for _, answer in ids.each(steer):
+        if isinstance(answer, Exception):
+            refused = exits.report(answer)
             code = code or refused
             continue
-        done.append(task)
+        done.append(answer)
         if not session.json:
-            put_line(task["id"], shown or task["status"], name_of(task))
+            put_line(answer["id"], shown or answer["status"], name_of(answer))
     if session.json and done:
-        put_json(done[0] if len(ids) == 1 else done)
+        put_json(done[0] if ids.single() else done)
     return code
+
+
+def _each(session: Session, which: tuple[str, ...], steer: Callable[[int], Task], shown: str | None = None) -> int:
+    return put_each(session, task_ids(session, which), steer, shown)
 
 
 def _all(session: Session, answer: dict[str, Any], verb: str) -> int:
@@ -154,28 +156,28 @@ def wait_command(
 ) -> int:
     """Wait until tasks are over; exit code 5 if one failed."""
     _chosen(which, everything, "--all")
+    deadline = None if timeout is None else time.monotonic() + timeout
     if everything:
-        ids = [task["id"] for task in tasks(session, {"status": list(UNFINISHED)}, 1_000_000)[0]]
+        ids = TaskIds(())
+        for task in tasks(session, {"status": list(UNFINISHED)}, 1_000_000)[0]:
+            ids.name(task["id"])
     else:
         ids = task_ids(session, which)
-    deadline = None if timeout is None else time.monotonic() + timeout
     done: list[Task] = []
     code = exits.OK
-    for number in ids:
-        try:
-            task = _over(session, number, until, deadline)
-        except RpcError as error:
-            refused = exits.report(error)
+    for _, answer in ids.each(lambda number: _over(session, number, until, deadline)) if len(ids) else ():
+        if isinstance(answer, Exception):
+            refused = exits.report(answer)
             code = code or refused
             continue
-        done.append(task)
+        done.append(answer)
         if not session.json:
-            put_line(task["id"], task["status"], name_of(task))
-        if not (is_delivered(task) if until == "delivered" else task["status"] == "completed"):
-            failed = exits.report(failure(task))
+            put_line(answer["id"], answer["status"], name_of(answer))
+        if not (is_delivered(answer) if until == "delivered" else answer["status"] == "completed"):
+            failed = exits.report(failure(answer))
             code = code or failed
     if session.json:
-        put_json(done[0] if len(ids) == 1 and done and not everything else done)
+        put_json(done[0] if ids.single() and done and not everything else done)
     return code
 
 

@@ -29,8 +29,27 @@ def put_line(*cells: object) -> None:
     print(("  " if is_terminal() else "\t").join(plain(cell) for cell in cells), flush=True)
 
 
-def put_table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: frozenset[str] = frozenset()) -> None:
-    """Rows with titles for a person, cut to the width of the terminal; tab-separated without titles otherwise."""
+def put_paragraph(head: str, text: str) -> None:
+    """``text`` beside ``head``, broken between words at the width of the terminal."""
+    import shutil
+    import textwrap
+
+    width = max(shutil.get_terminal_size().columns, len(head) + 20)
+    indent = " " * len(head)
+    print(textwrap.fill(plain(text), width, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False))
+
+
+def put_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    right: frozenset[str] = frozenset(),
+    expendable: Sequence[str] = (),
+) -> None:
+    """Rows with titles for a person, cut to the width of the terminal; tab-separated without titles otherwise.
+
+    :param right: titles of columns with numbers.
+    :param expendable: titles of columns that are left out where there is no room, first those that say nothing.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
     if not is_terminal():
         for row in cells:
@@ -39,15 +58,43 @@ def put_table(titles: Sequence[str], rows: Iterable[Sequence[object]], right: fr
     if cells:
         import shutil
 
-        for line in aligned(titles, cells, right, shutil.get_terminal_size().columns):
+        width = shutil.get_terminal_size().columns
+        for line in aligned(*fitting(titles, cells, expendable, width), right, width):
             print(line)
 
 
+def fitting(
+    titles: Sequence[str], cells: Sequence[Sequence[str]], expendable: Sequence[str], width: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Without the columns that would leave the last one no room worth having."""
+
+    def room(columns: Sequence[int]) -> int:
+        fixed = (max(cell_width(row[column]) for row in (titles, *cells)) + 2 for column in columns[:-1])
+        return width - sum(fixed)
+
+    kept = list(range(len(titles)))
+    wanted = min(max(cell_width(row[-1]) for row in (titles, *cells)), _ROOM)
+    silent = [title for title in expendable if all(row[titles.index(title)] in ("", "-") for row in cells)]
+    for title in (*silent, *expendable):
+        if room(kept) >= wanted:
+            break
+        if titles.index(title) in kept:
+            kept.remove(titles.index(title))
+    return [titles[column] for column in kept], [[row[column] for column in kept] for row in cells]
+
+
+_ROOM = 24
+"""Columns that a name should have."""
+
+
 def aligned(titles: Sequence[str], cells: Sequence[Sequence[str]], right: frozenset[str], width: int) -> list[str]:
-    """The lines of a table; the last column takes what is left of ``width``."""
+    """The lines of a table; the last column takes what is left of ``width``, and no line is longer."""
     widths = [max(cell_width(row[column]) for row in (titles, *cells)) for column in range(len(titles))]
     room = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
-    widths[-1] = max(min(widths[-1], room), 8)
+    widths[-1] = max(min(widths[-1], room), 1)
+    if room < 1:  # so narrow that the other columns have to give way too
+        most = max((width - 2 * (len(widths) - 1)) // len(widths), 1)
+        widths = [min(size, most) for size in widths]
     lines = []
     for row in (titles, *cells):
         parts = []
@@ -73,7 +120,11 @@ def cell_width(text: str) -> int:
     import unicodedata
 
     return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        0
+        if unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
         for character in text
     )
 

@@ -30,8 +30,16 @@ def state_of(task: Mapping[str, Any]) -> str:
     return str(task["status"])
 
 
-_WAITS = {"slot": "queued", "downloader": "waiting", "space": "disk full", "route": "waiting"}
+_WAITS = {"slot": "queued", "downloader": "waiting", "paused": "waiting", "space": "disk full", "route": "waiting"}
 """What a suspended download holds, in a word; `dlqueue why` says more."""
+
+
+def is_moving(task: Mapping[str, Any]) -> bool:
+    """Does something happen to it just now?"""
+    return state_of(task) in _MOVING
+
+
+_MOVING = frozenset({"downloading", "metadata", "checking", "seeding", "delivering", "processing"})
 
 
 def counter(task: Mapping[str, Any], name: str) -> int | None:
@@ -98,4 +106,4 @@ def cells_for_programs(task: Mapping[str, Any]) -> list[object]:
 def put_tasks(tasks: Sequence[Mapping[str, Any]]) -> None:
     """Tasks as a table."""
     rows = [cells_for_people(task) if is_terminal() else cells_for_programs(task) for task in tasks]
-    put_table(TITLES, rows, RIGHT)
+    put_table(TITLES, rows, RIGHT, ("ETA", "SPEED", "SIZE", "%"))

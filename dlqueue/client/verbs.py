@@ -47,6 +47,7 @@ class Verb(Generic[R]):
 class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
     config: Verb[Json] = Verb()
+    reload: Verb[messages.Reloaded] = Verb()
     shutdown: Verb[messages.ShuttingDown] = Verb()
 
 
@@ -61,6 +62,7 @@ class _Tasks(Space):
     resume: Verb[Any] = Verb()
     retry: Verb[Any] = Verb()
     remove: Verb[Any] = Verb()
+    update: Verb[messages.Task] = Verb()
     wait: Verb[messages.Task] = Verb()
     progress: Verb[messages.Progress | None] = Verb()
     result: Verb[Any] = Verb()
@@ -69,11 +71,19 @@ class _Tasks(Space):
 
 
 class _Downloads(Space):
-    add: Verb[messages.Task] = Verb()
+    add: Verb[Any] = Verb()
+    files: Verb[messages.Files] = Verb()
+    select: Verb[messages.Files] = Verb()
+    refresh_url: Verb[messages.Task] = Verb()
 
 
 class _Downloaders(Space):
     list: Verb[messages.DownloaderPage] = Verb()
+    get: Verb[messages.Downloader] = Verb()
+    test: Verb[messages.DownloaderTest] = Verb()
+    pause: Verb[messages.Downloader] = Verb()
+    resume: Verb[messages.Downloader] = Verb()
+    kinds: Verb[messages.KindPage] = Verb()
 
 
 class Daemon(_Daemon): ...

@@ -1,6 +1,7 @@
 """The configuration: TOML files and the environment in, frozen dataclasses out, every problem at once."""
 
-from dlqueue.config.loader import load
+from dlqueue.config.difference import Changed, difference
+from dlqueue.config.loader import config_places, load
 from dlqueue.config.problems import ConfigError, Problem
 from dlqueue.config.sections import (
     Config,
@@ -8,10 +9,12 @@ from dlqueue.config.sections import (
     DownloaderSection,
     PolicySection,
     QueueSection,
+    SeedingSection,
     StoreSection,
 )
 
 __all__ = [
+    "Changed",
     "Config",
     "ConfigError",
     "DaemonSection",
@@ -19,6 +22,9 @@ __all__ = [
     "PolicySection",
     "Problem",
     "QueueSection",
+    "SeedingSection",
     "StoreSection",
+    "config_places",
+    "difference",
     "load",
 ]

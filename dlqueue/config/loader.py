@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic.errors import PydanticSchemaGenerationError
 
+from dlqueue.config.doubts import find_doubts
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import ConfigError, Problem, dotted, nearest, quoted
 from dlqueue.config.sections import (
@@ -21,15 +22,24 @@ from dlqueue.config.sections import (
     DownloaderSection,
     PolicySection,
     QueueSection,
+    SeedingSection,
     StoreSection,
 )
 from dlqueue.config.tables import NOT_YET, Checker
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "policy")
-SECTIONS_LATER = ("routes", "seeding", "retention", "http", "notify", "node", "hooks")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "policy")
+SECTIONS_LATER = ("routes", "retention", "http", "notify", "node", "hooks")
 QUEUE_KEYS_LATER = ("capacity", "rate")
+_KEYED: tuple[tuple[str, type[Any]], ...] = (
+    ("daemon", DaemonSection),
+    ("store", StoreSection),
+    ("seeding", SeedingSection),
+    ("policy", PolicySection),
+    ("queues.downloads", QueueSection),
+    ("downloaders.NAME", DownloaderSection),
+)
 DOWNLOADER_KEYS_LATER = ("stall", "failover_after", "directory", "paths", "delivery")
 
 
@@ -38,6 +48,7 @@ def load(
     *,
     mode: Mode,
     kinds: Mapping[str, type[Downloader]],
+    broken: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
     """Read the configuration of an instance.
@@ -45,28 +56,38 @@ def load(
     :param path: the config file, where the caller names one; else ``DLQUEUE_CONFIG``, else the instance's default
         place. A file that was named must exist. ``conf.d/*.toml`` beside it is laid over it in the order of names.
     :param kinds: the downloader kinds that are installed.
+    :param broken: those that are installed and cannot be used, and why.
 
     Raises `ConfigError` with every problem at once.
     """
     env = os.environ if environ is None else environ
-    here = places(mode, env)
-    if path is not None:
-        path = path.absolute()
-        here = dataclasses.replace(here, config_file=path, conf_d=path.parent / here.conf_d.name)
+    here = config_places(path, mode, env)
     named = path is not None or bool(env.get("DLQUEUE_CONFIG"))
     sources = Sources()
     sources.read(here.config_file, named=named)
     sources.read_folder(here.conf_d)
     checker = Checker(sources, env)
-    config = _Builder(checker, here, kinds, home(env) if mode == "user" else None).build()
+    builder = _Builder(checker, here, kinds, home(env) if mode == "user" else None, broken or {})
+    config = builder.build()
+    readable = list(_readable_secrets(checker, system=mode == "system"))
     if mode == "system":
-        _check_readers(checker)
+        sources.problems += readable
     if sources.problems:
         order = {file: position for position, file in enumerate(sources.files)}
         raise ConfigError(
             sorted(sources.problems, key=lambda p: (order.get(p.file, -1) if p.file else -1, p.line or 0))
         )
-    return config
+    doubts = find_doubts(config, sources, kinds)
+    return dataclasses.replace(config, warnings=(*builder.warnings, *readable, *doubts))
+
+
+def config_places(path: Path | None, mode: Mode, environ: Mapping[str, str] | None = None) -> Places:
+    """The places of an instance, where the caller may name the config file."""
+    here = places(mode, os.environ if environ is None else environ)
+    if path is None:
+        return here
+    path = path.absolute()
+    return dataclasses.replace(here, config_file=path, conf_d=path.parent / here.conf_d.name)
 
 
 @dataclasses.dataclass
@@ -76,13 +97,16 @@ class _Builder:
     kinds: Mapping[str, type[Downloader]]
     home: Path | None
     """Allowed as a destination by default; ``None`` for the system's instance."""
+    broken: Mapping[str, str]
+    """Kinds that cannot be used, and why."""
+    warnings: list[Problem] = dataclasses.field(default_factory=list)
 
     def build(self) -> Config:
         for name in self.checker.sources.data:
             if name in SECTIONS_LATER:
                 self._problem(name, message=NOT_YET)
             elif name not in SECTIONS:
-                self._problem(name, message=f"unknown section; {nearest(name, SECTIONS)}")
+                self._problem(name, message=self._stranger(name))
         return Config(
             mode=self.places.mode,
             places=self.places,
@@ -90,9 +114,29 @@ class _Builder:
             store=self._store(),
             queues=self._queues(),
             downloaders=self._downloaders(),
+            seeding=self._section(SeedingSection, "seeding"),
             policy=self._section(PolicySection, "policy"),
             files=tuple(self.checker.sources.files),
         )
+
+    def _stranger(self, name: str) -> str:
+        """A section that does not exist, or a key in front of all sections."""
+        if isinstance(self.checker.sources.data[name], (dict, list)):
+            return f"unknown section; {nearest(name, SECTIONS)}"
+        for section, cls in _KEYED:
+            if name in (one.name for one in dataclasses.fields(cls)):
+                return f"a key outside of any section; it belongs below a line [{section}]"
+        return "a key outside of any section"
+
+    def _named(self, section: str) -> list[str]:
+        """The tables of a section whose tables have names."""
+        names = []
+        for name, value in self.checker.table((section,), f"write [{section}.NAME]").items():
+            if isinstance(value, dict):
+                names.append(name)
+            else:
+                self._problem(section, name, message=f"must be a table; write [{section}.NAME] and the keys below it")
+        return names
 
     def _section(self, cls: type[Any], *at: str, later: tuple[str, ...] = ()) -> Any:
         table = self.checker.table(at)
@@ -130,7 +174,7 @@ class _Builder:
 
     def _queues(self) -> dict[str, QueueSection]:
         queues = {"downloads": DOWNLOADS_QUEUE}
-        for name in self.checker.table(("queues",)):
+        for name in self._named("queues"):
             self._check_name("queues", name)
             queue = self._section(QueueSection, "queues", name, later=QUEUE_KEYS_LATER)
             default = queues.get(name, QueueSection())
@@ -140,24 +184,45 @@ class _Builder:
         return queues
 
     def _downloaders(self) -> dict[str, DownloaderSection]:
-        names = list(self.checker.table(("downloaders",)))
+        names = self._named("downloaders")
         if names:
             return {name: section for name in names if (section := self._downloader(name)) is not None}
-        builtin = self.kinds.get("http")
-        return {"http": DownloaderSection("http", "http", options=builtin.config_type())} if builtin else {}
+        sections = {}
+        for kind in sorted(self.kinds, key=lambda kind: (kind != "http", kind)):
+            options = self._default_options(kind)
+            if options is not None:
+                sections[kind] = DownloaderSection(kind, kind, options=options)
+        return sections
+
+    def _default_options(self, kind: str) -> Any | None:
+        """With which options this kind is there unasked; None = not at all."""
+        try:
+            options = self.kinds[kind].default_config()
+            if options is None or isinstance(options, self.kinds[kind].config_type):
+                return options
+            reason = f"its plug-in answers a {type(options).__name__} as its default configuration"
+        except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and must not stop the others
+            reason = f"its plug-in failed to say its default configuration: {type(error).__name__}: {error}"
+        self.warnings.append(Problem(None, None, dotted(("downloaders", kind)), f"{reason}; it is left out"))
+        return None
 
     def _downloader(self, name: str) -> DownloaderSection | None:
         at = ("downloaders", name)
         self._check_name(*at)
         table = self.checker.table(at)
         common = [one.name for one in dataclasses.fields(DownloaderSection) if one.name not in ("name", "options")]
-        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options"))
+        absent = () if "kind" in table else ("kind",)
+        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options", *absent))
         kind = self.kinds.get(values.get("kind", ""))
         if kind is None:
+            if "kind" not in table and not self.checker.sources.broken:
+                self._problem(*at, "kind", message=f"is required; one of {', '.join(sorted(self.kinds))}")
             self.checker.keys(table, at, list(table), DOWNLOADER_KEYS_LATER)
             if "kind" in values:
-                hint = nearest(values["kind"], list(self.kinds))
-                self._problem(*at, "kind", message=f"unknown kind {quoted(values['kind'])}; {hint}")
+                named = values["kind"]
+                unknown = f"unknown kind {quoted(named)}; {nearest(named, list(self.kinds))}"
+                why = self.broken.get(named)
+                self._problem(*at, "kind", message=f"{quoted(named)} cannot be used: it {why}" if why else unknown)
             return None
         before = len(self.checker.sources.problems)
         try:
@@ -190,8 +255,8 @@ class _Builder:
         self.checker.sources.problem(at, message)
 
 
-def _check_readers(checker: Checker) -> None:
-    """A secret in plain text must not be readable by everybody on the machine."""
+def _readable_secrets(checker: Checker, *, system: bool) -> Iterator[Problem]:
+    """A secret in plain text must not be readable by everybody on the machine: one problem for each such file."""
     seen = set()
     for key in checker.plain_secrets:
         file, line = checker.sources.origin(key)
@@ -200,12 +265,11 @@ def _check_readers(checker: Checker) -> None:
         seen.add(file)
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & 0o027:
-            checker.sources.problems.append(
-                Problem(
-                    file,
-                    line,
-                    dotted(key),
-                    f"a secret in plain text, in a file with mode {mode:04o}; cure: "
-                    f"chown root:dlqueue {file} && chmod 0640 {file} (or keep the secret in a file of its own)",
-                )
+            cure = f"chown root:dlqueue {file} && chmod 0640 {file}" if system else f"chmod 0600 {file}"
+            yield Problem(
+                file,
+                line,
+                dotted(key),
+                f"a secret in plain text, in a file with mode {mode:04o}; cure: {cure} "
+                "(or keep the secret in a file of its own)",
             )

@@ -1,7 +1,7 @@
 """What the configuration says, as plain frozen values. The defaults are here; `docs/configuration.md` explains them.
 
-Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``secret`` also a reference.
-A downloader's ``config_type`` may use the same three.
+Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``secret`` also a reference; with
+``off`` the value ``false`` means None. A downloader's ``config_type`` may use the same four.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from dlqueue.config.problems import Problem
 from dlqueue.places import Mode, Places
 from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """What names of queues, downloaders and namespaces are made of: some of them become folder names."""
 
+SCHEME = r"^[a-z][a-z0-9+.-]*$"
+"""What URL schemes are made of."""
+
 _DURATION = {"duration": True}
+_OFF = {"off": True}
 
 
 def _workers() -> int:
@@ -80,8 +85,21 @@ class DownloaderSection:
 class PolicySection:
     """``[policy]``"""
 
-    schemes: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*$")], ...] = ("http", "https", "ftp", "magnet")
+    schemes: tuple[Annotated[str, Field(pattern=SCHEME)], ...] = ("http", "https", "ftp", "magnet")
     private_addresses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingSection:
+    """``[seeding]``: the first measure that is met ends it. ``None`` (written ``false``: TOML has no null) = no rule
+    on this measure; 0 = do not seed."""
+
+    ratio: Annotated[float, Field(ge=0)] | None = field(default=1.0, metadata=_OFF)
+    """Bytes sent for each byte fetched."""
+    time: float | None = field(default=86_400.0, metadata=_DURATION | _OFF)
+    """Seconds since it is whole."""
+    idle: float | None = field(default=None, metadata=_DURATION | _OFF)
+    """Seconds without a byte sent."""
 
 
 DOWNLOADS_QUEUE = QueueSection(
@@ -100,28 +118,42 @@ class Config:
     store: StoreSection
     queues: Mapping[str, QueueSection]
     downloaders: Mapping[str, DownloaderSection]
+    seeding: SeedingSection
     policy: PolicySection
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed and likely a mistake all the same."""
 
     def as_shown(self) -> dict[str, Any]:
         """The effective configuration for a person: JSON values, every setting, secrets as ``***``."""
-        shown = {
+        return {
             "mode": self.mode,
             "files": _shown(self.files),
             "socket": str(self.places.socket),
             "state": str(self.places.state),
-            "daemon": _shown(self.daemon),
-            "store": _shown(self.store),
-            "queues": _shown(self.queues),
-            "downloaders": {},
-            "policy": _shown(self.policy),
+            **self.settings(),
         }
-        for name, section in self.downloaders.items():
-            common = _shown(section)
+
+    def settings(self, *, reveal: bool = False) -> dict[str, Any]:
+        """Every setting, by section: JSON values.
+
+        :param reveal: secrets as they are, to compare them. Never to be shown.
+        """
+
+        def downloader(section: DownloaderSection) -> dict[str, Any]:
+            common = _shown(section, reveal)
             del common["name"], common["options"]
-            shown["downloaders"][name] = {**common, **(_shown(section.options) if section.options is not None else {})}
-        return shown
+            return {**common, **(_shown(section.options, reveal) if section.options is not None else {})}
+
+        return {
+            "daemon": _shown(self.daemon, reveal),
+            "store": _shown(self.store, reveal),
+            "queues": _shown(self.queues, reveal),
+            "downloaders": {name: downloader(section) for name, section in self.downloaders.items()},
+            "seeding": _shown(self.seeding, reveal),
+            "policy": _shown(self.policy, reveal),
+        }
 
     def secret_values(self) -> frozenset[str]:
         """All secrets, so that the log can leave them out."""
@@ -134,17 +166,21 @@ class Config:
         return frozenset(values)
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, reveal: bool = False) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         pairs = ((one, getattr(value, one.name)) for one in fields(value))
         return {
-            one.name: HIDDEN if one.metadata.get("secret") and inner is not None else _shown(inner)
+            one.name: HIDDEN
+            if one.metadata.get("secret") and inner is not None and not reveal
+            else _shown(inner, reveal)
             for one, inner in pairs
         }
     if isinstance(value, Mapping):
-        return {str(name): _shown(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_shown(inner) for inner in value]
+        return {str(name): _shown(inner, reveal) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(inner, reveal) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_shown(inner, reveal) for inner in value), key=str)
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    return hide_userinfo(str(value))
+    return str(value) if reveal else hide_userinfo(str(value))

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
-from dlqueue.config import Config, ConfigError, load
+from dlqueue.config import Config, ConfigError
 from dlqueue.daemon import logs
+from dlqueue.daemon.reading import Reader, default_mode
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.wiring import House, build
 from dlqueue.downloads.recovery import adopt_transfers, look_again
-from dlqueue.downloads.registry import find_kinds
 from dlqueue.queue import Filter, QueueError, Status, StorageError
-from dlqueue.sdk import Downloader
 from dlqueue.transports.unix import SocketError, UnixServer
 
 log = logging.getLogger(__name__)
@@ -49,19 +45,16 @@ def main(
     :param ends_when_idle: end some seconds after the last client and the last unfinished work.
     """
     redaction = logs.configure()
-    mode = mode or ("system" if os.geteuid() == 0 and "INVOCATION_ID" in os.environ else "user")
-    kinds = find_kinds()
+    read = Reader(config, socket, mode or default_mode(), learn=redaction.learn)
     try:
-        loaded = load(Path(config) if config is not None else None, mode=mode, kinds=kinds.usable)
+        loaded = read()
     except ConfigError as error:
         for problem in error.problems:
             _say(problem)
         return EXIT_CONFIG
-    redaction.learn(loaded.secret_values())
-    if socket is not None:
-        places = dataclasses.replace(loaded.places, socket=Path(socket).absolute())
-        loaded = dataclasses.replace(loaded, places=places)
-    code = asyncio.run(_Daemon(loaded, loaded.places.socket, ends_when_idle, kinds.usable).run())
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    code = asyncio.run(_Daemon(loaded, read, ends_when_idle).run())
     # Threads of a plug-in that hangs must not hold up the exit: everything that matters is on disk.
     logging.shutdown()
     sys.stdout.flush()
@@ -70,20 +63,18 @@ def main(
 
 
 class _Daemon:
-    def __init__(
-        self, config: Config, socket: Path, ends_when_idle: bool, kinds: Mapping[str, type[Downloader]]
-    ) -> None:
+    def __init__(self, config: Config, read: Reader, ends_when_idle: bool) -> None:
         self._config = config
-        self._socket = socket
+        self._read = read
+        self._socket = config.places.socket
         self._ends_when_idle = ends_when_idle
-        self._kinds = kinds
         self._notifier = Notifier()
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
         try:
             self._config.places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            house = build(self._config, self._kinds, self._stop.set)
+            house = build(self._config, self._read, self._stop.set, self._notifier)
             # Before the socket: two daemons must never share one database, nor the second take the first one's socket.
             house.store.lock()
         except StorageError as error:
@@ -92,14 +83,14 @@ class _Daemon:
         except OSError as error:
             _say(f"{error.filename}: {error.strerror}")
             return EXIT_FAILED
-        self._handle_signals()
+        self._handle_signals(house)
         try:
             return await self._serve(house)
         except (QueueError, SocketError) as error:
             _say(error)
             return EXIT_FAILED
 
-    def _handle_signals(self) -> None:
+    def _handle_signals(self, house: House) -> None:
         loop = asyncio.get_running_loop()
 
         asked_at: list[float] = []
@@ -114,8 +105,7 @@ class _Daemon:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        # Reloading comes with a later version; until then a hang-up must not end the daemon.
-        loop.add_signal_handler(signal.SIGHUP, lambda: log.warning("SIGHUP: reloading is not supported yet"))
+        loop.add_signal_handler(signal.SIGHUP, house.reloader.hang_up)
 
     async def _serve(self, house: House) -> int:
         server = UnixServer(
@@ -127,12 +117,13 @@ class _Daemon:
         await house.queue.open()
         try:
             await house.endpoints.open()
-            await adopt_transfers(house.queue, house.endpoints)
+            await adopt_transfers(house.queue, house.endpoints, house.downloads.uploads)
             house.queue.start()
             await server.start()
             await look_again(house.queue, house.endpoints)
             log.info("ready: socket %s, node %s", self._socket, house.queue.node)
             self._notifier.ready()
+            house.reloader.started()
             idle = asyncio.create_task(self._end_when_idle(house, server)) if self._ends_when_idle else None
             await self._stop.wait()
             if idle is not None:
@@ -141,6 +132,7 @@ class _Daemon:
             self._notifier.stopping()
             log.info("stopping")
             asyncio.get_running_loop().call_later(STOP_LIMIT, _cut_short)
+            await house.reloader.stop()
             await server.stop(STOP_GRACE)
             await house.queue.shutdown(STOP_GRACE)
             await house.endpoints.close()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlqueue.config import Config, QueueSection
+from dlqueue.config import Config
+from dlqueue.daemon import settings
+from dlqueue.daemon.reading import Reader
+from dlqueue.daemon.reload import Parts, Reloader
+from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.delivery import STAGING
-from dlqueue.downloads.endpoints import EndpointConfig, Endpoints
+from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
-from dlqueue.queue import Progress, Queue, QueueSettings, Task
+from dlqueue.downloads.upload import Uploads
+from dlqueue.queue import Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
-from dlqueue.sdk import Downloader, TransferStatus
+from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
 from dlqueue.transports.dispatch import Dispatcher
@@ -28,28 +33,27 @@ class House:
     store: SqlStore
     queue: Queue
     endpoints: Endpoints
+    downloads: RemoteDownload
     service: Service
     dispatcher: Dispatcher
+    reloader: Reloader
 
 
-def build(config: Config, kinds: Mapping[str, type[Downloader]], stop: Callable[[], None]) -> House:
+def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Notifier) -> House:
     """
-    :param kinds: the installed downloader kinds.
+    :param read: reads the configuration anew.
     :param stop: asks the daemon to stop.
     """
     clock: Clock = SystemClock()
-    policy = Policy(
-        schemes=frozenset(config.policy.schemes),
-        private_addresses=config.policy.private_addresses,
-        destinations=config.daemon.allow_destinations,
-    )
+    policy = Policy(frozenset(), private_addresses=False, destinations=())
+    settings.steer(policy, config)
     store = SqlStore(config.store.url, config.store.durability, config.store.namespace)
     tasks: list[Task] = []
     queue = Queue(
         tasks,
         store,
         workers=config.daemon.workers,
-        queues={name: _settings(section) for name, section in config.queues.items()},
+        queues=settings.queues(config),
         clock=clock,
     )
 
@@ -57,29 +61,40 @@ def build(config: Config, kinds: Mapping[str, type[Downloader]], stop: Callable[
         queue.publish_progress(task_id, owner, Progress(**progress_of(status)))
 
     endpoints = Endpoints(
-        {
-            name: EndpointConfig(name, kinds[section.kind], section.max_active, section.poll, section.options)
-            for name, section in config.downloaders.items()
-            if section.enabled
-        },
+        settings.endpoints(config, read.usable),
         config.places.state / "downloaders",
         policy,
         clock,
         queue.wake,
         report,
         lambda: queue.bus.listened_to,
+        settings.disabled(config),
     )
-    queue.register(RemoteDownload(endpoints, policy, config.daemon.downloads, staging_rule(config), clock))
+    uploads = Uploads(config.places.state / "uploads")
+    downloads = RemoteDownload(
+        endpoints,
+        policy,
+        config.daemon.downloads,
+        staging_rule(config),
+        clock,
+        uploads,
+        settings.seed_rule(config),
+    )
+    queue.register(downloads)
+    access = Access(config.daemon.admins)
+    reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
     service = Service(
         queue,
         endpoints,
-        Access(config.daemon.admins),
+        downloads,
+        access,
         f"sqlite, durability {config.store.durability}",
-        config.as_shown,
+        lambda: reloader.config.as_shown(),
         stop,
+        reloader.answer,
         believes_cwd=config.mode == "user",
     )
-    return House(store, queue, endpoints, service, Dispatcher(service))
+    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader)
 
 
 def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:
@@ -91,14 +106,3 @@ def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:
         return Path(params.root if config.places.staging == "root" else params.directory) / STAGING
 
     return rule
-
-
-def _settings(section: QueueSection) -> QueueSettings:
-    return QueueSettings(
-        concurrency=section.concurrency,
-        max_retry=section.max_retry,
-        retry_delay=section.retry_delay,
-        backoff_factor=section.backoff_factor,
-        backoff_max=section.backoff_max,
-        ageing=section.ageing or 0.0,
-    )

@@ -12,10 +12,11 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from dlqueue.downloads.pauses import Pause
 from dlqueue.runtime.clock import Clock, sleep
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
@@ -54,14 +55,27 @@ class Watch:
 
     task_id: int
     owner: str
-    key: str
+    handle: Handle
     latest: TransferStatus | None = None
+    instance: str | None = None
+    """The running program that knew it when it was last seen."""
     gone: bool = False
+    restarted: bool = False
+    """It is gone, and the downloader may have restarted since it was last seen."""
     looked: bool = False
     known: TransferState | None = TransferState.DOWNLOADING
     """The state that the task has been told of; None = that it is gone. It is woken for any other."""
     moved: asyncio.Event | None = None
     """Set instead of waking it, while its step waits a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known of a transfer. ``status`` is None if the downloader does not know it (any more)."""
+
+    status: TransferStatus | None
+    instance: str | None
+    restarted: bool
 
 
 class _OwnError(Exception):
@@ -98,7 +112,11 @@ class Coordinator:
     last_error: str | None = None
     down_until: float | None = None
     auth_failed: bool = False
-    _watches: dict[Handle, Watch] = field(default_factory=dict)
+    paused: Pause | None = None
+    """A person wants nothing new to begin here."""
+    opened: bool = False
+    _watches: dict[str, Watch] = field(default_factory=dict)
+    """By creation key: two tasks may watch one transfer that was there before them."""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -114,20 +132,48 @@ class Coordinator:
     async def open(self, config: object, context: Context) -> None:
         """Open the plug-in and begin to look after it."""
         await self.call(self.downloader.open, config, replace(context, deadline=self._deadline))
+        self.opened = True
         self._tasks.append(asyncio.create_task(self._look(), name=f"dlqueue-look-{self.name}"))
         if type(self.downloader).events is not Downloader.events:
             self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
+
+    def poll_every(self, seconds: float) -> None:
+        """From now on."""
+        self.poll_interval = seconds
+        self._poke.set()
+
+    def take_over(self, former: Coordinator) -> None:
+        """Go on watching what ``former`` watched: the same downloader, opened anew."""
+        for key, watch in former._watches.items():
+            self._watches.setdefault(key, replace(watch, looked=False, moved=None))
+        self._poke.set()
+
+    async def dismiss(self) -> None:
+        """Nobody looks any more: whoever waits for a transfer here must see that for itself."""
+        for key in list(self._watches):
+            await self._tell(f"transfer:{key}")
+        await self._tell(f"downloader:{self.name}")
+        await self._tell(f"paused:{self.name}")
 
     async def close(self) -> None:
         self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._creations_through()
         try:
             await self._in_thread(self.downloader.close, CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever happens while it closes, we go on closing
             log.warning("downloader %s: did not close well: %s", self.name, error)
         self._threads.close()
+
+    async def _creations_through(self) -> None:
+        """What is being created is known to somebody before the plug-in closes."""
+        for lock in [lock for lock in self._busy.values() if lock.locked()]:
+            async with lock:
+                pass
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
@@ -164,7 +210,7 @@ class Coordinator:
             return function()
 
         if self._closing and function != self.downloader.close:
-            raise Unavailable("the daemon is stopping")
+            raise Unavailable(f"{self.name} is being closed")
         future = self._threads.run(run)
         # Not by the injected clock: a thread that hangs does so in real time.
         expiry = asyncio.get_running_loop().call_later(timeout + 1.0, self._expire, future, timeout)
@@ -181,18 +227,21 @@ class Coordinator:
         until: float = getattr(self._local, "until", 0.0)
         return max(until - time.monotonic(), 0.1)
 
-    async def create(self, request: Request, key: str, prepare: Callable[[], object]) -> Handle:
-        """See `Downloader.create`. Not before an earlier call with this key has come back, and not given up half-way
-        when the caller is cancelled: a removal that follows must find what was created.
+    async def create(self, request: Request, key: str, prepare: Callable[[], object]) -> tuple[Handle, str | None]:
+        """See `Downloader.create`; the second is `Downloader.instance` just before. Not before an earlier call with
+        this key has come back, and not given up half-way when the caller is cancelled: a removal that follows must find
+        what was created.
 
         :param prepare: run before, in the same thread (what blocks is better done in one thread than in two).
         """
 
-        def prepared() -> Handle:
+        def prepared() -> tuple[Handle, str | None]:
             _own(prepare)
-            return self.downloader.create(request, key)
+            # Before, not after: if it restarts in between, the transfer rather counts as lost than as removed.
+            instance = self.downloader.instance()
+            return self.downloader.create(request, key), instance
 
-        async def alone() -> Handle:
+        async def alone() -> tuple[Handle, str | None]:
             async with self._busy.setdefault(key, asyncio.Lock()):
                 return await self.call(prepared)
 
@@ -210,23 +259,26 @@ class Coordinator:
             reach("removed")
             _own(finish)
 
-        self.unwatch(handle)
+        self.unwatch(key)
         async with self._busy.setdefault(key, asyncio.Lock()):
             await self.call(finished)
         self._busy.pop(key, None)
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
-    def watch(self, task_id: int, owner: str, key: str, handle: Handle) -> None:
+    def watch(self, task_id: int, owner: str, key: str, handle: Handle, instance: str | None = None) -> None:
         """Tell this task of what matters from now on. What was seen before is forgotten: the transfer has just begun
-        (again)."""
-        self._watches[handle] = Watch(task_id, owner, key)
+        (again).
+
+        :param instance: the running downloader that knew it.
+        """
+        self._watches[key] = Watch(task_id, owner, handle, instance=instance)
         self._poke.set()
 
-    async def settled(self, handle: Handle, patience: float) -> bool:
+    async def settled(self, key: str, patience: float) -> bool:
         """Wait a moment for a transfer that has just begun: a small file is whole before it would pay to be woken for
         it. True if its state is another than downloading by then. Not worth it without events."""
-        watch = self._watches.get(handle)
+        watch = self._watches.get(key)
         if watch is None or type(self.downloader).events is Downloader.events:
             return False
         watch.moved = asyncio.Event()
@@ -238,32 +290,39 @@ class Coordinator:
             watch.moved = None
         return watch.known is not TransferState.DOWNLOADING
 
-    def unwatch(self, handle: Handle) -> None:
-        self._watches.pop(handle, None)
+    def unwatch(self, key: str) -> None:
+        self._watches.pop(key, None)
 
-    async def status(self, task_id: int, owner: str, key: str, handle: Handle) -> TransferStatus | None:
-        """The newest status; None = the downloader does not know it. Asks if it has not been asked about it yet.
+    async def look(self, task_id: int, owner: str, key: str, handle: Handle, instance: str | None = None) -> Sight:
+        """The newest that is known of it. Asks if it has not been asked about it yet.
 
+        :param instance: the running downloader in which the task last saw it.
         :raises Unavailable: it does not answer.
         """
-        if handle not in self._watches:
-            self.watch(task_id, owner, key, handle)
-        watch = self._watches[handle]
+        watch = self._watches.get(key)
+        if watch is None or watch.handle != handle:
+            self.watch(task_id, owner, key, handle, instance)
+            watch = self._watches[key]
         if not watch.looked:
             if self.down:
                 raise Unavailable(self.last_error or f"{self.name} is down")
-            await self._poll([handle], asker=watch)
+            await self._poll([key], asker=watch)
         watch.known = None if watch.gone or watch.latest is None else watch.latest.state
-        return None if watch.gone else watch.latest
+        return Sight(None if watch.gone else watch.latest, watch.instance, watch.restarted)
 
-    def latest(self, handle: Handle) -> TransferStatus | None:
+    def latest(self, key: str) -> TransferStatus | None:
         """What was seen last, without asking."""
-        watch = self._watches.get(handle)
+        watch = self._watches.get(key)
         return None if watch is None else watch.latest
 
     @property
     def down(self) -> bool:
-        return self.auth_failed or self.down_until is not None
+        return self.auth_failed or self.down_until is not None or self._closing
+
+    @property
+    def takes_new(self) -> bool:
+        """May a transfer be begun here now?"""
+        return not self.down and self.paused is None
 
     def speeds(self) -> tuple[float, float]:
         """Down, up: bytes per second over everything watched."""
@@ -274,7 +333,11 @@ class Coordinator:
 
     async def _look(self) -> None:
         """Poll while anybody waits; when it is down, ask for its version now and then."""
-        while not self.auth_failed:
+        while True:
+            if self.auth_failed:
+                self._poke.clear()
+                await self._poke.wait()
+                continue
             if self.down_until is not None:
                 await sleep(self.clock, self.down_until - self.clock.time())
                 await self._probe()
@@ -303,17 +366,26 @@ class Coordinator:
 
     async def _probe(self) -> None:
         try:
-            self.version = await self.call(self.downloader.test)
+            await self.ask()
         except DownloaderError as error:
             self._went_down(error)
-            return
+
+    async def ask(self) -> str:
+        """Ask for its version now; also if it has refused our credentials before, so only because a person wants to
+        know. :raises DownloaderError: what is wrong; from `AuthFailed` if it is the credentials."""
+        self.auth_failed = False
+        version = self.version = await self.call(self.downloader.test)
         back = self.health == "down"
         self.health, self.down_until, self._failures, self.last_error = "up", None, 0, None
         if back:
             log.info("downloader %s is back", self.name)
+        self._poke.set()
         await self._tell(f"downloader:{self.name}")
+        return version
 
     def _went_down(self, error: Exception) -> None:
+        if self._closing:
+            return  # that is no news about the other side
         if self.health != "down":
             log.warning("downloader %s is down: %s", self.name, error)
             self._failures = 0
@@ -323,19 +395,22 @@ class Coordinator:
             self._failures += 1
         self._poke.set()
 
-    async def _poll(self, handles: list[Handle], asker: Watch | None = None) -> None:
-        asked = {handle: self._watches.get(handle) for handle in handles}
-        seen = await self.call(self.downloader.poll, handles)
+    async def _poll(self, keys: list[str], asker: Watch | None = None) -> None:
+        asked = {key: watch for key in keys if (watch := self._watches.get(key)) is not None}
+        seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
         if not self.down:  # what was asked before it went down tells nothing of now
             self.health, self.last_error = "up", None
-        for handle, watch in asked.items():
-            if watch is None or self._watches.get(handle) is not watch:
+        for key, watch in asked.items():
+            if self._watches.get(key) is not watch:
                 continue  # begun anew meanwhile: the answer may be about what was before
-            new = seen.get(handle)
+            new = seen.get(watch.handle)
             watch.looked, watch.gone = True, new is None
-            if new is not None:
-                watch.latest = new
-                self.report(watch.task_id, watch.owner, new)
+            if new is None:
+                watch.restarted = instance is None or instance != watch.instance
+            else:
+                if new != watch.latest:
+                    self.report(watch.task_id, watch.owner, new)
+                watch.latest, watch.instance = new, instance
             # Mere bytes concern nobody's next step; a state does, once.
             state = None if new is None else new.state
             if watch is not asker and state is not watch.known:
@@ -343,7 +418,10 @@ class Coordinator:
                 if watch.moved is not None:
                     watch.moved.set()
                 else:
-                    await self._tell(f"transfer:{watch.key}")
+                    await self._tell(f"transfer:{key}")
+
+    def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
+        return self.downloader.poll(handles), self.downloader.instance()
 
     async def _tell(self, hold: str) -> None:
         try:

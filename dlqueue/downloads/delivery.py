@@ -38,9 +38,10 @@ class OtherFileSystem(Exception):
     """The target is on another file system than the source: `bring_over` comes first."""
 
 
-def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
+def find_content(staging: Path | None, content: tuple[str, ...]) -> list[Path]:
     """The files and folders that were fetched, proven to lie in their staging folder.
 
+    :param staging: None = the transfer was there before us, in a folder of its own.
     :raises CriticalError: the downloader names something outside of it, or a link or device, or a name that is no
         text.
     :raises FileNotFoundError: it is not there.
@@ -49,7 +50,8 @@ def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
     for name in content:
         path = Path(name)
         # Usually the very folder that we named; links are followed only for a downloader that names it otherwise.
-        if path.name in ("", "..") or (path.parent != staging and resolved(path.parent) != resolved(staging)):
+        inside = staging is None or path.parent == staging or resolved(path.parent) == resolved(staging)
+        if path.name in ("", "..") or not path.is_absolute() or not inside:
             raise CriticalError("the downloader names content outside the folder it was given", "unsafe_path")
         try:
             name.encode()
@@ -58,7 +60,7 @@ def find_content(staging: Path, content: tuple[str, ...]) -> list[Path]:
         mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise CriticalError("the downloader delivered neither a file nor a folder", "unsafe_path")
-        found.append(staging / path.name)
+        found.append(path if staging is None else staging / path.name)
     if not found:
         raise CriticalError("the downloader says it is complete but names no file", "no_content")
     return found
@@ -75,14 +77,41 @@ def verify(path: Path, checksum: str) -> None:
         raise CriticalError(f"the content does not match its checksum: {hexdigest()} instead of {wanted}", "checksum")
 
 
-def plan(source: Path, params: DownloadParams) -> Entry:
-    """What it is, and where it goes."""
-    name = params.name or harmless_name(source.name)
+def wanted_in(source: Path, wanted: frozenset[str]) -> tuple[str, ...]:
+    """Those of the wanted files that are in a folder, relative to it, or the one that it is.
+
+    :param wanted: relative to the folder that ``source`` is in.
+    """
+    inside = f"{source.name}/"
+    return tuple(sorted(path.removeprefix(inside) for path in wanted if path.startswith(inside) or path == source.name))
+
+
+def plan(source: Path, params: DownloadParams, keep: bool = False, only: tuple[str, ...] | None = None) -> Entry:
+    """What it is, and where it goes.
+
+    :param keep: it is delivered as a clone, and stays.
+    :param only: see `Entry`.
+    """
     seen = source.lstat()
     folder = stat.S_ISDIR(seen.st_mode)
+    if not folder:
+        only = None
+    name = params.name or harmless_name(source.name)
     target = Path(params.directory) / numbered(name, 0, folder)
-    size = _size(source) if folder else seen.st_size
-    return Entry(str(source), str(target), seen.st_dev, seen.st_ino, size, name)
+    size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
+    return Entry(
+        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep or only is not None, only=only
+    )
+
+
+def _files(folder: Path, only: tuple[str, ...] | None) -> Iterator[Path]:
+    """The files in a folder, or those of ``only`` that are there. Links lead nowhere."""
+    wanted = None if only is None else frozenset(only)
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where, name)
+            if stat.S_ISREG(path.lstat().st_mode) and (wanted is None or str(path.relative_to(folder)) in wanted):
+                yield path
 
 
 def is_taken(entry: Entry) -> bool:
@@ -167,24 +196,56 @@ def _check_below(found: Path, folder: Path, root: Path) -> None:
 
 
 def bring_over(entry: Entry, root: Path | None = None) -> Entry:
-    """Copy it beside its target; answers an entry with the copy as its source, to be written down before the rename.
-    The first source stays where it is until the staging folder goes. ``root`` as for `move`."""
+    """Clone it beside its target; answers an entry with the clone as its source, to be written down before the rename.
+    The first source stays where it is. Files are linked where that can be; then they cost neither time nor space.
+    ``root`` as for `move`.
+
+    :raises FileNotFoundError: a wanted file is not there.
+    """
     source, target = Path(entry.source), Path(entry.target)
-    copy = target.with_name(f"{STAGING}-{entry.inode:x}-{source.parent.name}")
+    clone = target.with_name(f"{STAGING}-{entry.inode:x}-{source.parent.name}")
+    make_folders(target.parent, root)
     with _anchored(target.parent, root) as (_, folder):
-        place = folder / copy.name
+        place = folder / clone.name
         _drop(place)
         try:
             if source.is_dir():
-                shutil.copytree(source, place, symlinks=True)
+                _clone_folder(source, place, entry.only)
             else:
-                shutil.copy2(source, place, follow_symlinks=False)
+                _clone(source, place)
             sync_tree(place)
             seen = place.lstat()
         except BaseException:
             _drop(place)
             raise
-    return msgspec.structs.replace(entry, source=str(copy), device=seen.st_dev, inode=seen.st_ino)
+    return msgspec.structs.replace(
+        entry, source=str(clone), device=seen.st_dev, inode=seen.st_ino, keep=False, only=None
+    )
+
+
+def _clone_folder(source: Path, place: Path, only: tuple[str, ...] | None) -> None:
+    place.mkdir()
+    if only is None:
+        for where, _, _ in os.walk(source):
+            (place / Path(where).relative_to(source)).mkdir(exist_ok=True)
+    found = 0
+    for path in _files(source, only):
+        target = place / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clone(path, target)
+        found += 1
+    if only is not None and found < len(only):
+        raise FileNotFoundError(errno.ENOENT, f"{len(only) - found} of the wanted files are not there", str(source))
+
+
+def _clone(source: Path, target: Path) -> None:
+    """Link a file; copy it where that cannot be: another file system, or one without links, somebody else's file."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
+            raise
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def drop_copies(manifest: list[Entry]) -> None:
@@ -276,12 +337,6 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _size(path: Path) -> int:
-    if path.is_dir():
-        return sum(inner.lstat().st_size for inner in path.rglob("*") if inner.is_file())
-    return path.lstat().st_size
 
 
 def make_staging(staging: Path) -> None:

@@ -20,7 +20,7 @@ from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfte
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
-from dlqueue.sdk import Handle, Rejected, Unavailable
+from dlqueue.sdk import Handle, NotFound, Rejected, TransferState, TransferStatus, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,9 @@ R = TypeVar("R")
 
 LOOK_AGAIN = 60.0
 """Seconds after which a waiting step looks even if nobody woke it."""
+
+
+_OTHER_SELECTION = "the torrent is in this downloader already, for somebody who has not selected the same files"
 
 
 class Handover:
@@ -65,18 +68,61 @@ class Handover:
         ctx.state.end_attempt(self._clock.time(), "request", message, "error")
         raise CriticalError(message, "exists")
 
-    async def plan(self, ctx: Context, content: tuple[str, ...]) -> None:
-        """What is to go where. Raises `FileNotFoundError`, `PolicyRefused`, `OSError`, `CriticalError`."""
+    async def plan(self, ctx: Context, status: TransferStatus, seed: bool) -> None:
+        """What is to go where. Raises `FileNotFoundError`, `PolicyRefused`, `OSError`, `CriticalError`, `Rejected`,
+        `Unavailable`.
+
+        :param seed: what seeds is to go on seeding.
+        """
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
-        manifest = await self._blocking(self._manifest, Path(state.staging or ""), content, params)
+        wanted = await self._wanted(ctx)
+        seed = seed and status.state is TransferState.SEEDING and not state.attached
+        folder = None if state.attached else Path(state.staging or "")
+        manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed)
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest
+        state.seeding_since = self._clock.time() if seed else None
+        state.total = state.total or sum(entry.size for entry in manifest)
 
-    def _manifest(self, staging: Path, content: tuple[str, ...], params: DownloadParams) -> list[Entry]:
+    async def _wanted(self, ctx: Context) -> frozenset[str] | None:
+        """The paths that were selected; None = all. The downloader is asked, since the selection may have been changed
+        over there, too."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        if state.handle is None or (state.handle.hash is None and params.select is None):
+            return None
+        coordinator = self._endpoints[state.downloader or ""]
+        try:
+            files = await coordinator.call(coordinator.downloader.files, state.handle)
+        except NotFound as error:
+            raise Unavailable(f"the files of {error} are not known") from error
+        wanted = [file for file in files if file.selected]
+        if state.attached and params.select is not None:
+            there = {file.index: file for file in wanted}
+            if any(index not in there or there[index].progress < 100 for index in params.select):
+                raise Rejected(_OTHER_SELECTION, "downloader", kind="attached")
+            wanted = [there[index] for index in params.select]
+        return None if len(wanted) == len(files) else frozenset(file.path for file in wanted)
+
+    def _manifest(
+        self,
+        staging: Path | None,
+        content: tuple[str, ...],
+        params: DownloadParams,
+        wanted: frozenset[str] | None,
+        seed: bool,
+    ) -> list[Entry]:
         self._policy.check_destination(Path(params.directory), Path(params.root))
-        entries = [delivery.plan(path, params) for path in delivery.find_content(staging, content)]
+        keep = seed or staging is None
+        entries = []
+        for path in delivery.find_content(staging, content):
+            only = None if wanted is None else delivery.wanted_in(path, wanted)
+            if only != ():
+                entries.append(delivery.plan(path, params, keep, only))
+        if not entries:
+            raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
         if params.on_exists != "rename":
             return entries
         # Each name that is tried is committed: look first, so that the first try is likely to do.
@@ -107,6 +153,8 @@ class Handover:
                 await ctx.checkpoint()
                 reach("manifest")
                 try:
+                    if state.manifest[index].keep:
+                        raise delivery.OtherFileSystem
                     await self._blocking(delivery.move, state.manifest[index], overwrite, root)
                     break
                 except delivery.OtherFileSystem:
@@ -119,7 +167,11 @@ class Handover:
                     state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
             reach("renamed")
         state.location = state.manifest[0].target
-        return await self.finish(ctx)
+        if state.seeding_since is None:
+            return await self.finish(ctx)
+        state.phase = "seeding"
+        await ctx.deliver(self._result(state))
+        return ResumeAfter(0.0, renew=False)
 
     async def finish(self, ctx: Context) -> Outcome:
         """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
@@ -127,11 +179,10 @@ class Handover:
         state: DownloadState = ctx.state
         if state.key is not None and state.downloader is not None:
             state.end_attempt(self._clock.time(), None, None, None)
-            owed = Obligation(state.downloader, state.key, state.handle_id or state.key, state.staging or "")
-            state.obligations.append(owed)
+            state.owe()
             state.key = None
         result = self._result(state)
-        waiting = await self._work_off(state)
+        waiting = await self.work_off(state)
         if waiting is not None:
             if ctx.record.delivered_at is None:
                 await ctx.deliver(result)
@@ -146,12 +197,19 @@ class Handover:
         last = state.attempts[-1].downloader if state.attempts else None
         return {"location": state.location, "name": Path(state.location or "").name, "size": size, "downloader": last}
 
-    async def _work_off(self, state: DownloadState) -> str | None:
-        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any."""
+    async def work_off(self, state: DownloadState, only_up: bool = False) -> str | None:
+        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any.
+
+        :param only_up: do not even ask a downloader that is down.
+        """
         left: list[Obligation] = []
         for owed in state.obligations:
-            if owed.downloader not in self._endpoints:
-                continue  # it is not configured any more: nobody can be asked
+            if not self._endpoints.expects(owed.downloader):
+                log.warning("%s is not configured any more; its transfer %s is given up", owed.downloader, owed.key)
+                continue
+            if only_up and (owed.downloader not in self._endpoints or self._endpoints[owed.downloader].down):
+                left.append(owed)
+                continue
             drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
             try:
                 await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
@@ -178,13 +236,15 @@ class Handover:
             await self._work_off_all(state)
             return
         name = state.downloader or ""
-        if state.key is not None and name in self._endpoints:
-            handle = state.handle or Handle(state.key)
-            drop = delivery.drop_staging if delete or removed else delivery.drop_empty
+        if state.key is not None and self._endpoints.expects(name):
+            handle = state.handle if state.handle is not None and not state.attached else Handle(state.key)
+            # What is left there of something delivered is only what was seeded.
+            whole = delete or removed or state.location is not None
+            drop = delivery.drop_staging if whole else delivery.drop_empty
             finish = partial(drop, Path(state.staging)) if state.staging else _nothing
             await self._endpoints[name].remove(state.key, handle, False, finish)
         await self._work_off_all(state)
-        state.phase, state.handle_id, state.handle_hash = "", None, None
+        state.phase, state.handle = "", None
         if delete or removed:
             await self._blocking(delivery.drop_copies, state.manifest)
             state.key = state.staging = None
@@ -193,7 +253,7 @@ class Handover:
             state.manifest, state.location = [], None
 
     async def _work_off_all(self, state: DownloadState) -> None:
-        waiting = await self._work_off(state)
+        waiting = await self.work_off(state)
         if waiting is not None:
             raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
 

@@ -35,9 +35,9 @@ class PolicyRefused(InvalidTask):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Policy:
-    """The rules of one daemon.
+    """The rules of one daemon. Many hold this one object: a reload changes it in place.
 
     :param schemes: URL schemes that may be fetched.
     :param private_addresses: may loopback, LAN and link-local addresses be connected to?

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
+from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import Filter, Queue, Status, TaskRecord
 from dlqueue.queue.status import UNFINISHED
 
 
-async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
-    """Give running transfers their slots. Call it after `Queue.open` and before `Queue.start`."""
+async def adopt_transfers(queue: Queue, endpoints: Endpoints, uploads: Uploads) -> None:
+    """Give running transfers their slots, and sweep the files that nobody needs. Call it after `Queue.open` and before
+    `Queue.start`."""
+    needed: list[str] = []
     cursor = None
     while True:
         page = await queue.find(
             Filter(status=tuple(UNFINISHED), type=RemoteDownload.type), order="id", limit=1000, cursor=cursor
         )
         for record in page.items:
+            needed += [kept for field in ("torrent", "metalink") if (kept := record.params.get(field)) is not None]
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
@@ -26,7 +32,8 @@ async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
                 endpoints.slots.want(waited, record.id)
         cursor = page.next_cursor
         if cursor is None:
-            return
+            break
+    await asyncio.to_thread(uploads.sweep, needed)
 
 
 async def look_again(queue: Queue, endpoints: Endpoints) -> None:
@@ -34,6 +41,7 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     await queue.wake("transfer:*")
     await queue.wake("route")
     await queue.wake("space")
+    await queue.wake("paused:*")
     for name in endpoints.names():
         await queue.wake(f"slot:{name}", endpoints.slots.free(name))
 
@@ -48,7 +56,7 @@ def running_in(record: TaskRecord) -> str | None:
 
 def _waits_for_slot(record: TaskRecord) -> str | None:
     what, _, downloader = (record.hold or "").partition(":")
-    return downloader if what == "slot" else None
+    return downloader if what in ("slot", "paused") else None
 
 
 def read_state(record: TaskRecord) -> DownloadState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
@@ -23,8 +23,11 @@ class Kinds:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def find_kinds() -> Kinds:
-    """Look through what is installed. Takes some 10 ms: once per start."""
+def find_kinds(quiet: bool = False) -> Kinds:
+    """Look through what is installed. Takes some 10 ms.
+
+    :param quiet: do not log what is broken.
+    """
     kinds = Kinds()
     for entry in entry_points(group=GROUP):
         try:
@@ -42,18 +45,18 @@ def find_kinds() -> Kinds:
             kinds.broken[entry.name] = f"lacks {', '.join(sorted(loaded.__abstractmethods__))}"
             continue
         kinds.usable[entry.name] = loaded
-    for name, reason in kinds.broken.items():
+    for name, reason in () if quiet else kinds.broken.items():
         log.warning("downloader kind %s: %s", name, reason)
     return kinds
 
 
-def route(urls: tuple[str, ...], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
+def route(schemes: Set[str], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
     """Downloaders that can fetch this, in the order in which they are tried: for http(s) first those of kind ``http``,
     then as configured.
 
+    :param schemes: see `DownloadParams.schemes`.
     :param downloader: the only one that is wanted, if one was named.
     """
-    schemes = {url.partition(":")[0].lower() for url in urls}
     names = [
         name
         for name, kind in configured.items()

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from dlqueue.downloads.policy import Policy, check_name
+from dlqueue.downloads import upload
+from dlqueue.downloads.policy import Policy, PolicyRefused, check_name, harmless_name
+from dlqueue.downloads.torrent import Contents, decoded, read_magnet, read_metalink, read_torrent
 from dlqueue.queue import InvalidTask, Submitter
 
 DIGESTS = {"sha-256": 64, "sha-1": 40, "sha-512": 128, "md5": 32}
@@ -20,6 +23,16 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
+
+
+class SeedWish(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What the submitter says of seeding: a rule for a measure, None = no rule on it, left out = the configured one."""
+
+    ratio: float | UnsetType | None = UNSET
+    time: float | UnsetType | None = UNSET
+    """Seconds."""
+    idle: float | UnsetType | None = UNSET
+    """Seconds without a byte going out."""
 
 
 class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -35,6 +48,21 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     headers: dict[str, str] = {}
     options: dict[str, str] = {}
     checksum: str | None = None
+    torrent: str | None = None
+    """The file's name in the daemon's own folder (`dlqueue.downloads.upload.Uploads`)."""
+    metalink: str | None = None
+    select: tuple[int, ...] | None = None
+    seed: SeedWish | None = None
+    title: str | None = None
+    """What it calls itself, until its downloader knows better."""
+    info_hash: str | None = None
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """What a downloader must be able to fetch, in the words of `Downloader.schemes`."""
+        given = {url.partition(":")[0].lower() for url in self.urls}
+        files = {"torrent": self.torrent, "metalink": self.metalink}
+        return frozenset(given | {kind for kind, file in files.items() if file is not None})
 
 
 class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -50,21 +78,21 @@ class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     options: dict[str, str] | None = None
     checksum: str | None = None
     cwd: str | None = None
+    torrent: str | None = None
+    metalink: str | None = None
+    select: list[int] | None = None
+    seed: SeedWish | Literal[0] | None = None
 
 
-def normalised(params: Any, submitter: Submitter, policy: Policy, default_directory: Path | None) -> DownloadParams:
-    """Params as they are stored.
+def normalised(
+    params: Any, submitter: Submitter, policy: Policy, default_directory: Path | None
+) -> tuple[DownloadParams, bytes | None]:
+    """Params as they are stored, and the .torrent or .metalink file that has to be kept for them, if there is one.
 
     :raises InvalidTask: a field cannot be right; `PolicyRefused`: it is not allowed.
     """
     given = _read(params)
-    urls = given.urls if given.urls is not None else [given.url] if given.url is not None else []
-    if not urls or (given.url is not None and given.urls is not None):
-        raise InvalidTask("give either url or urls (mirrors of one file)", "url")
-    for url in urls:
-        policy.check_url(url, "url" if given.urls is None else "urls")
-    if len({url.partition(":")[0].lower() == "magnet" for url in urls}) > 1:
-        raise InvalidTask("a magnet link cannot be a mirror", "urls")
+    urls, contents, file = _source(given, policy)
     if given.name is not None:
         check_name(given.name)
     for name, value in (given.headers or {}).items():
@@ -73,7 +101,15 @@ def normalised(params: Any, submitter: Submitter, policy: Policy, default_direct
         if not _HEADER_VALUE.fullmatch(value):
             raise InvalidTask(f"the value of {name} has a line break or control character in it", "headers")
     directory, root = _destination(given, submitter, policy, default_directory)
-    return DownloadParams(
+    select = None if given.select is None else selection(given.select, contents.files)
+    kept = None if file is None else upload.name_of(file)
+    made = DownloadParams(
+        torrent=kept if given.torrent is not None else None,
+        metalink=kept if given.metalink is not None else None,
+        select=select,
+        seed=SeedWish(ratio=0.0) if given.seed == 0 else given.seed,
+        title=None if contents.name is None else harmless_name(contents.name),
+        info_hash=contents.hash,
         urls=tuple(urls),
         directory=str(directory),
         root=str(root),
@@ -84,6 +120,53 @@ def normalised(params: Any, submitter: Submitter, policy: Policy, default_direct
         options=given.options or {},
         checksum=None if given.checksum is None else _checksum(given.checksum),
     )
+    return made, file
+
+
+def _source(given: _Given, policy: Policy) -> tuple[list[str], Contents, bytes | None]:
+    """Where it comes from: URLs, what is known of it, and the file that was sent, if one was."""
+    sources = [name for name in ("url", "urls", "torrent", "metalink") if getattr(given, name) is not None]
+    if len(sources) != 1:
+        raise InvalidTask("give one of url, urls (mirrors of one file), torrent and metalink", "url")
+    (field,) = sources
+    if given.torrent is not None:
+        if "magnet" not in policy.schemes:
+            raise PolicyRefused("BitTorrent is not allowed (policy.schemes has no magnet)", field, "scheme")
+        file = decoded(given.torrent, field)
+        return [], read_torrent(file), file
+    if given.metalink is not None:
+        file = decoded(given.metalink, field)
+        contents, urls = read_metalink(file)
+        for url in urls:
+            policy.check_url(url, field)
+        return [], contents, file
+    urls = given.urls if given.urls is not None else [given.url or ""]
+    if not urls:
+        raise InvalidTask("must not be empty", field)
+    for url in urls:
+        policy.check_url(url, field)
+    magnets = [url for url in urls if url.partition(":")[0].lower() == "magnet"]
+    if not magnets:
+        return urls, Contents(None, None, None), None
+    if len(urls) > 1:
+        raise InvalidTask("a magnet link cannot be a mirror", field)
+    return urls, read_magnet(urls[0]), None
+
+
+def selection(indexes: list[int], files: int | None) -> tuple[int, ...]:
+    """Wanted files, sorted and each once.
+
+    :param files: how many there are, if that is known.
+    :raises InvalidTask: none, or one that cannot be.
+    """
+    wanted = tuple(sorted(set(indexes)))
+    if not wanted:
+        raise InvalidTask("must name at least one file", "select")
+    if wanted[0] < 1:
+        raise InvalidTask("files are numbered from 1", "select")
+    if files is not None and wanted[-1] > files:
+        raise InvalidTask(f"there is no file {wanted[-1]}: it has {files}", "select")
+    return wanted
 
 
 def _read(params: Any) -> _Given:
@@ -143,7 +226,14 @@ def new_digest(checksum: str) -> tuple[Callable[[bytes], object], Callable[[], s
     return hasher.update, hasher.hexdigest
 
 
+def source_mark(params: DownloadParams) -> str:
+    """Another one if the URLs are others than they were."""
+    return hashlib.blake2b("\n".join(params.urls).encode(), digest_size=4).hexdigest()
+
+
 def join_key(params: DownloadParams, owner: str) -> str:
     """Equal for downloads that would fetch the same thing to the same place."""
-    facts = [owner, params.directory, params.name, sorted(params.urls), params.checksum, params.downloader]
+    # A torrent is the same wherever its description came from; a metalink's name is the digest of its content.
+    what = params.info_hash or params.metalink or sorted(params.urls)
+    facts = [owner, params.directory, params.name, what, params.checksum, params.downloader]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

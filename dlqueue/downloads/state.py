@@ -23,7 +23,8 @@ class Attempt(msgspec.Struct):
     ended_at: float | None = None
     bytes: int = 0
     error_class: str | None = None
-    """``passing``, ``downloader``, ``request``, ``lost``, ``space``, ``unavailable``; None = it went well (so far)."""
+    """``passing``, ``downloader``, ``request``, ``lost``, ``removed``, ``space``, ``unavailable``; None = it went
+    well (so far)."""
     message: str | None = None
     next: str | None = None
     """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
@@ -39,6 +40,11 @@ class Entry(msgspec.Struct, frozen=True):
     size: int
     name: str
     """What it is to be called where nothing else has that name."""
+    keep: bool = False
+    """The source stays where it is (it is seeded, or not ours, or only a part of it is wanted): what is delivered is a
+    clone of it."""
+    only: tuple[str, ...] | None = None
+    """The wanted files in a folder, relative to it; None = all."""
 
 
 class Obligation(msgspec.Struct, frozen=True):
@@ -60,6 +66,12 @@ class DownloadState(msgspec.Struct):
     """The creation key: committed before the downloader is asked, so that asking again adopts what is there."""
     handle_id: str | None = None
     handle_hash: str | None = None
+    attached: bool = False
+    """The transfer was there before us: `dlqueue.sdk.Handle.attached`."""
+    instance: str | None = None
+    """The running downloader in which it was last seen."""
+    source: str | None = None
+    """What the transfer was created from (`dlqueue.downloads.request.source_mark`)."""
     staging: str | None = None
     """The folder of this key."""
     attempts: list[Attempt] = []
@@ -70,6 +82,13 @@ class DownloadState(msgspec.Struct):
     bytes_at_failure: int = 0
     """How far it was when it last failed: more now means that the retry budget starts anew."""
     lost: int = 0
+    uploaded: int = 0
+    """Bytes given away by the present transfer."""
+    uploaded_before: int = 0
+    """And by those that were lost while they seeded."""
+    uploaded_at: float | None = None
+    """When the last of them went out."""
+    seeding_since: float | None = None
     tried: list[str] = []
     """Downloaders that can not do it."""
     manifest: list[Entry] = []
@@ -78,14 +97,20 @@ class DownloadState(msgspec.Struct):
 
     @property
     def handle(self) -> Handle | None:
-        return None if self.handle_id is None else Handle(self.handle_id, self.handle_hash)
+        return None if self.handle_id is None else Handle(self.handle_id, self.handle_hash, self.attached)
+
+    @handle.setter
+    def handle(self, handle: Handle | None) -> None:
+        self.handle_id = None if handle is None else handle.id
+        self.handle_hash = None if handle is None else handle.hash
+        self.attached = handle is not None and handle.attached
 
     def begin_attempt(self, downloader: str, kind: str, staging: Path, task_id: int, now: float) -> None:
         """A new key for a new try, and a folder of its own in ``staging``. (One level, not two: making and removing
         folders is the dearest part of a small download.)"""
         self.downloader, self.kind = downloader, kind
         self.key = secrets.token_hex(8)
-        self.handle_id = self.handle_hash = None
+        self.handle = None
         self.staging = str(staging / f"{task_id}-{self.key}")
         self.note_attempt(now)
 
@@ -111,17 +136,23 @@ class DownloadState(msgspec.Struct):
                 return False
         return False
 
+    def owe(self) -> None:
+        """Write down that the present transfer is to be removed. One that was there before us is not; the key is, in
+        case that a call of ours came through after all."""
+        if self.key is not None and self.downloader is not None:
+            handle = self.key if self.attached else self.handle_id or self.key
+            self.obligations.append(Obligation(self.downloader, self.key, handle, self.staging or ""))
+
     def abandon(self) -> None:
         """Give up the present transfer: from now on its removal is owed."""
-        if self.key is not None and self.downloader is not None:
-            self.obligations.append(
-                Obligation(self.downloader, self.key, self.handle_id or self.key, self.staging or "")
-            )
+        self.owe()
         self.phase = ""
-        self.key = self.handle_id = self.handle_hash = self.staging = None
+        self.key = self.staging = None
+        self.handle = None
         self.downloader = self.kind = None
         self.state = None
-        self.downloaded = self.bytes_at_failure = 0
+        self.instance = self.source = self.seeding_since = None
+        self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
 
 

@@ -19,6 +19,9 @@ class Reason(NamedTuple):
 def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
     """Why a suspended download waits; None if it holds nothing of ours."""
     what, _, name = (record.hold or "").partition(":")
+    if what in ("slot", "paused") and name in endpoints and (pause := endpoints[name].paused) is not None:
+        message = f"waits for {name}, which {pause.by} has paused; go on with: dlqueue downloader resume {name}"
+        return Reason("paused", message, name)
     match what:
         case "slot":
             limit = endpoints.configs[name].max_active if name in endpoints else 0
@@ -28,15 +31,25 @@ def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
         case "space":
             return Reason("space", "waits for space: the file system of its staging folder is full", "space")
         case "route":
-            return Reason("no_route", "no configured downloader can fetch it", None)
+            return _no_route(record, endpoints)
         case "transfer":
             return _transferring(record, endpoints)
     return None
 
 
+def _no_route(record: TaskRecord, endpoints: Endpoints) -> Reason:
+    """Where it has begun, or was told to go, is not there."""
+    state = read_state(record)
+    wanted = record.params.get("downloader") if isinstance(record.params, dict) else None
+    for name in (state.downloader if state.phase else None, wanted):
+        if name is not None and name not in endpoints:
+            return Reason("downloader_unavailable", _unavailable(name, endpoints), name)
+    return Reason("no_route", "no configured downloader can fetch it", None)
+
+
 def _unavailable(name: str, endpoints: Endpoints) -> str:
     if name not in endpoints:
-        return f"waits for {name}, which is not configured any more"
+        return f"waits for {name}, which {endpoints.absence(name)}"
     coordinator = endpoints[name]
     if coordinator.auth_failed:
         return f"waits for {name}, which cannot be used: {coordinator.last_error}; correct its configuration"
@@ -47,8 +60,12 @@ def _transferring(record: TaskRecord, endpoints: Endpoints) -> Reason:
     state = read_state(record)
     name = state.downloader or ""
     status = None
-    if name in endpoints and state.handle is not None:
-        status = endpoints[name].latest(state.handle)
+    if name in endpoints and state.key is not None:
+        status = endpoints[name].latest(state.key)
+    if state.phase == "seeding":
+        given = state.uploaded_before + (state.uploaded if status is None else status.uploaded)
+        ratio = f", ratio {given / state.total:.2f}" if state.total else ""
+        return Reason("seeding", f"delivered, and seeds in {name}: {given} bytes given away{ratio}", name)
     if status is None:
         return Reason("between_steps", f"its transfer runs in {name}", name)
     if status.state is TransferState.METADATA:

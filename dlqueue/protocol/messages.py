@@ -34,6 +34,7 @@ MAX_FILTER_LABELS = 16
 MAX_LABELS = 64
 MAX_PARAMS = 256 * 1024
 """Bytes that the params of a task have at most, as JSON."""
+SEED_MEASURES = ("ratio", "time", "idle")
 MAX_TEXT = 1024
 """Longest name, label, key or search text, in characters."""
 
@@ -60,6 +61,18 @@ def _instants(params: Any, *names: str) -> None:
                 times.instant(value)
             except ValueError as error:
                 raise InvalidParams(name, str(error)) from None
+
+
+def _as_lists(labels: dict[str, str | list[str]] | None) -> dict[str, list[str]]:
+    return {key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()}
+
+
+def _few(labels: dict[str, list[str]]) -> None:
+    if sum(max(len(values), 1) for values in labels.values()) > MAX_LABELS:
+        raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
+    for key, values in labels.items():
+        if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
+            raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
 
 
 def _identifier(name: str, value: int | None) -> None:
@@ -109,16 +122,11 @@ class Submission:
         _identifier("parent_id", self.parent_id)
         if self.on_full == "wait":
             raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
-        if sum(max(len(values), 1) for values in self.all_labels().values()) > MAX_LABELS:
-            raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
-        for key, values in self.all_labels().items():
-            if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
-                raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
+        _few(self.all_labels())
 
     def all_labels(self) -> dict[str, list[str]]:
         """The labels with every value as a list."""
-        given = self.labels or {}
-        return {key: [value] if isinstance(value, str) else list(value) for key, value in given.items()}
+        return _as_lists(self.labels)
 
     def due(self, now: float) -> float | None:
         """When the first step is wanted (Unix seconds), or ``None`` for at once."""
@@ -148,7 +156,10 @@ class SubmitMany:
 
 @dataclass(frozen=True, kw_only=True)
 class AddDownload(Submission):
-    """``urls`` are mirrors of one file; exactly one of ``url`` and ``urls`` is given."""
+    """``urls`` are mirrors of one file, ``torrent`` and ``metalink`` the content of such a file as base64; exactly one
+    of the four is given. ``seed`` holds rules for ``ratio``, ``time``, ``idle`` (seconds): the first that is met ends
+    the seeding, ``null`` = no rule on that measure, 0 = do not seed; what is left out is as configured. With
+    ``dry_run`` nothing is submitted: the answer is what would happen."""
 
     url: str | None = None
     urls: list[str] | None = None
@@ -160,21 +171,30 @@ class AddDownload(Submission):
     headers: dict[str, str] | None = None
     checksum: str | None = None
     cwd: str | None = None
+    torrent: str | None = None
+    metalink: str | None = None
+    select: list[int] | None = None
+    seed: dict[str, float | None] | Literal[0] | None = None
+    dry_run: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.url is None) == (self.urls is None):
-            raise InvalidParams("url", "give either url or urls (mirrors of one file)")
+        sources = (self.url, self.urls, self.torrent, self.metalink)
+        if sum(source is not None for source in sources) != 1:
+            raise InvalidParams("url", "give one of url, urls (mirrors of one file), torrent and metalink")
         if self.urls is not None and not self.urls:
             raise InvalidParams("urls", "must not be empty")
-
-    def all_urls(self) -> list[str]:
-        """The mirrors, in order of preference."""
-        return [self.url] if self.url is not None else list(self.urls or ())
+        if self.select is not None and not self.select:
+            raise InvalidParams("select", "must name at least one file")
+        for measure, value in (self.seed or {}).items():
+            if measure not in SEED_MEASURES:
+                raise InvalidParams(f"seed.{measure}"[:100], f"no such param; there is {', '.join(SEED_MEASURES)}")
+            if value is not None and not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
+                raise InvalidParams(f"seed.{measure}", f"must be between 0 and {MAX_SECONDS:.0f}")
 
     def request(self) -> dict[str, Any]:
         """What is given beyond a submission: the ``params`` of a ``remote_download``."""
-        common = {field.name for field in fields(Submission)}
+        common = {field.name for field in fields(Submission)} | {"dry_run"}
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
         return {name: value for name, value in own.items() if value is not None}
 
@@ -193,6 +213,32 @@ class GetTask:
 @dataclass(frozen=True, kw_only=True)
 class TaskId:
     id: int
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectFiles:
+    """By ``indexes`` (from 1) or by ``match``, a glob over the paths; what is not named is not fetched."""
+
+    id: int
+    indexes: list[int] | None = None
+    match: str | None = None
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+        _short(self, "match")
+        if (self.indexes is None) == (self.match is None):
+            raise InvalidParams("indexes", "give either indexes or match")
+        if self.indexes is not None and not self.indexes:
+            raise InvalidParams("indexes", "must name at least one file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshUrl:
+    id: int
+    url: str
 
     def __post_init__(self) -> None:
         _identifier("id", self.id)
@@ -282,6 +328,37 @@ class SteerData(Steer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpdateTask:
+    """What is given replaces what was; ``labels`` replaces all labels, ``{}`` removes them. A ``run_at`` that is over
+    means at once. Refused if ``if_revision`` is given and the task has another one by now."""
+
+    id: int
+    priority: int | None = None
+    labels: dict[str, str | list[str]] | None = None
+    run_at: str | None = None
+    if_revision: int | None = None
+
+    def __post_init__(self) -> None:
+        _identifier("id", self.id)
+        _bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+        _instants(self, "run_at")
+        if self.labels is not None:
+            _few(_as_lists(self.labels))
+        if self.priority is None and self.labels is None and self.run_at is None:
+            raise InvalidParams("id", "nothing to change is given: say priority, labels or run_at")
+
+    def changes(self) -> dict[str, Any]:
+        """What is given, in the terms of the queue."""
+        given = {
+            "priority": self.priority,
+            "labels": None if self.labels is None else _as_lists(self.labels),
+            "run_at": None if self.run_at is None else times.instant(self.run_at),
+            "if_revision": self.if_revision,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wait:
     id: int
     until: Until | None = None
@@ -305,6 +382,37 @@ class Subscribe:
             _identifier("task_ids", task_id)
         if self.since is not None and self.since < 0:
             raise InvalidParams("since", "must be 0 or the sequence of an event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListEvents:
+    """Those after ``since`` (default 0: all that are kept), oldest first; ``cursor`` is a ``next_cursor`` of before."""
+
+    task_ids: list[int] | None = None
+    since: int | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        for task_id in self.task_ids or ():
+            _identifier("task_ids", task_id)
+        if self.since is not None and self.since < 0:
+            raise InvalidParams("since", "must be 0 or the sequence of an event")
+        _bounded(self, 1, MAX_LIST, "limit")
+        if self.cursor is not None and not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) < 19):
+            raise InvalidParams("cursor", "not a cursor of ours; take next_cursor of the page before")
+
+    def after(self) -> int:
+        """The sequence that was seen last."""
+        return int(self.cursor) if self.cursor is not None else self.since or 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloaderName:
+    name: str
+
+    def __post_init__(self) -> None:
+        _short(self, "name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,7 +467,33 @@ class DownloadFile(TypedDict):
     selected: bool
 
 
+class Files(TypedDict):
+    """All files of a download; nothing while they are not known."""
+
+    items: list[DownloadFile]
+
+
+class RouteChoice(TypedDict):
+    """One downloader that could be asked: in which order, and whether it would be now."""
+
+    downloader: str
+    kind: str
+    chosen: bool
+    reason: str
+
+
+class DryRun(TypedDict):
+    """What a submit would do. ``downloader`` is None if it would have to wait."""
+
+    dry_run: bool
+    downloader: str | None
+    route: list[RouteChoice]
+    params: dict[str, Any]
+
+
 class Download(TypedDict):
+    """``url`` is None if a file was sent instead."""
+
     url: str
     name: str | None
     downloader: str | None
@@ -471,6 +605,15 @@ class DaemonInfo(TypedDict):
     counters: Counters
 
 
+SettingChange = TypedDict("SettingChange", {"key": str, "from": Any, "to": Any})
+"""One setting of the configuration, secrets as ``***``; ``None`` = it is (was) not there."""
+
+
+class Reloaded(TypedDict):
+    changed: list[SettingChange]
+    warnings: list[str]
+
+
 class ShuttingDown(TypedDict):
     stopping: bool
 
@@ -492,10 +635,40 @@ class Downloader(TypedDict):
     breaker: Breaker
     last_error: str | None
     node: str
+    paused: bool
 
 
 class DownloaderPage(TypedDict):
     items: list[Downloader]
+    next_cursor: str | None
+    total: int | None
+
+
+class Check(TypedDict):
+    name: str
+    ok: bool
+    message: str
+    cure: NotRequired[str]
+
+
+class DownloaderTest(TypedDict):
+    ok: bool
+    version: str | None
+    checks: list[Check]
+
+
+class Kind(TypedDict):
+    """A kind of downloader that is installed; ``problem`` says why it is not usable."""
+
+    kind: str
+    usable: bool
+    schemes: list[str]
+    downloaders: list[str]
+    problem: str | None
+
+
+class KindPage(TypedDict):
+    items: list[Kind]
     next_cursor: str | None
     total: int | None
 
@@ -506,6 +679,22 @@ class Subscription(TypedDict):
 
 class Unsubscribed(TypedDict):
     subscription: str
+
+
+class PastEvent(TypedDict):
+    """An event as it is kept."""
+
+    sequence: int
+    topic: str
+    task_id: int
+    at: str
+    data: dict[str, Any]
+
+
+class EventPage(TypedDict):
+    items: list[PastEvent]
+    next_cursor: str | None
+    total: int | None
 
 
 class Event(TypedDict):

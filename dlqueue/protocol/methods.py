@@ -48,6 +48,9 @@ METHODS: dict[str, Method] = {
     for row in (
         _row("daemon.info", _m.NoParams, _m.DaemonInfo, "read", "read", "Version, node, uptime, store and counters."),
         _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
+        _row(
+            "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
+        ),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
         _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
         _row(
@@ -74,6 +77,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
+        _row("tasks.update", _m.UpdateTask, _m.Task, "write", "operate", "Change priority, labels or time to begin."),
         _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
@@ -82,13 +86,31 @@ METHODS: dict[str, Method] = {
         _row(
             "downloads.add",
             _m.AddDownload,
-            _m.Task,
+            _m.Task | _m.DryRun,
             "write",
             "submit",
             "Submit a download.",
-            (*_SUBMISSION_LATER, "torrent", "metalink", "select", "seed", "dry_run"),
+            _SUBMISSION_LATER,
         ),
+        _row("downloads.files", _m.TaskId, _m.Files, "read", "read", "The files of a download."),
+        _row("downloads.select", _m.SelectFiles, _m.Files, "write", "operate", "Fetch only these files."),
+        _row("downloads.refresh_url", _m.RefreshUrl, _m.Task, "write", "operate", "Another URL for the same content."),
         _row("downloaders.list", _m.NoParams, _m.DownloaderPage, "read", "read", "The configured downloaders."),
+        _row("downloaders.get", _m.DownloaderName, _m.Downloader, "read", "read", "One configured downloader."),
+        _row(
+            "downloaders.test",
+            _m.DownloaderName,
+            _m.DownloaderTest,
+            "write",
+            "operate",
+            "Check whether it is as it should be.",
+        ),
+        _row("downloaders.pause", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin nothing new there."),
+        _row(
+            "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
+        ),
+        _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
         _row(DISCOVER, _m.NoParams, dict[str, Any], "read", "read", "This interface as an OpenRPC document."),
@@ -97,12 +119,10 @@ METHODS: dict[str, Method] = {
 
 
 _LATER = {
-    "daemon": "reload doctor",
-    "tasks": "stats update purge",
-    "downloads": "files select refresh_url",
+    "daemon": "doctor",
+    "tasks": "stats purge",
     "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",
-    "downloaders": "get test pause resume kinds",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

@@ -64,6 +64,15 @@ class Agenda:
             self.lane(name)
         self._mistrust_lanes()
 
+    def forget(self) -> None:
+        """Nothing that was known is true any more, nor what is just being read. To be followed by `expect`."""
+        self._entries.clear()
+        self._later.clear()
+        self._later_loading = False
+        for lane in self._lanes.values():
+            lane.heap.clear()
+            lane.loading = False
+
     def _mistrust_lanes(self) -> None:
         for lane in self._lanes.values():
             lane.edge = _BEFORE_ALL
@@ -173,6 +182,8 @@ class Agenda:
 
     def filled(self, lane: Lane | None, rows: Iterable[Due], complete: bool) -> None:
         """What the store had. A row that is stale by now is harmless: claiming it fails."""
+        if not (self._later_loading if lane is None else lane.loading):
+            return  # forgotten meanwhile
         last: Key | None = None
         for due in rows:
             last = (-due.rank, due.id) if lane is not None else (due.run_at or 0.0, due.id)

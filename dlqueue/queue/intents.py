@@ -1,17 +1,20 @@
-"""What people want of a task: cancel, pause, resume, retry, remove. Written at once, honoured when its step ends."""
+"""What people want of a task: cancel, pause, resume, retry, update, remove. Written at once, honoured by its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dlqueue.queue import transitions
-from dlqueue.queue.errors import Conflict, QueueError, TaskNotFound, WaitTimeout
+from dlqueue.queue.errors import Conflict, InvalidTask, QueueError, TaskNotFound, WaitTimeout
 from dlqueue.queue.notices import Notices
 from dlqueue.queue.pool import Pool
+from dlqueue.queue.rank import rank
 from dlqueue.queue.record import Change, Decide, Json, TaskRecord
+from dlqueue.queue.settings import Lanes
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
+from dlqueue.queue.submission import SECONDS_MAX
 from dlqueue.queue.task import Task
 from dlqueue.runtime.clock import Clock
 
@@ -22,11 +25,14 @@ CANCEL_GRACE = 5.0
 class Intents:
     """The verbs; each answers the task as it is then."""
 
-    def __init__(self, store: Store, pool: Pool, notices: Notices, types: Mapping[str, Task], clock: Clock) -> None:
+    def __init__(
+        self, store: Store, pool: Pool, notices: Notices, types: Mapping[str, Task], lanes: Lanes, clock: Clock
+    ) -> None:
         self._store = store
         self._pool = pool
         self._notices = notices
         self._types = types
+        self._lanes = lanes
         self._clock = clock
 
     async def cancel(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
@@ -65,9 +71,44 @@ class Intents:
         await self._decide(task_id, partial(transitions.resume, now=self._clock.time()))
         return await self._store.get(task_id)
 
+    async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
+        """Give it other params. :raises Conflict: it has completed."""
+        await self._decide(
+            task_id, partial(transitions.reword, now=self._clock.time(), reworded=reworded, message=message)
+        )
+        return await self._store.get(task_id)
+
     async def retry(self, task_id: int) -> TaskRecord:
         """Begin again, with the state it had. :raises Conflict: it has not failed and was not canceled."""
         await self._decide(task_id, partial(transitions.retry, now=self._clock.time()))
+        return await self._store.get(task_id)
+
+    async def update(
+        self,
+        task_id: int,
+        *,
+        priority: int | None = None,
+        labels: Mapping[str, Sequence[str]] | None = None,
+        run_at: float | None = None,
+        if_revision: int | None = None,
+    ) -> TaskRecord:
+        """Another priority, other labels (in place of all), another time to begin; what is not given stays.
+
+        :param if_revision: only if the task is still as of this revision.
+        :raises Conflict: it is not; or the task is final, has begun or waits for something else than a time.
+        """
+        now = self._clock.time()
+        if run_at is not None and not run_at - now <= SECONDS_MAX:
+            raise InvalidTask(f"must be within {SECONDS_MAX:g} seconds from now", "run_at")
+        given = None if labels is None else {key: list(values) for key, values in labels.items()}
+
+        def decide(record: TaskRecord) -> Change | None:
+            ranked = None if priority is None else rank(priority, record.created_at, self._lanes[record.queue].ageing)
+            return transitions.update(
+                record, now, priority=priority, rank=ranked, labels=given, run_at=run_at, if_revision=if_revision
+            )
+
+        await self._decide(task_id, decide)
         return await self._store.get(task_id)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:

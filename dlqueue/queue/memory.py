@@ -10,6 +10,7 @@ import msgspec
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
+from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -23,7 +24,7 @@ from dlqueue.queue.record import (
     TaskRecord,
     new_record,
 )
-from dlqueue.queue.status import WAITING, Status
+from dlqueue.queue.status import UNFINISHED, WAITING, Status
 from dlqueue.queue.store import Listener
 
 ORDERS = ("id", "priority", "created_at", "finished_at")
@@ -121,6 +122,15 @@ class MemoryStore:
         changes = [c for record in found[:limit] if (c := transitions.wake(record, now)) is not None]
         self._commit(changes)
         return len(changes)
+
+    async def rerank(self, queue: str, ageing: float) -> bool:
+        found = [r for r in self._tasks.values() if r.queue == queue and r.status in UNFINISHED]
+        if not found or is_ranked(found[0].rank, found[0].priority, found[0].created_at, ageing):
+            return False
+        for record in found:
+            ranked = rank(record.priority, record.created_at, ageing)
+            self._tasks[record.id] = msgspec.structs.replace(record, rank=ranked, revision=record.revision + 1)
+        return True
 
     def _commit(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -66,15 +66,22 @@ class Pool:
         self._forgotten = 0
         """The latest wake that is not in ``_wakes`` any more."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._workers = 0
+        """Coroutines that work. After the limit was lowered there are more of them than may be busy."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._work(), name=f"dlqueue-worker-{i}") for i in range(self._lanes.workers)
-        ]
+        self.resized()
         self._dispatcher = asyncio.create_task(self._dispatch(), name="dlqueue-dispatch")
         self._tasks.append(asyncio.create_task(self._save_progress(), name="dlqueue-progress"))
+
+    def resized(self) -> None:
+        """The lanes have other limits now. Steps that run beyond a lower one are let through."""
+        while self._workers < self._lanes.workers:
+            self._tasks.append(asyncio.create_task(self._work(), name=f"dlqueue-worker-{self._workers}"))
+            self._workers += 1
+        self.nudge()
 
     async def stop(self, grace: float) -> None:
         """Take no more; give running steps ``grace`` seconds; stop the rest and put them back. Nothing has failed."""
@@ -191,7 +198,7 @@ class Pool:
         def admits(lane: str) -> bool:
             return self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
 
-        while len(batch) < len(self._idle):
+        while len(batch) < len(self._idle) - (self._workers - self._lanes.workers):
             due = self._agenda.pop(admits)
             if due is None:
                 break

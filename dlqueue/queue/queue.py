@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -90,7 +90,7 @@ class Queue:
         )
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
         self._preparer = Preparer(self.types, self.lanes, self.clock)
-        self._intents = Intents(self._store, self._pool, self._notices, self.types, self.clock)
+        self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -135,7 +135,9 @@ class Queue:
         for start in range(0, len(left), 100):
             await self._store.transact([(task_id, decide) for task_id in left[start : start + 100]])
         self._notices.open((await self._store.tally()).get(Status.SUSPENDING, 0))
-        self._agenda.expect(await self._store.queues())
+        queues = await self._store.queues()
+        await self._rank_again(queues)
+        self._agenda.expect(queues)
 
     def start(self) -> None:
         """Begin to work."""
@@ -168,6 +170,28 @@ class Queue:
             self._cleaner.note(record)
             self._notices.tell(change)
         self._pool.nudge()
+
+    async def configure(self, workers: int, queues: Mapping[str, QueueSettings]) -> None:
+        """Go by these settings from now on; steps that run are let through. ``max_retry`` counts for new tasks.
+
+        :raises StorageError: nothing has changed.
+        """
+        before, self.lanes.named = self.lanes.named, dict(queues)
+        try:
+            await self._rank_again({*before, *queues})
+        except BaseException:
+            self.lanes.named = before
+            raise
+        self.workers = self.lanes.workers = workers
+        self._pool.resized()
+
+    async def _rank_again(self, queues: Iterable[str]) -> None:
+        """Ranks are stored, and those of different ageing cannot be compared."""
+        changed = [name for name in queues if await self._store.rerank(name, self.lanes[name].ageing)]
+        if changed:
+            self._agenda.forget()
+            self._agenda.expect(changed)
+            self._pool.nudge()
 
     # -- submit -------------------------------------------------------------------------------------------------------
 
@@ -311,6 +335,14 @@ class Queue:
     async def retry(self, task_id: int) -> TaskRecord:
         """See `Intents.retry`."""
         return await self._intents.retry(task_id)
+
+    async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
+        """See `Intents.reword`."""
+        return await self._intents.reword(task_id, reworded, message)
+
+    async def update(self, task_id: int, **changes: Any) -> TaskRecord:
+        """See `Intents.update`."""
+        return await self._intents.update(task_id, **changes)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.remove`."""

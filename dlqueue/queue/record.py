@@ -148,9 +148,13 @@ class Change(msgspec.Struct, kw_only=True):
     sequence: int = 0
     """Durable event id in commit order; 0 if the change has no event."""
     with_data: bool = True
-    """False if params, state, progress, result, error, labels, options and intent are as before."""
+    """False if state, progress, result, error, labels, options and intent are as before."""
+    with_params: bool = False
+    """True if params are others than before, which is rare."""
     delete: bool = False
     """The row goes altogether."""
+    relabeled: bool = False
+    """The labels are others than before."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
     node: str | None = None

@@ -43,12 +43,12 @@ class Lanes:
         self.workers = workers
         self.policy = policy
         self.max_execution = max_execution
-        self._named = dict(named)
+        self.named = dict(named)
         self._capacity = capacity
         self._silent = QueueSettings()
 
     def __getitem__(self, queue: str) -> QueueSettings:
-        return self._named.get(queue, self._silent)
+        return self.named.get(queue, self._silent)
 
     def concurrency(self, queue: str) -> int:
         """Steps at once."""

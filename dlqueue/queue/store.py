@@ -56,6 +56,11 @@ class Store(Protocol):
         every hold that begins so. Answers how many."""
         ...
 
+    async def rerank(self, queue: str, ageing: float) -> bool:
+        """Give all unfinished tasks of a queue the rank of `dlqueue.queue.rank` under this ageing, and a new revision;
+        nobody is told. False if they have it already: one look at one of them tells."""
+        ...
+
     # -- reads ------------------------------------------------------------------------------------------------------
 
     async def get(self, task_id: int) -> TaskRecord:

@@ -6,6 +6,7 @@ checks the edge and raises the revision by one; nothing else in the house does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -306,6 +307,22 @@ def resume(record: TaskRecord, now: float) -> Change | None:
     return move(record, target, now, "resumed", expires_at=expires)
 
 
+def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:
+    """Other params, as its class allows; None if they are the same. A running step goes on with those it began with.
+
+    :raises Conflict: it has completed.
+    """
+    if record.status is Status.COMPLETED:
+        raise Conflict(f"task {record.id} is completed and cannot be changed", record.id)
+    # As the store will give it back.
+    params = msgspec.json.decode(msgspec.json.encode(reworded(record.params)))
+    if params == record.params:
+        return None
+    change = amend(record, now, "edited", message, params=params)
+    change.with_data, change.with_params = False, True
+    return change
+
+
 def retry(record: TaskRecord, now: float) -> Change | None:
     """A failed or canceled task begins again, with the private state it had.
 
@@ -333,6 +350,59 @@ def retry(record: TaskRecord, now: float) -> Change | None:
         error=None,
         intent=None,
     )
+
+
+def update(
+    record: TaskRecord,
+    now: float,
+    *,
+    priority: int | None = None,
+    rank: float | None = None,
+    labels: dict[str, list[str]] | None = None,
+    run_at: float | None = None,
+    if_revision: int | None = None,
+) -> Change | None:
+    """Another priority (with the ``rank`` that goes with it), other labels (in place of all), another time to begin.
+    None if all of it is so already. The status stays, and so does what a running step will write.
+
+    :raises Conflict: it has another revision than ``if_revision``; or it is in a state where what is given means
+        nothing.
+    """
+    if if_revision is not None and record.revision != if_revision:
+        message = f"task {record.id} has changed: it has revision {record.revision}, not {if_revision}"
+        raise Conflict(message, record.id)
+    patch: dict[str, Any] = {}
+    said: list[str] = []
+    if priority is not None and priority != record.priority:
+        patch |= {"priority": priority, "rank": record.rank if rank is None else rank}
+        said.append(f"priority {record.priority} → {priority}")
+    if run_at is not None:
+        wanted = _begin(record, run_at, now)
+        if wanted != record.run_at:
+            patch["run_at"] = wanted
+            said.append("another time to begin")
+    if record.final and (priority is not None or run_at is not None):
+        raise Conflict(f"task {record.id} is {record.status}: only its labels can still be changed", record.id)
+    if labels is not None and labels != record.labels:
+        patch["labels"] = labels
+        said.append("other labels")
+    if not patch:
+        return None
+    change = amend(record, now, "updated", ", ".join(said), **patch)
+    change.relabeled = "labels" in patch
+    change.with_data = change.relabeled
+    return change
+
+
+def _begin(record: TaskRecord, run_at: float, now: float) -> float | None:
+    """`run_at` as it is stored: None = at once."""
+    if record.status is Status.PROCESSING:
+        raise Conflict(f"task {record.id} has begun: it is in the middle of a step", record.id)
+    if record.hold is not None:
+        raise Conflict(f"task {record.id} does not wait for a time: it waits for {record.hold}", record.id)
+    if record.expires_at is not None:
+        run_at = min(run_at, record.expires_at)
+    return run_at if run_at > now else None
 
 
 def remove(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str, Json] | None = None) -> Change | None:

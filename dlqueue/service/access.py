@@ -15,6 +15,10 @@ class Access:
     """:param admins: names of groups whose members may see and steer everybody's tasks."""
 
     def __init__(self, admins: Iterable[str]) -> None:
+        self.appoint(admins)
+
+    def appoint(self, admins: Iterable[str]) -> None:
+        """From now on these groups, and no others."""
         self._admins = frozenset(admins)
 
     def is_admin(self, caller: Caller) -> bool:

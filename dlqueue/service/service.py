@@ -15,16 +15,17 @@ from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import messages, times
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound
-from dlqueue.protocol.times import instant_text
-from dlqueue.queue import Conflict, Filter, Queue, Status, TaskNotFound, TaskRecord
+from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
+from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
 from dlqueue.queue.record import NewTask
 from dlqueue.queue.status import UNFINISHED
 from dlqueue.service import views
 from dlqueue.service.access import Access
+from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
+from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
 from dlqueue.service.reasons import why
-from dlqueue.service.streams import EventStream
+from dlqueue.service.streams import EventStream, past_events
 
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
 
@@ -34,6 +35,7 @@ class Service:
 
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
+    :param reload: reads the configuration anew.
     :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
@@ -41,18 +43,22 @@ class Service:
         self,
         queue: Queue,
         endpoints: Endpoints,
+        downloads: RemoteDownload,
         access: Access,
         store: str,
         shown_config: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
+        reload: Callable[[], Awaitable[messages.Reloaded]],
         believes_cwd: bool = True,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
+        self._downloads = Downloads(queue, endpoints, downloads)
         self._access = access
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
+        self._reload = reload
         self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
 
@@ -82,6 +88,11 @@ class Service:
         return self._shown_config()
 
     @verb
+    async def daemon_reload(self, caller: Caller, params: messages.NoParams) -> messages.Reloaded:
+        self._access.require_admin(caller, "daemon.reload")
+        return await self._reload()
+
+    @verb
     async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:
         self._access.require_admin(caller, "daemon.shutdown")
         self._stop()
@@ -99,7 +110,10 @@ class Service:
         return await self._submit(caller, [self._prepared(caller, task) for task in params.tasks])
 
     @verb
-    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task:
+    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
+        if params.dry_run:
+            request, cwd = self._place(caller, params.request())
+            return self._downloads.dry_run(request, Submitter(caller.name, cwd))
         new = self._new(caller, RemoteDownload.type, params.request(), params)
         (made,) = await self._submit(caller, [new])
         return made
@@ -108,13 +122,7 @@ class Service:
         return self._new(caller, submit.type, submit.params, submit)
 
     def _new(self, caller: Caller, type: str, params: dict[str, Any], options: messages.Submission) -> NewTask:
-        cwd = None
-        if type == RemoteDownload.type:
-            # Where the client stands is believed only when it is the daemon's own user who says so.
-            stated = params.get("cwd")
-            if isinstance(stated, str):
-                cwd = stated if caller.trusted_cwd and self._believes_cwd else None
-                params = {key: value for key, value in params.items() if key != "cwd"}
+        params, cwd = self._place(caller, params) if type == RemoteDownload.type else (params, None)
         given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
@@ -130,6 +138,15 @@ class Service:
             return new
         stored = msgspec.convert(new.params, DownloadParams)
         return msgspec.structs.replace(new, join_key=join_key(stored, new.owner))
+
+    def _place(self, caller: Caller, params: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+        """The params of a download, and where the client stands: that is believed only when it is the daemon's own user
+        who says so."""
+        stated = params.get("cwd")
+        if not isinstance(stated, str):
+            return params, None
+        cwd = stated if caller.trusted_cwd and self._believes_cwd else None
+        return {key: value for key, value in params.items() if key != "cwd"}, cwd
 
     async def _submit(self, caller: Caller, new: list[NewTask]) -> list[messages.Task]:
         for one in new:
@@ -225,6 +242,11 @@ class Service:
         intent = {"delete_data": True} if params.delete_data else None
         return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
 
+    @verb
+    async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> messages.Task:
+        await self._record(caller, params.id)
+        return self._view(await self._queue.update(params.id, **params.changes()))
+
     async def _steer(
         self,
         caller: Caller,
@@ -246,33 +268,65 @@ class Service:
             count += 1
         return {"count": count}
 
+    # -- downloads ----------------------------------------------------------------------------------------------------
+
+    @verb
+    async def downloads_files(self, caller: Caller, params: messages.TaskId) -> messages.Files:
+        return await self._downloads.files(await self._record(caller, params.id))
+
+    @verb
+    async def downloads_select(self, caller: Caller, params: messages.SelectFiles) -> messages.Files:
+        return await self._downloads.select(await self._record(caller, params.id), params)
+
+    @verb
+    async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> messages.Task:
+        return self._view(await self._downloads.refresh_url(await self._record(caller, params.id), params.url))
+
     # -- downloaders and events ---------------------------------------------------------------------------------------
 
     @verb
     async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> messages.DownloaderPage:
-        items = [self._downloader(name) for name in self._endpoints.names()]
+        items = [downloader_view(self._endpoints, name, self._queue.node) for name in self._endpoints.names()]
         return {"items": items, "next_cursor": None, "total": len(items)}
 
-    def _downloader(self, name: str) -> messages.Downloader:
-        coordinator, config = self._endpoints[name], self._endpoints.configs[name]
-        down, up = coordinator.speeds()
-        until = coordinator.down_until
-        return {
-            "name": name,
-            "kind": config.kind.kind,
-            "health": coordinator.health,
-            "version": coordinator.version,
-            "active": self._endpoints.slots.active(name),
-            "max_active": config.max_active,
-            "download_speed": round(down),
-            "upload_speed": round(up),
-            "breaker": {
-                "state": "open" if coordinator.down else "closed",
-                "until": None if until is None else instant_text(until),
-            },
-            "last_error": coordinator.last_error,
-            "node": self._queue.node,
-        }
+    @verb
+    async def downloaders_get(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+        return downloader_view(self._endpoints, known(self._endpoints, params.name), self._queue.node)
+
+    @verb
+    async def downloaders_test(self, caller: Caller, params: messages.DownloaderName) -> messages.DownloaderTest:
+        self._access.require_admin(caller, "downloaders.test")
+        remote = self._queue.types[RemoteDownload.type]
+        folders = remote.staging_folders() if isinstance(remote, RemoteDownload) else []
+        return await test_view(self._endpoints, known(self._endpoints, params.name), folders)
+
+    @verb
+    async def downloaders_pause(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+        self._access.require_admin(caller, "downloaders.pause")
+        return await self._steer_downloader(params, lambda name: self._endpoints.pause(name, caller.name))
+
+    @verb
+    async def downloaders_resume(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+        self._access.require_admin(caller, "downloaders.resume")
+        return await self._steer_downloader(params, self._endpoints.resume)
+
+    async def _steer_downloader(
+        self, params: messages.DownloaderName, act: Callable[[str], Awaitable[None]]
+    ) -> messages.Downloader:
+        name = known(self._endpoints, params.name)
+        try:
+            await act(name)
+        except OSError as error:
+            raise StorageError(f"this cannot be remembered: {error.filename}: {error.strerror}") from error
+        return downloader_view(self._endpoints, name, self._queue.node)
+
+    @verb
+    async def downloaders_kinds(self, caller: Caller, params: messages.NoParams) -> messages.KindPage:
+        return await kinds_view(self._endpoints)
+
+    @verb
+    async def events_list(self, caller: Caller, params: messages.ListEvents) -> messages.EventPage:
+        return await past_events(self._queue, params, lambda owner: self._access.sees(caller, owner))
 
     @verb
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:

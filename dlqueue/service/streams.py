@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from dlqueue.protocol.messages import Subscribe
+from dlqueue.protocol.messages import EventPage, ListEvents, PastEvent, Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
 from dlqueue.queue.notices import Notice, ProgressReport
@@ -18,6 +18,46 @@ BUFFER = 2000
 """Messages that may wait for a slow reader before it misses some."""
 REPLAY = 500
 """Events read from the store at once."""
+
+
+class _Past:
+    """Which stored events a reader may see: they do not tell whose they are."""
+
+    def __init__(self, queue: Queue, ids: frozenset[int] | None, sees: Callable[[str], bool]) -> None:
+        self._queue = queue
+        self._ids = ids
+        self._sees = sees
+        self._owners: dict[int, str | None] = {}
+
+    async def shows(self, event: Event) -> bool:
+        if self._ids is not None and event.task_id not in self._ids:
+            return False
+        if event.task_id not in self._owners:
+            try:
+                self._owners[event.task_id] = (await self._queue.get(event.task_id)).owner
+            except TaskNotFound:
+                self._owners[event.task_id] = None
+        owner = self._owners[event.task_id]
+        return owner is not None and self._sees(owner)
+
+
+async def past_events(queue: Queue, params: ListEvents, sees: Callable[[str], bool]) -> EventPage:
+    """A page of what is kept. A page may be empty and yet have a next one: what is not the reader's is left out."""
+    past = _Past(queue, None if params.task_ids is None else frozenset(params.task_ids), sees)
+    limit = params.limit or 100
+    events = await queue.events(params.after(), limit)
+    items: list[PastEvent] = [
+        {
+            "sequence": event.sequence,
+            "topic": "task",
+            "task_id": event.task_id,
+            "at": instant_text(event.at),
+            "data": _event_data(event),
+        }
+        for event in events
+        if await past.shows(event)
+    ]
+    return {"items": items, "next_cursor": str(events[-1].sequence) if len(events) == limit else None, "total": None}
 
 
 class EventStream:
@@ -35,7 +75,7 @@ class EventStream:
         self._sees = sees
         # Subscribed before anything is read from the store: nothing falls between the two.
         self._live = queue.bus.subscribe(self._wanted, BUFFER)
-        self._owners: dict[int, str | None] = {}
+        self._past = _Past(queue, self._ids, sees)
 
     def close(self) -> None:
         """End the iteration, a pending read too."""
@@ -54,7 +94,7 @@ class EventStream:
             events = await self._queue.events(last, REPLAY)
             for event in events:
                 last = event.sequence
-                if await self._allowed(event):
+                if await self._past.shows(event):
                     yield self._message(event.sequence, "task", event.at, event.task_id, _event_data(event))
             if len(events) < REPLAY:
                 break
@@ -66,17 +106,6 @@ class EventStream:
                 yield self._message(None, "progress", notice.at, notice.task_id, data)
             elif last is None or notice.sequence > last:
                 yield self._message(notice.sequence, "task", notice.at, notice.record.id, _change_data(notice))
-
-    async def _allowed(self, event: Event) -> bool:
-        if self._ids is not None and event.task_id not in self._ids:
-            return False
-        if event.task_id not in self._owners:
-            try:
-                self._owners[event.task_id] = (await self._queue.get(event.task_id)).owner
-            except TaskNotFound:
-                self._owners[event.task_id] = None
-        owner = self._owners[event.task_id]
-        return owner is not None and self._sees(owner)
 
     def _message(
         self, sequence: int | None, topic: str, at: float, task_id: int | None, data: dict[str, Any]

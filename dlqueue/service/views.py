@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
@@ -55,9 +55,10 @@ def progress_view(progress: Progress | None) -> messages.Progress | None:
 
 def live_status(record: TaskRecord, state: DownloadState, endpoints: Endpoints) -> TransferStatus | None:
     """What the downloader said last about an unfinished transfer."""
-    if record.final or state.handle is None or state.phase != "monitor" or (state.downloader or "") not in endpoints:
+    running = state.phase in ("monitor", "seeding") and not record.final
+    if not running or state.key is None or (state.downloader or "") not in endpoints:
         return None
-    return endpoints[state.downloader or ""].latest(state.handle)
+    return endpoints[state.downloader or ""].latest(state.key)
 
 
 def live_progress(record: TaskRecord, stored: Progress | None, status: TransferStatus | None) -> Progress | None:
@@ -118,16 +119,27 @@ def task_view(
 def params_view(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a download as `downloads.add` takes them."""
     urls = [shown_url(url) for url in params.get("urls", ())]
-    shown = {key: value for key, value in params.items() if key not in ("urls", "root", "headers")}
+    given = {} if not urls else {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
+    hidden = ("urls", "root", "headers", "title", "info_hash")
+    shown = {key: value for key, value in params.items() if key not in hidden}
     if params.get("headers"):
         shown["headers"] = dict.fromkeys(params["headers"], HIDDEN)
-    return {**({"url": urls[0]} if len(urls) == 1 else {"urls": urls}), **shown}
+    return {**given, **shown}
+
+
+def _shown_source(params: dict[str, Any]) -> str:
+    """Where it comes from, as one URL: of a .torrent file what a magnet link would say."""
+    if params["urls"]:
+        return shown_url(params["urls"][0])
+    name = quote(params.get("title") or "")
+    if params.get("torrent"):
+        return f"magnet:?xt=urn:btih:{params.get('info_hash') or ''}&dn={name}"
+    return f"metalink:{name}"
 
 
 def download_view(record: TaskRecord, state: DownloadState, status: TransferStatus | None) -> messages.Download:
     params = record.params
-    url = params["urls"][0]
-    name = params.get("name") or (status.name if status is not None else None) or state.name or name_from(url)
+    name = params.get("name") or (status.name if status is not None else None) or state.name or _own_name(params)
     files: list[messages.DownloadFile] | None = None
     if state.location is not None:
         name = PurePosixPath(state.location).name
@@ -137,7 +149,7 @@ def download_view(record: TaskRecord, state: DownloadState, status: TransferStat
             for index, entry in enumerate(state.manifest, 1)
         ]  # fmt: skip
     return {
-        "url": shown_url(url),
+        "url": _shown_source(params),
         "name": name,
         "downloader": state.downloader,
         "handle": None if state.handle_id is None else {"id": state.handle_id, "hash": state.handle_hash},
@@ -167,6 +179,11 @@ def attempts_view(attempts: Sequence[Attempt], status: TransferStatus | None = N
         }
         for attempt in attempts
     ]
+
+
+def _own_name(params: dict[str, Any]) -> str | None:
+    """What it is called before its downloader says so."""
+    return params.get("title") or next((name for url in params["urls"] if (name := name_from(url))), None)
 
 
 def name_from(url: str) -> str | None:

@@ -83,6 +83,10 @@ class HttpDownloader(Downloader):
         self._changed = threading.Condition()
         self._closed = False
 
+    @classmethod
+    def default_config(cls) -> HttpConfig:
+        return HttpConfig()
+
     def open(self, config: HttpConfig, context: Context) -> None:
         self._folder = Path(context.folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -121,7 +121,6 @@ def test_joined_task_is_no_error(daemon: StubDaemon, dlqueue: Program) -> None:
     "arguments",
     [
         ["foo"],
-        ["-"],
         ["http://a", "--at", "tomorrow"],
         ["http://a", "--delay", "soon"],
         ["http://a", "--delay", "1h", "--at", "2030-01-01"],
@@ -131,7 +130,10 @@ def test_joined_task_is_no_error(daemon: StubDaemon, dlqueue: Program) -> None:
         ["http://a", "--after", "x"],
         ["http://a", "http://b", "-o", "name"],
         ["http://a", "http://b", "--mirror", "http://c"],
-        ["http://a", "--dry-run"],
+        ["http://a", "--webhook", "http://b"],
+        ["http://a", "http://b", "--select", "1"],
+        ["http://a", "--select", "0"],
+        ["http://a", "--seed-ratio", "-1"],
         [],
     ],
 )
@@ -140,15 +142,6 @@ def test_add_wrong_usage(daemon: StubDaemon, dlqueue: Program, arguments: list[s
     assert (answer.code, answer.out) == (exits.USAGE, "")
     assert answer.err.startswith("dlqueue: ") and len(answer.err.splitlines()) == 2
     assert not daemon.service.tasks
-
-
-def test_add_file_is_not_supported_yet(
-    daemon: StubDaemon, dlqueue: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("x.torrent").write_bytes(b"d")
-    answer = dlqueue("add", "x.torrent")
-    assert answer.code == exits.USAGE and "not supported yet" in answer.err
 
 
 def test_directory_that_is_not_utf8(daemon: StubDaemon, dlqueue: Program) -> None:

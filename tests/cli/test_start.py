@@ -19,7 +19,7 @@ from dlqueue.cli import autostart, exits
 from dlqueue.cli.main import run
 from dlqueue.cli.session import Session
 from dlqueue.client import Client, DaemonUnreachable
-from tests.transports.stub_service import WHEN, StubDaemon, stub_daemon
+from tests.transports.stub_service import DOWNLOADER, WHEN, StubDaemon, stub_daemon
 
 _HEAVY = {
     "pydantic",
@@ -51,12 +51,15 @@ def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
 @pytest.mark.parametrize(
     "arguments",
     [["ls"], ["ls", "--json"], ["show", "1"], ["why", "1"], ["wait", "1"], ["pause", "1"], ["watch", "1"],
-     ["add", "http://127.0.0.1/a"], ["get", "-q", "http://127.0.0.1/a"], ["rpc", "daemon.info"], ["version"]],
+     ["add", "http://127.0.0.1/a"], ["get", "-q", "http://127.0.0.1/a"], ["rpc", "daemon.info"], ["version"],
+     ["edit", "1", "--tag", "x"], ["events"], ["downloader", "ls"], ["downloader", "test", "box"],
+     ["task", "submit", "probe"], ["completions", "bash"]],
     ids=" ".join,
 )  # fmt: skip
 def test_plain_commands_import_nothing_heavy(daemon: StubDaemon, arguments: list[str]) -> None:
     daemon.service.make_download("http://127.0.0.1/a", status="completed")
     daemon.service.on_add = lambda task: task.update(status="completed")
+    daemon.service.downloaders["box"] = {"name": "box"} | DOWNLOADER
     code = (
         "import sys, json; from dlqueue.cli.main import run; code = run(sys.argv[1:]); "
         "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
@@ -115,7 +118,7 @@ def test_data_stays_on_stdout_beside_bars(daemon: StubDaemon) -> None:
     shown = os.read(screen, 65536).decode()
     os.close(screen)
     assert (process.returncode, out) == (0, b"/srv/file\n")
-    assert "1 file" in shown and "/srv/file" not in shown
+    assert "1  file" in shown and "/srv/file" not in shown
 
 
 def test_table_on_a_terminal(daemon: StubDaemon) -> None:

@@ -46,6 +46,10 @@ class Web(Downloader):
     schemes = frozenset({"http"})
     config_type: ClassVar[type[Any]] = Plain
 
+    @classmethod
+    def default_config(cls) -> Any | None:
+        return Plain()
+
     def open(self, config: Any, context: Any) -> None: ...
     def test(self) -> str:
         return "1"
@@ -66,6 +70,10 @@ class Web(Downloader):
 class BoxKind(Web):
     kind = "box"
     config_type = Box
+
+    @classmethod
+    def default_config(cls) -> Any | None:
+        return None
 
 
 KINDS: dict[str, type[Downloader]] = {"http": Web, "box": BoxKind}
@@ -228,8 +236,8 @@ def test_every_problem_at_once_with_file_line_key_and_nearest_name(read: Load, f
 wrokers = 3
 workers = true
 admins = ["wheel", 3]
-[seeding]
-ratio = 1.0
+[retention]
+finished = "30d"
 [polcy]
 [queues.downloads]
 rate = "10/s"
@@ -247,7 +255,7 @@ poll = "2 parsecs"
         (file, 2, "daemon.wrokers"),
         (file, 3, "daemon.workers"),
         (file, 4, "daemon.admins[1]"),
-        (file, 5, "seeding"),
+        (file, 5, "retention"),
         (file, 7, "polcy"),
         (file, 9, "queues.downloads.rate"),
         (file, 10, "queues.downloads.concurrency"),
@@ -261,7 +269,7 @@ poll = "2 parsecs"
     said = {p.key: p.message for p in found}
     assert '"workers"' in said["daemon.wrokers"]
     assert said["daemon.workers"] == "must be a whole number, not true"
-    assert "not supported yet by dlqueue 0.1" in said["seeding"]
+    assert "not supported yet by dlqueue 0.1" in said["retention"]
     assert "not supported yet by dlqueue 0.1" in said["queues.downloads.rate"]
     assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
     assert '"policy"' in said["polcy"]
@@ -269,7 +277,7 @@ poll = "2 parsecs"
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["routes", "seeding", "retention", "http", "notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["routes", "retention", "http", "notify", "node", "hooks"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
     problem = the_problem(read, f"\n[[{name}]]\nx = 1\n" if name == "routes" else f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
@@ -308,13 +316,13 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         ("[queues.downloads]\nageing = nan", "queues.downloads.ageing", "finite"),
         ("[queues.'a/b']\nageing = 1", 'queues."a/b"', "a name is"),
         ("[store]\ndurability = 'disc'", "store.durability", '"disk" or "process", not "disc"'),
-        ("[store]\nnamespace = ''", "store.namespace", "match"),
+        ("[store]\nnamespace = ''", "store.namespace", "1 to 64 letters"),
         ("[store]\nurl = 'postgresql+psycopg://h/db'", "store.url", "postgresql is not supported yet"),
         ("[store]\nurl = 'mysql://h/db'", "store.url", "mysql is not supported yet"),
         ("[store]\nurl = 'sqlite:///relative.db'", "store.url", "four slashes"),
         ("[store]\nurl = 'sqlite://'", "store.url", "four slashes"),
         ("[store]\nurl = 'oracle://h'", "store.url", "unknown database"),
-        ("[policy]\nschemes = ['HTTP']", "policy.schemes[0]", "match"),
+        ("[policy]\nschemes = ['HTTP']", "policy.schemes[0]", "small letters"),
         ("[policy]\nprivate_addresses = 1", "policy.private_addresses", "true or false, not a number"),
         ("[policy]\nprivate_address = true", "policy.private_address", '"private_addresses"'),
         ("[downloaders.x]\nmax_active = 3", "downloaders.x.kind", "is required"),
@@ -421,7 +429,7 @@ _KEYS = {
         "stall",
     ],
     "policy": ["schemes", "private_addresses"],
-    "seeding": ["ratio"],
+    "seeding": ["ratio", "time", "idle"],
 }
 _VALUES = st.recursive(
     st.sampled_from(

@@ -88,8 +88,8 @@ def test_destination_through_a_link(daemon: Instance, server: WebServer, tmp_pat
 
 
 def test_features_of_later_versions_are_refused_by_name(daemon: Instance, server: WebServer) -> None:
-    error = refused(daemon, url=server.url("x"), seed={"ratio": 1})
-    assert (error.code, error.field) == (Code.INVALID_PARAMS, "seed")
+    error = refused(daemon, url=server.url("x"), notify={"on": ["error"]})
+    assert (error.code, error.field) == (Code.INVALID_PARAMS, "notify")
     assert "not supported yet" in error.message
 
 

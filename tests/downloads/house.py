@@ -19,6 +19,8 @@ from dlqueue.downloads.recovery import adopt_transfers, look_again, read_state
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.upload import Uploads
+from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Progress, Queue, QueueSettings, Status, Store, Task, TaskRecord
 from dlqueue.queue.notices import Notice
@@ -70,14 +72,27 @@ class House:
         def rule(params: DownloadParams) -> Path:
             return staging or Path(params.directory) / STAGING
 
-        self.queue.register(RemoteDownload(self.endpoints, self.policy, self.destination, rule, self.clock))
+        self.downloads = RemoteDownload(
+            self.endpoints, self.policy, self.destination, rule, self.clock, Uploads(folder / "uploads")
+        )
+        self.queue.register(self.downloads)
         self.stops = 0
         self.service = Service(
-            self.queue, self.endpoints, Access(admins), "a test", lambda: {"shown": True}, self._count_stop
+            self.queue,
+            self.endpoints,
+            self.downloads,
+            Access(admins),
+            "a test",
+            lambda: {"shown": True},
+            self._count_stop,
+            self._reloaded,
         )
 
     def _report(self, task_id: int, owner: str, status: TransferStatus) -> None:
         self.queue.publish_progress(task_id, owner, Progress(**progress_of(status)))
+
+    async def _reloaded(self) -> messages.Reloaded:
+        return {"changed": [], "warnings": []}
 
     def _count_stop(self) -> None:
         self.stops += 1
@@ -85,7 +100,7 @@ class House:
     async def start(self) -> House:
         await self.queue.open()
         await self.endpoints.open()
-        await adopt_transfers(self.queue, self.endpoints)
+        await adopt_transfers(self.queue, self.endpoints, self.downloads.uploads)
         self.queue.start()
         await look_again(self.queue, self.endpoints)
         return self
@@ -201,12 +216,15 @@ class House:
 
     def files(self) -> dict[str, bytes]:
         """Everything under the destination, staging included; folders end in ``/``."""
-        return {
-            f"{path.relative_to(self.destination)}{'/' if path.is_dir() else ''}": b""
-            if path.is_dir()
-            else path.read_bytes()
-            for path in sorted(self.destination.rglob("*"))
-        }
+        while True:
+            found: dict[str, bytes] = {}
+            try:
+                for path in sorted(self.destination.rglob("*")):
+                    name = str(path.relative_to(self.destination))
+                    found.update({f"{name}/": b""} if path.is_dir() else {name: path.read_bytes()})
+            except FileNotFoundError:
+                continue  # it is being removed: look again
+            return found
 
 
 class Builder:

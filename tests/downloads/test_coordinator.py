@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from dlqueue.downloads import coordinator as module
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import EndpointConfig, Endpoints, NoRoute
 from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.slots import Slots
 from dlqueue.queue import InvalidTask, Status
 from dlqueue.queue.testing import FakeClock
@@ -67,7 +69,7 @@ class Bench:
 
     async def create(self, key: str, task_id: int = 1) -> Handle:
         request = Request(urls=("http://a/",), directory=self.folder / key)
-        handle = await self.coordinator.create(request, key, lambda: None)
+        handle, _ = await self.coordinator.create(request, key, lambda: None)
         self.coordinator.watch(task_id, "me", key, handle)
         return handle
 
@@ -102,17 +104,21 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def test_one_poll_asks_about_all(bench: Bench) -> None:
     handles = [await bench.create(f"k{number}", number) for number in range(5)]
+    await bench.polled()
     bench.puppet.polls.clear()
     bench.seen.clear()
+    for number in (1, 3):
+        moved = dataclasses.replace(bench.puppet.transfers[f"k{number}"], downloaded=7)
+        bench.puppet.transfers[f"k{number}"] = moved
     await bench.polled()
     assert set(bench.puppet.polls[-1]) == {handle.id for handle in handles}
-    assert set(bench.seen) == {0, 1, 2, 3, 4}
+    assert set(bench.seen) == {1, 3}, "who has not moved is no news"
 
 
 async def test_nobody_watches_nobody_asks(bench: Bench) -> None:
-    handle = await bench.create("k")
+    await bench.create("k")
     await bench.polled()
-    bench.coordinator.unwatch(handle)
+    bench.coordinator.unwatch("k")
     await bench.coordinator.call(lambda: None)
     bench.puppet.polls.clear()
     bench.puppet.news()
@@ -159,7 +165,7 @@ async def test_a_task_is_woken_once_for_a_state_and_never_for_bytes(bench: Bench
 async def test_who_has_seen_a_state_is_not_woken_for_it(bench: Bench) -> None:
     handle = await bench.create("k")
     bench.puppet.transfers["k"] = TransferStatus(TransferState.COMPLETED, downloaded=7)
-    status = await bench.coordinator.status(1, "me", "k", handle)
+    status = (await bench.coordinator.look(1, "me", "k", handle)).status
     assert status is not None
     assert status.downloaded == 7
     bench.woken.clear()
@@ -168,12 +174,12 @@ async def test_who_has_seen_a_state_is_not_woken_for_it(bench: Bench) -> None:
 
 
 async def test_what_is_gone_is_none(bench: Bench) -> None:
-    assert await bench.coordinator.status(1, "me", "k", Handle("k")) is None
+    assert (await bench.coordinator.look(1, "me", "k", Handle("k"))).status is None
     handle = await bench.create("k")
-    assert await bench.coordinator.status(1, "me", "k", handle) is not None
+    assert (await bench.coordinator.look(1, "me", "k", handle)).status is not None
     bench.puppet.transfers.clear()
     await bench.polled()
-    assert await bench.coordinator.status(1, "me", "k", handle) is None
+    assert (await bench.coordinator.look(1, "me", "k", handle)).status is None
 
 
 async def test_the_answer_about_an_earlier_life_is_ignored(bench: Bench) -> None:
@@ -191,7 +197,7 @@ async def test_the_answer_about_an_earlier_life_is_ignored(bench: Bench) -> None
     gate.open.set()
     await bench.polled()
     assert bench.woken == []
-    status = await bench.coordinator.status(1, "me", "k", handle)
+    status = (await bench.coordinator.look(1, "me", "k", handle)).status
     assert status is not None
     assert status.state is TransferState.DOWNLOADING
 
@@ -209,7 +215,7 @@ async def test_one_line_when_it_goes_and_one_when_it_is_back(bench: Bench, caplo
         await bench.until(lambda: bench.coordinator.down, "down")
         assert bench.coordinator.health == "down"
         with pytest.raises(Unavailable, match="connection refused"):
-            await bench.coordinator.status(1, "me", "new", Handle("new"))
+            await bench.coordinator.look(1, "me", "new", Handle("new"))
         for _ in range(4):
             asked = bench.puppet.tests
             bench.clock.advance(60)
@@ -225,7 +231,7 @@ async def test_one_line_when_it_goes_and_one_when_it_is_back(bench: Bench, caplo
     ]
     await bench.until(lambda: "downloader:box" in bench.woken, "its tasks are woken")
     assert bench.coordinator.last_error is None
-    assert await bench.coordinator.status(1, "me", "k", handle) is not None
+    assert (await bench.coordinator.look(1, "me", "k", handle)).status is not None
 
 
 async def test_the_first_answer_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -267,7 +273,7 @@ async def test_refused_credentials_are_not_shown_again(bench: Bench) -> None:
     for call in (
         lambda: bench.create("other"),
         lambda: bench.coordinator.remove("k", handle, False, lambda: None),
-        lambda: bench.coordinator.status(1, "me", "x", Handle("x")),
+        lambda: bench.coordinator.look(1, "me", "x", Handle("x")),
         lambda: bench.coordinator.call(bench.puppet.pause, handle),
     ):
         with pytest.raises(Unavailable, match="wrong password"):
@@ -516,20 +522,24 @@ def endpoints(folder: Path, *names: str) -> Endpoints:
     return Endpoints(configs, folder, policy, FakeClock(), wake, lambda i, o, s: None, lambda: False)
 
 
+def params(url: str, downloader: str | None = None) -> DownloadParams:
+    return DownloadParams(urls=(url,), directory="/", root="/", downloader=downloader)
+
+
 async def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     made = endpoints(tmp_path, "one", "two")
-    made.check(("http://a/",), None)
-    made.check(("http://a/",), "two")
+    made.check(params("http://a/"))
+    made.check(params("http://a/", "two"))
     with pytest.raises(InvalidTask, match=r"no downloader 'three' \(configured: one, two\)") as wrong:
-        made.check(("http://a/",), "three")
+        made.check(params("http://a/", "three"))
     assert wrong.value.field == "downloader"
     assert not isinstance(wrong.value, NoRoute)
     with pytest.raises(NoRoute, match="none of the configured downloaders can fetch magnet"):
-        made.check(("magnet:?xt",), None)
+        made.check(params("magnet:?xt"))
     with pytest.raises(NoRoute, match="'one' can fetch magnet"):
-        made.check(("magnet:?xt",), "one")
+        made.check(params("magnet:?xt", "one"))
     with pytest.raises(NoRoute, match="configured: none"):
-        endpoints(tmp_path).check(("http://a/",), None)
+        endpoints(tmp_path).check(params("http://a/"))
 
 
 async def test_plug_ins_ask_the_policy_about_redirects_and_addresses(build: Builder) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dlqueue.downloads import registry
 from dlqueue.downloads.registry import GROUP, find_kinds, route
+from dlqueue.downloads.request import DownloadParams
 from dlqueue.sdk import Downloader
 from dlqueue.sdk.testing import FakeDownloader
 from tests.downloads.puppet import Puppet
@@ -88,7 +89,7 @@ def test_a_broken_plug_in_is_reported_and_does_not_stop_others(
 
 
 def order(urls: tuple[str, ...], configured: dict[str, type[Puppet]], wanted: str | None = None) -> list[str]:
-    return route(urls, wanted, configured)
+    return route(DownloadParams(urls=urls, directory="/", root="/").schemes, wanted, configured)
 
 
 def test_the_order_of_the_route() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dlqueue.downloads.task import LOST_MAX
 from dlqueue.queue import QueueSettings, Status
-from dlqueue.sdk import Handle, Rejected, TransferState, Unavailable
+from dlqueue.sdk import Rejected, TransferState, Unavailable
 from dlqueue.sdk.testing import fake_content
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT
@@ -855,7 +855,7 @@ async def test_a_paused_download_keeps_its_progress(build: Builder) -> None:
     key = await house.runs(task_id)
     house.puppet().show(key, downloaded=7, total=11)
     coordinator = house.endpoints["box"]
-    await eventually(lambda: (seen := coordinator.latest(Handle(key))) is not None and seen.downloaded == 7)
+    await eventually(lambda: (seen := coordinator.latest(key)) is not None and seen.downloaded == 7)
     await house.queue.pause(task_id)
     record = await house.reaches(task_id, Status.PAUSED)
     assert record.progress is not None

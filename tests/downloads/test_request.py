@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DIGESTS, DownloadParams, join_key, new_digest, normalised
 from dlqueue.queue import InvalidTask, Submitter
 
+MAGNET = "magnet:?xt=urn:btih:" + "ab" * 20
 URL = "http://host.invalid/file.bin"
 
 
@@ -24,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 
 def read(root: Path, params: Any, cwd: str | None = None, default: bool = True) -> DownloadParams:
     policy = Policy(frozenset({"http", "https", "magnet"}), True, (root,))
-    return normalised(params, Submitter("me", cwd), policy, root if default else None)
+    return normalised(params, Submitter("me", cwd), policy, root if default else None)[0]
 
 
 def refused(root: Path, params: Any, field: str, said: str, **more: Any) -> InvalidTask:
@@ -80,18 +82,19 @@ def test_params_that_are_no_object(root: Path, params: Any) -> None:
     refused(root, params, "params", "must be an object")
 
 
-@pytest.mark.parametrize("name", ["ur", "select", "__class__", "Url", "root"])
+@pytest.mark.parametrize("name", ["ur", "selec", "__class__", "Url", "root"])
 def test_unknown_fields_are_named(root: Path, name: str) -> None:
     refused(root, {"url": URL, name: "x"}, name, "unknown")
 
 
 @pytest.mark.parametrize(
     "params",
-    [{}, {"urls": []}, {"url": URL, "urls": [URL]}, {"url": None}, {"url": URL, "urls": []}],
-    ids=["none", "no mirrors", "both", "null", "both, one empty"],
+    [{}, {"url": URL, "urls": [URL]}, {"url": None}, {"url": URL, "urls": []}, {"url": URL, "torrent": "eA=="}],
+    ids=["none", "both", "null", "both, one empty", "a file too"],
 )
-def test_url_or_urls(root: Path, params: Any) -> None:
-    refused(root, params, "url", "either url or urls")
+def test_one_source(root: Path, params: Any) -> None:
+    refused(root, params, "url", "give one of url, urls")
+    refused(root, {"urls": []}, "urls", "must not be empty")
 
 
 @pytest.mark.parametrize(
@@ -123,8 +126,17 @@ def test_every_mirror_is_checked(root: Path) -> None:
     error = refused(root, {"urls": [URL, "file:///etc/passwd"]}, "urls", "scheme 'file'")
     assert isinstance(error, PolicyRefused)
     refused(root, {"urls": [URL, "http://h/\r\nX: y"]}, "urls", "control character")
-    refused(root, {"urls": [URL, "magnet:?xt=urn:btih:x"]}, "urls", "magnet")
-    assert read(root, {"url": "magnet:?xt=urn:btih:x"}).urls == ("magnet:?xt=urn:btih:x",)
+    refused(root, {"urls": [URL, MAGNET]}, "urls", "a magnet link cannot be a mirror")
+
+
+def test_a_magnet_link_tells_its_hash_and_name(root: Path) -> None:
+    params = read(root, {"url": f"{MAGNET}&dn=A%20b%1b"})
+    assert (params.urls, params.info_hash, params.title) == ((f"{MAGNET}&dn=A%20b%1b",), "ab" * 20, "A b_")
+    base32 = base64.b32encode(bytes.fromhex("ab" * 20)).decode()
+    assert read(root, {"url": f"magnet:?xt=urn:btih:{base32}"}).info_hash == "ab" * 20
+    assert read(root, {"url": "magnet:?xt=urn:btmh:1220" + "ab" * 32}).info_hash is None
+    refused(root, {"url": "magnet:?xt=urn:btih:x"}, "url", "valid info-hash")
+    refused(root, {"url": "magnet:?dn=x"}, "url", "valid info-hash")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "a\x00", "x" * 256])

@@ -11,13 +11,16 @@ from dlqueue.protocol import envelope, times
 from dlqueue.protocol.errors import Code, InvalidParams, NotFound, RpcError, from_error, nearest
 from dlqueue.protocol.messages import (
     AddDownload,
+    DownloaderName,
     Filter,
     GetTask,
+    ListEvents,
     ListTasks,
     Steer,
     Submit,
     SubmitMany,
     Subscribe,
+    UpdateTask,
     Wait,
 )
 from dlqueue.protocol.methods import METHODS
@@ -57,6 +60,17 @@ from dlqueue.protocol.methods import METHODS
         (ListTasks, {"limit": 1001}, "limit"),
         (ListTasks, {"label": "=x"}, "label"),
         (ListTasks, {"since": "yesterday"}, "since"),
+        (UpdateTask, {"id": 0, "priority": 1}, "id"),
+        (UpdateTask, {"id": 1}, "id"),
+        (UpdateTask, {"id": 1, "priority": 1001}, "priority"),
+        (UpdateTask, {"id": 1, "labels": {"": "x"}}, "labels"),
+        (UpdateTask, {"id": 1, "labels": {"x": ["y"] * 65}}, "labels"),
+        (UpdateTask, {"id": 1, "run_at": "soon"}, "run_at"),
+        (DownloaderName, {"name": ""}, "name"),
+        (ListEvents, {"task_ids": [0]}, "task_ids"),
+        (ListEvents, {"since": -1}, "since"),
+        (ListEvents, {"limit": 0}, "limit"),
+        (ListEvents, {"cursor": "x"}, "cursor"),
         (Wait, {"id": 1, "timeout": -1}, "timeout"),
         (Subscribe, {"since": -1}, "since"),
         (Subscribe, {"task_ids": [0]}, "task_ids"),
@@ -86,7 +100,6 @@ def test_due() -> None:
 def test_request_is_what_a_submission_does_not_have() -> None:
     given = AddDownload(url="http://a/b", directory="/srv", priority=3, cwd="/home")
     assert given.request() == {"url": "http://a/b", "directory": "/srv", "cwd": "/home"}
-    assert given.all_urls() == ["http://a/b"]
 
 
 def test_filters() -> None:
@@ -140,10 +153,13 @@ def test_nearest() -> None:
 
 def test_table() -> None:
     expected = {
-        "daemon.info", "daemon.config", "daemon.shutdown", "tasks.submit", "tasks.submit_many", "tasks.get",
+        "daemon.info", "daemon.config", "daemon.reload", "daemon.shutdown",
+        "tasks.submit", "tasks.submit_many", "tasks.get",
         "tasks.list", "tasks.count", "tasks.cancel", "tasks.pause", "tasks.resume", "tasks.retry", "tasks.remove",
-        "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
-        "downloaders.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
+        "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
+        "downloads.files", "downloads.select", "downloads.refresh_url",
+        "downloaders.list", "downloaders.get", "downloaders.test", "downloaders.pause", "downloaders.resume",
+        "downloaders.kinds", "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected
     assert expected >= envelope.WAITING

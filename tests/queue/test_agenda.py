@@ -165,3 +165,22 @@ def test_two_entries_of_one_task_in_one_heap() -> None:
         agenda.note(record(1, revision=revision, run_at=5.0 if revision % 2 else None))
         agenda.promote(10.0)
     assert take(agenda) == [1]
+
+
+def test_what_is_forgotten_is_gone_also_if_it_was_just_being_read() -> None:
+    agenda = Agenda()
+    agenda.note(record(1, 1))
+    agenda.note(record(2, run_at=50.0))
+    lane = agenda.lane("q")
+    agenda.start_filling(lane)
+    agenda.start_filling(None)
+    agenda.forget()
+    agenda.expect(["q"])
+    agenda.filled(lane, [due(3, 3)], complete=True)
+    agenda.filled(None, [due(4, run_at=60.0)], complete=True)
+    assert (len(agenda), take(agenda), agenda.next_time()) == (0, [], None)
+    assert agenda.later_hungry()
+    assert agenda.hungry() == [lane]
+    agenda.start_filling(lane)
+    agenda.filled(lane, [due(3, 3)], complete=True)
+    assert take(agenda) == [3]

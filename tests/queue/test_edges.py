@@ -88,6 +88,8 @@ VERBS: dict[str, Callable[[TaskRecord], Change | None]] = {
     "pause with a step": partial(transitions.pause, now=NOW, runs_step=True),
     "resume": partial(transitions.resume, now=NOW),
     "retry": partial(transitions.retry, now=NOW),
+    "update": partial(transitions.update, now=NOW, priority=3, rank=3.0, labels={"a": ["b"]}),
+    "update the time": partial(transitions.update, now=NOW, run_at=NOW + 5),
     "remove": partial(transitions.remove, now=NOW, needs_cleanup=False),
     "remove with clean-up": partial(transitions.remove, now=NOW, needs_cleanup=True),
     "begin clean-up": partial(transitions.begin_cleanup, node="n", now=NOW),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.queue import Completed, Context, Outcome, Queue, QueueSettings, ResumeAfter, Status, pool
+from dlqueue.queue import Completed, Context, Outcome, Queue, QueueSettings, ResumeAfter, Status, StorageError, pool
 from dlqueue.queue.testing import drain
 from tests.queue.rig import Gate, Rig, S, done, settled, task
 
@@ -282,3 +282,95 @@ async def test_a_clock_that_is_turned_back_loses_nobody(rig: Rig) -> None:
     assert (await queue.get(delayed.id)).status is S.QUEUED
     rig.clock.advance(3600)
     await rig.done(delayed.id)
+
+
+# -- other settings while it works ------------------------------------------------------------------------------------
+
+
+async def test_more_workers_and_fewer_while_it_works(rig: Rig) -> None:
+    gate = Gate()
+
+    async def run(ctx: Context) -> Outcome:
+        await gate.passing(ctx)
+        return Completed()
+
+    queue = await rig.start(task(run), workers=1)
+    # In two queues: the limit of one is that of the workers, and would hide it.
+    ids = [(await queue.submit("test", queue=name)).id for name in "abababab"]
+    await gate.entered()
+    assert await gate.nobody()
+    await queue.configure(3, {})
+    assert {await gate.entered(), await gate.entered()} <= set(ids)
+    assert await gate.nobody()
+    await queue.configure(2, {})
+    assert queue.counters.busy_workers == 3, "what runs is let through"
+    gate.open()
+    for task_id in ids:
+        await rig.done(task_id)
+    for _ in ids[3:]:
+        await gate.entered()
+    gate.close()
+    more = [(await queue.submit("test", queue=name)).id for name in "abab"]
+    assert {await gate.entered(), await gate.entered()} <= set(more)
+    assert await gate.nobody(), "two at once now"
+    assert queue.workers == 2
+    gate.open()
+    for task_id in more:
+        await rig.done(task_id)
+
+
+async def test_another_concurrency_while_it_works(rig: Rig) -> None:
+    gate = Gate()
+
+    async def run(ctx: Context) -> Outcome:
+        await gate.passing(ctx)
+        return Completed()
+
+    queue = await rig.start(task(run), workers=8, queues={"default": QueueSettings(concurrency=1)})
+    ids = [(await queue.submit("test")).id for _ in range(3)]
+    await gate.entered()
+    assert await gate.nobody()
+    await queue.configure(8, {"default": QueueSettings(concurrency=3)})
+    await gate.entered()
+    await gate.entered()
+    gate.open()
+    for task_id in ids:
+        await rig.done(task_id)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_another_ageing_orders_anew_what_waits(rig: Rig, restart: bool) -> None:
+    recorder = Recorder()
+    queue = await busy(rig, recorder)
+    for number in range(5):
+        await queue.submit("test", f"old {number}")
+    rig.clock.advance(3600)
+    await queue.submit("test", "urgent", priority=5)
+    ageing = {"default": QueueSettings(ageing=1.0)}
+
+    async def run(ctx: Context) -> Outcome:
+        return await recorder.run(ctx)
+
+    if restart:
+        await rig.crash()
+        recorder.gate.open()
+        queue = await rig.start(task(run), workers=1, queues=ageing)
+    else:
+        await queue.configure(1, ageing)
+        recorder.gate.open()
+    late = await queue.submit("test", "late", priority=1)
+    await rig.done(late.id)
+    assert recorder.order == [*(f"old {number}" for number in range(5)), "urgent", "late"]
+
+
+async def test_settings_that_cannot_be_stored_are_not_taken(rig: Rig) -> None:
+    queue = await rig.start(task(done), workers=2)
+
+    async def fails(queue: str, ageing: float) -> bool:
+        raise StorageError("the disk is full")
+
+    queue._store.rerank = fails  # type: ignore[method-assign]
+    with pytest.raises(StorageError):
+        await queue.configure(7, {"default": QueueSettings(max_retry=9, ageing=1.0)})
+    assert queue.workers == 2
+    assert (await queue.submit("test")).max_retry == 0

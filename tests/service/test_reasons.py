@@ -161,7 +161,7 @@ async def test_paused_delayed_blocked_and_final(build: Builder) -> None:
 async def test_running_and_what_keeps_others_from_it(build: Builder) -> None:
     working = Working()
     house = await build.puppets(tasks=(working, Waiting()))
-    house.queue.lanes._named["one"] = QueueSettings(concurrency=1)
+    house.queue.lanes.named["one"] = QueueSettings(concurrency=1)
     running = (await house.queue.submit("working", {}, queue="one", owner="me")).id
     await house.reaches(running, Status.PROCESSING)
     answer = await why(house, running)

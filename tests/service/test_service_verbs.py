@@ -93,7 +93,7 @@ async def test_both_doors_refuse_the_same(build: Builder) -> None:
         ({"url": URL, "headers": {"A": "b\r\nC: d"}}, -32602, "headers"),
         ({"url": URL, "checksum": "sha-256=zz"}, -32602, "checksum"),
         ({"url": URL, "downloader": "none"}, -32602, "downloader"),
-        ({"url": "magnet:?xt=urn:btih:x"}, -32006, "url"),
+        ({"url": "magnet:?xt=urn:btih:" + "ab" * 20}, -32006, "url"),
         ({"url": URL, "nam": "x"}, -32602, "nam"),
         ({"url": URL, "cwd": "relative"}, -32602, "cwd"),
         ({"url": URL, "cwd": 5}, -32602, "cwd"),
@@ -279,9 +279,7 @@ async def test_wait_progress_result_history(build: Builder) -> None:
     latest = house.endpoints["box"].latest
 
     def seen() -> bool:
-        from dlqueue.sdk import Handle
-
-        status = latest(Handle(key))
+        status = latest(key)
         return status is not None and status.downloaded == 5
 
     await house.eventually(seen, "the poll")
@@ -438,6 +436,7 @@ async def test_info_and_downloaders(build: Builder) -> None:
         "breaker": {"state": "closed", "until": None},
         "last_error": None,
         "node": house.queue.node,
+        "paused": False,
     }
 
 
@@ -529,3 +528,33 @@ async def test_params_that_are_too_long(build: Builder) -> None:
     ask = Asking(await build.puppets())
     error = await ask.refused("downloads.add", urls=[f"{URL}?{number}" for number in range(10_000)])
     assert (error.code, error.kind, error.field) == (-32005, "size", "params")
+
+
+# -- editing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_update(build: Builder) -> None:
+    house = await build.puppets(tasks=(Sleeper(),))
+    ask = Asking(house)
+    mine = await paused(ask, labels={"tag": ["a"], "k": "v"})
+    updated = await ask("tasks.update", id=mine, priority=7, labels={"tag": "b"}, if_revision=1)
+    assert (updated["priority"], updated["labels"], updated["revision"]) == (7, {"tag": ["b"]}, 2)
+    assert ids(await ask("tasks.list", label="tag=b")) == [mine] and ids(await ask("tasks.list", label="k")) == []
+    assert (await ask("tasks.update", id=mine, labels={}))["labels"] == {}
+    at = "2030-01-01T00:00:00.000Z"
+    assert (await ask("tasks.update", id=mine, run_at=at))["resume_at"] == at
+    for params, code in (
+        ({"id": mine, "priority": 1, "if_revision": 1}, -32004),
+        ({"id": mine}, -32602),
+        ({"id": mine, "params": {}}, -32602),
+        ({"id": mine, "priority": 5000}, -32602),
+        ({"id": 999, "priority": 1}, -32003),
+        ({"id": mine, "run_at": "9999-01-01T00:00:00Z"}, -32602),
+    ):
+        assert (await ask.refused("tasks.update", **params)).code == code, params
+    stale = await ask.refused("tasks.update", id=mine, priority=1, if_revision=1)
+    assert "revision 4, not 1" in stale.message and stale.task_id == mine
+    assert (await Asking(house, YOU).refused("tasks.update", id=mine, priority=1)).code == -32003
+    await ask("tasks.cancel", id=mine)
+    assert (await ask.refused("tasks.update", id=mine, priority=1)).code == -32004
+    assert (await ask("tasks.update", id=mine, labels={"tag": "z"}))["labels"] == {"tag": ["z"]}

@@ -20,6 +20,13 @@ from dlqueue.transports.unix import UnixServer
 WHEN = "2026-01-31T12:00:00.000Z"
 
 
+DOWNLOADER: dict[str, Any] = {
+    "kind": "http", "health": "up", "version": "1", "active": 0, "max_active": 5, "download_speed": 0,
+    "upload_speed": 0, "breaker": {"state": "closed", "until": None}, "last_error": None, "node": "stub",
+    "paused": False,
+}  # fmt: skip
+
+
 class StubStream:
     """Events that a test puts in."""
 
@@ -61,6 +68,10 @@ class StubService:
         self.changed = asyncio.Condition()
         self.on_add: Callable[[dict[str, Any]], None] = lambda task: None
         self.waiting = 0
+        self.downloaders: dict[str, dict[str, Any]] = {}
+        self.tested: dict[str, Any] = {"ok": True, "version": "1", "checks": []}
+        self.kinds: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.why = {"reason": "due", "message": "waits for a free worker"}
 
     def _enter(self, name: str, caller: Caller, params: Any) -> None:
@@ -120,23 +131,46 @@ class StubService:
     async def daemon_config(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"daemon": {"workers": 8}}
 
+    async def daemon_reload(self, caller: Caller, params: Any) -> messages.Reloaded:
+        return {"changed": [], "warnings": []}
+
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
 
     async def tasks_submit(self, caller: Caller, params: messages.Submit) -> dict[str, Any]:
         self._enter("tasks.submit", caller, params)
         await asyncio.sleep(0)
-        return self.make(type=params.type, params=params.params, labels=params.all_labels())
+        if params.type != "remote_download":
+            return self.make(type=params.type, params=params.params, labels=params.all_labels())
+        given = params.params
+        task = self.make_download((given.get("urls") or [given.get("url", "")])[0], labels=params.all_labels())
+        self.on_add(task)
+        return task
 
     async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[dict[str, Any]]:
+        self._enter("tasks.submit_many", caller, params)
         return [await self.tasks_submit(caller, one) for one in params.tasks]
 
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
         self._enter("downloads.add", caller, params)
         begin = "paused" if params.paused else "queued"
-        task = self.make_download(params.all_urls()[0], labels=params.all_labels(), status=begin, owner=caller.name)
+        task = self.make_download(
+            params.url or (params.urls or [""])[0], labels=params.all_labels(), status=begin, owner=caller.name
+        )
         self.on_add(task)
         return task
+
+    async def downloads_files(self, caller: Caller, params: messages.TaskId) -> dict[str, Any]:
+        self._enter("downloads.files", caller, params)
+        return {"items": []}
+
+    async def downloads_select(self, caller: Caller, params: messages.SelectFiles) -> dict[str, Any]:
+        self._enter("downloads.select", caller, params)
+        return {"items": []}
+
+    async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> dict[str, Any]:
+        self._enter("downloads.refresh_url", caller, params)
+        return self._task(params.id)
 
     async def tasks_get(self, caller: Caller, params: messages.GetTask) -> dict[str, Any]:
         self._enter("tasks.get", caller, params)
@@ -184,6 +218,16 @@ class StubService:
             del self.tasks[number]
         return answer
 
+    async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> dict[str, Any]:
+        self._enter("tasks.update", caller, params)
+        task = self._task(params.id)
+        if params.if_revision is not None and task["revision"] != params.if_revision:
+            raise Conflict(f"task {params.id} has changed", task_id=params.id)
+        changes = params.changes()
+        changes.pop("if_revision", None)
+        await self.update(params.id, **changes)
+        return self._task(params.id)
+
     async def tasks_wait(self, caller: Caller, params: messages.Wait) -> dict[str, Any]:
         self._enter("tasks.wait", caller, params)
 
@@ -219,7 +263,38 @@ class StubService:
         return {"id": params.id, "status": status, **self.why, "since": WHEN, "next_check_at": None, "blocking": None}
 
     async def downloaders_list(self, caller: Caller, params: Any) -> dict[str, Any]:
-        return {"items": [], "next_cursor": None, "total": None}
+        return {"items": list(self.downloaders.values()), "next_cursor": None, "total": len(self.downloaders)}
+
+    def downloader(self, name: str) -> dict[str, Any]:
+        if name not in self.downloaders:
+            raise NotFound(f"no downloader {name!r}", kind="downloader", field="name")
+        return self.downloaders[name]
+
+    async def downloaders_get(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        return self.downloader(params.name)
+
+    async def downloaders_test(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self._enter("downloaders.test", caller, params)
+        self.downloader(params.name)
+        return self.tested
+
+    async def downloaders_pause(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self.downloader(params.name)["paused"] = True
+        return self.downloader(params.name)
+
+    async def downloaders_resume(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+        self.downloader(params.name)["paused"] = False
+        return self.downloader(params.name)
+
+    async def downloaders_kinds(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"items": self.kinds, "next_cursor": None, "total": len(self.kinds)}
+
+    async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
+        self._enter("events.list", caller, params)
+        found = [event for event in self.events if event["sequence"] > params.after()]
+        page = found[: params.limit or 100]
+        more = len(page) < len(found)
+        return {"items": page, "next_cursor": str(page[-1]["sequence"]) if more else None, "total": None}
 
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> StubStream:
         stream = StubStream(f"s{len(self.streams) + 1}")

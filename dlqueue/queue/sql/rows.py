@@ -174,6 +174,16 @@ def event_from(row: Sequence[Any]) -> Event:
     )
 
 
+def label_rows(records: Iterable[TaskRecord]) -> Iterable[dict[str, Any]]:
+    """The rows of `task_label`."""
+    return (
+        {"task_id": record.id, "key": key, "value": value}
+        for record in records
+        for key, values in record.labels.items()
+        for value in dict.fromkeys(values)
+    )
+
+
 EVENT_COLUMNS = tuple(column for column in task_event.c if column.name != "namespace")
 
 
@@ -221,12 +231,16 @@ UPDATE_DATA = Statement(
     .where(task_data.c.task_id == bindparam("task_id"))
     .values({name: bindparam(name) for name in _CHANGING_DATA})
 )
+UPDATE_PARAMS = Statement(
+    update(task_data).where(task_data.c.task_id == bindparam("task_id")).values(params=bindparam("params"))
+)
+DELETE_LABELS = Statement(delete(task_label).where(task_label.c.task_id == bindparam("id_")))
 DELETES = (
     Statement(delete(task).where(task.c.id == bindparam("id_"))),
     Statement(delete(task_data).where(task_data.c.task_id == bindparam("id_"))),
     Statement(delete(task_event).where(task_event.c.task_id == bindparam("id_"))),
     Statement(delete(task_dependency).where(task_dependency.c.task_id == bindparam("id_"))),
-    Statement(delete(task_label).where(task_label.c.task_id == bindparam("id_"))),
+    DELETE_LABELS,
 )
 
 

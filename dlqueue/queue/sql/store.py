@@ -131,6 +131,10 @@ class SqlStore:
         answer: int = await self._do(self._verbs.wake, (hold, limit, now))
         return answer
 
+    async def rerank(self, queue: str, ageing: float) -> bool:
+        answer: bool = await self._do(self._verbs.rerank, (queue, ageing))
+        return answer
+
     # -- reads --------------------------------------------------------------------------------------------------------
 
     async def _read(self, query: Callable[[Connection], R]) -> R:

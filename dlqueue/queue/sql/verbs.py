@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, or_, select, text
+from sqlalchemy import bindparam, delete, func, or_, select, text, update
 
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
+from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
@@ -69,6 +70,17 @@ _UNFINISHED_IN = Statement(
     .select_from(task)
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
 )
+_ONE_UNFINISHED_IN = Statement(
+    select(task.c.rank, task.c.priority, task.c.created_at)
+    .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
+    .limit(1)
+)
+_RERANK = Statement(
+    update(task)
+    .where(task.c.namespace == bindparam("of"), task.c.queue == bindparam("lane"), text(UNFINISHED))
+    .values(rank=task.c.priority - bindparam("ageing") * task.c.created_at / 60, revision=task.c.revision + 1)
+)
+"""`dlqueue.queue.rank.rank` for all at once."""
 _TRIM = Statement(
     delete(task_event).where(
         task_event.c.task_id == bindparam("task_id"),
@@ -156,6 +168,16 @@ class Verbs:
             counts.append(len(made))
         return counts
 
+    def rerank(self, driver: Driver, payloads: Sequence[tuple[str, float]], changes: list[Change]) -> list[bool]:
+        answers = []
+        for queue, ageing in payloads:
+            sample = _ONE_UNFINISHED_IN.run(driver, {"namespace": self.namespace, "queue": queue})
+            answers.append(any(not is_ranked(stored, first, at, ageing) for stored, first, at in sample))
+            if answers[-1]:
+                _RERANK.run(driver, {"of": self.namespace, "lane": queue, "ageing": ageing})
+                self.running.clear()  # their rows have changed
+        return answers
+
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
         """New rows, changed rows, and the events of both."""
         rows.INSERT_TASK.each(driver, (rows.hot(record, self.namespace) for record in new))
@@ -174,6 +196,10 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
+        rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
+        relabeled = {c.record.id: c.record for c in moved if c.relabeled}
+        rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
+        rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
         sequence = self.take_ids(driver, "task_event", len(told))
         for change in told:
@@ -317,15 +343,7 @@ class _Batch:
                 for other in dict.fromkeys(record.depends_on)
             ),
         )
-        rows.INSERT_LABEL.each(
-            self._driver,
-            (
-                {"task_id": record.id, "key": key, "value": value}
-                for record in self.new
-                for key, values in record.labels.items()
-                for value in dict.fromkeys(values)
-            ),
-        )
+        rows.INSERT_LABEL.each(self._driver, rows.label_rows(self.new))
         if any(record.depends_on for record in self.new):
             self._verbs.forget_dependencies()
         for name in {record.queue for record in self.new} - self._verbs.queues_seen:

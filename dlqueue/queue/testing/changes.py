@@ -9,6 +9,7 @@ import pytest
 
 from dlqueue.queue import transitions
 from dlqueue.queue.errors import Conflict, TaskNotFound
+from dlqueue.queue.rank import rank
 from dlqueue.queue.record import Answer, Change, Filter, Options, Progress, TaskError, TaskRecord
 from dlqueue.queue.status import EDGES, Status
 from dlqueue.queue.testing.bench import NODE, NOW, Bench, Suite, settle
@@ -238,6 +239,32 @@ class Changes(Suite):
         left = {hold for hold, task in tasks.items() if (await bench.store.get(task.id)).hold}
         assert left == {"slo", "slot", "transfer:a", "Slot:a"}
         assert await bench.store.wake("*", None, NOW) == 4
+
+    # -- ranks --------------------------------------------------------------------------------------------------------
+
+    async def test_ranks_are_made_anew(self, bench: Bench) -> None:
+        old = await bench.submit(rank=0.0, now=NOW - 6000)
+        urgent = await bench.submit(rank=5.0, priority=5)
+        ended = await bench.submit(rank=0.0)
+        await bench.end(ended.id)
+        elsewhere = await bench.submit(rank=0.0, queue="elsewhere")
+        running = await bench.claim((await bench.submit(rank=1.0, priority=1)).id)
+        assert not await bench.store.rerank("default", 0.0), "they have these ranks"
+        assert not await bench.store.rerank("no such queue", 1.0)
+        bench.told.clear()
+        assert await bench.store.rerank("default", 1.0)
+        assert bench.told == []
+        for before in (old, urgent, running):
+            after = await bench.store.get(before.id)
+            assert after.rank == pytest.approx(rank(before.priority, before.created_at, 1.0))
+            assert after.revision == before.revision + 1
+        assert [due.id for due in await bench.store.ready("default", ["test"], NOW, 10)] == [old.id, urgent.id]
+        assert (await bench.store.get(elsewhere.id)).rank == (await bench.store.get(ended.id)).rank == 0.0
+        settled = await bench.decide(running.id, settle(running.lease_token, Settlement(target=S.COMPLETED), NOW))
+        assert settled.record.status is S.COMPLETED
+        assert not await bench.store.rerank("default", 1.0)
+        assert await bench.store.rerank("default", 0.0), "and back"
+        assert [due.id for due in await bench.store.ready("default", ["test"], NOW, 10)] == [urgent.id, old.id]
 
     # -- dependencies -------------------------------------------------------------------------------------------------
 

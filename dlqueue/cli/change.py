@@ -1,0 +1,107 @@
+"""`edit` and `files`: changing what a task is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from dlqueue.cli import exits
+from dlqueue.cli.complete import complete_ids
+from dlqueue.cli.follow import Task
+from dlqueue.cli.ids import task_id, task_ids
+from dlqueue.cli.options import indexes
+from dlqueue.cli.session import Session, everywhere, pass_session
+from dlqueue.cli.steer import put_each
+from dlqueue.cli.table import is_terminal, plain, put_json, put_table
+from dlqueue.protocol.errors import Conflict
+from dlqueue.units import format_size
+
+_TRIES = 5
+"""A task that runs may change between our look and our edit."""
+
+
+@click.command("edit")
+@click.argument("which", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids)
+@click.option("--priority", type=int, metavar="N", help="Higher goes first.")
+@click.option("--url", metavar="URL", help="Another place of the same file, when the one it had is no good any more.")
+@click.option("--tag", "tags", metavar="T", multiple=True, help="Tags, in place of those it has; '' for none.")
+@everywhere
+@pass_session
+def edit_command(
+    session: Session, /, which: tuple[str, ...], priority: int | None, url: str | None, tags: tuple[str, ...]
+) -> int:
+    """Change a task that is there: its priority, its tags, its URL."""
+    if priority is None and url is None and not tags:
+        raise click.UsageError("nothing to change: give --priority, --url or --tag")
+    ids = task_ids(session, which)
+    if url is not None and len(ids) > 1:
+        raise click.UsageError("--url is about one download; give one task with it")
+
+    def edit(number: int) -> Task:
+        task: Task = {}
+        if url is not None:
+            task = dict(session.client.downloads.refresh_url(id=number, url=url))
+        if priority is not None or tags:
+            task = _update(session, number, priority, [tag for tag in tags if tag] if tags else None)
+        return task
+
+    return put_each(session, ids, edit)
+
+
+def _update(session: Session, number: int, priority: int | None, tags: list[str] | None) -> Task:
+    if tags is None:
+        return dict(session.client.tasks.update(id=number, priority=priority))
+    tries = _TRIES
+    while True:
+        # Labels are replaced as a whole: the other keys are sent back as they are.
+        task = session.client.tasks.get(id=number)
+        labels = {key: values for key, values in task["labels"].items() if key != "tag"} | (
+            {"tag": tags} if tags else {}
+        )
+        try:
+            return dict(
+                session.client.tasks.update(id=number, priority=priority, labels=labels, if_revision=task["revision"])
+            )
+        except Conflict:
+            tries -= 1
+            if not tries or session.client.tasks.get(id=number)["revision"] == task["revision"]:
+                raise
+
+
+@click.command("files")
+@click.argument("which", metavar="ID", shell_complete=complete_ids)
+@click.option("--select", callback=indexes, metavar="1,3-5", help="Fetch only these.")
+@click.option("--match", metavar="GLOB", help="Fetch only those whose path matches, such as '*.mkv'.")
+@everywhere
+@pass_session
+def files_command(session: Session, /, which: str, select: list[int] | None, match: str | None) -> None:
+    """The files of a download; with --select or --match, choose which to fetch."""
+    if select is not None and match is not None:
+        raise click.UsageError("give either --select or --match, not both")
+    number = task_id(session, which)
+    if select is None and match is None:
+        answer = session.client.downloads.files(id=number)
+    else:
+        answer = session.client.downloads.select(id=number, indexes=select, match=match)
+    items = answer["items"]
+    if session.json:
+        put_json(items)
+        return
+    put_table(("FILE", "GET", "%", "SIZE", "PATH"), [_row(file) for file in items], frozenset({"FILE", "%", "SIZE"}))
+    if not items:
+        exits.say(f"the files of task {number} are not known yet")
+
+
+def _row(file: Mapping[str, Any]) -> list[object]:
+    progress, size = file["progress"], file["size"]
+    if not is_terminal():
+        return [file["index"], "yes" if file["selected"] else "no", progress, size, file["path"]]
+    return [
+        file["index"],
+        "yes" if file["selected"] else "no",
+        "-" if progress is None else f"{progress:.0f}",
+        "-" if size is None else format_size(size),
+        plain(file["path"]),
+    ]

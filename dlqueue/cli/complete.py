@@ -1,0 +1,46 @@
+"""What a shell may offer for a word that is being typed: ids of tasks, names of downloaders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dlqueue.client import Client, DaemonUnreachable, RpcError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_SECONDS = 1.0
+_MOST = 50
+
+
+def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """The newest tasks; nothing if no daemon answers at once."""
+    from dlqueue.cli.taskrow import name_of, state_of
+
+    before, comma, last = incomplete.rpartition(",")
+    found = _asked("tasks.list", limit=_MOST)
+    offered = [("@last", "your newest task"), *((str(t["id"]), f"{state_of(t)} {name_of(t)}") for t in found)]
+    return [_item(f"{before}{comma}{number}", said) for number, said in offered if number.startswith(last)]
+
+
+def complete_downloaders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """The configured downloaders."""
+    found = _asked("downloaders.list")
+    return [_item(one["name"], one["kind"]) for one in found if one["name"].startswith(incomplete)]
+
+
+def _asked(method: str, **params: Any) -> list[dict[str, Any]]:
+    try:
+        with Client(timeout=_SECONDS) as client:
+            items: list[dict[str, Any]] = client.call(method, params)["items"]
+            return items
+    except (DaemonUnreachable, RpcError, OSError):
+        return []
+
+
+def _item(value: str, said: str) -> CompletionItem[Any]:
+    from click.shell_completion import CompletionItem
+
+    return CompletionItem(value, help="".join(c if c.isprintable() else " " for c in said)[:60])

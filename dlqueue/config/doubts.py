@@ -1,0 +1,62 @@
+"""What is allowed and likely a mistake all the same: said at start and by `config check`; nothing fails for it."""
+
+from __future__ import annotations
+
+import grp
+from collections.abc import Iterator, Mapping
+
+from dlqueue.config.files import Sources
+from dlqueue.config.problems import Key, Problem, dotted
+from dlqueue.config.sections import Config
+from dlqueue.sdk import Downloader
+
+
+def find_doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloader]]) -> list[Problem]:
+    """In the order of the sections."""
+    return [Problem(*sources.origin(key), dotted(key), message) for key, message in _doubts(config, sources, kinds)]
+
+
+def _doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloader]]) -> Iterator[tuple[Key, str]]:
+    yield from _daemon(config, sources)
+    for name, queue in config.queues.items():
+        if queue.retry_delay is not None and queue.backoff_max is not None and queue.retry_delay > queue.backoff_max:
+            yield ("queues", name, "retry_delay"), "is longer than backoff_max, which is what every wait is cut to"
+    yield from _downloaders(config, kinds)
+    seeding = config.seeding
+    if seeding.ratio is None and seeding.time is None and seeding.idle is None:
+        yield ("seeding",), "no rule ends seeding: every torrent is seeded until somebody cancels it"
+    served = {
+        scheme for section in config.downloaders.values() if section.enabled for scheme in kinds[section.kind].schemes
+    }
+    if "schemes" in sources.data.get("policy", {}):  # the default allows more than there may be downloaders for
+        for index, scheme in enumerate(config.policy.schemes):
+            if scheme not in served:
+                yield ("policy", "schemes", index), f"no downloader that is enabled can fetch {scheme}"
+
+
+def _daemon(config: Config, sources: Sources) -> Iterator[tuple[Key, str]]:
+    given = sources.data.get("daemon", {})
+    for index, folder in enumerate(config.daemon.allow_destinations if "allow_destinations" in given else ()):
+        if not folder.is_dir():
+            yield (
+                ("daemon", "allow_destinations", index),
+                f"{folder} is no folder now: mistyped, or not mounted? It would be made when a download needs it",
+            )
+    for index, group in enumerate(config.daemon.admins):
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            yield ("daemon", "admins", index), "this machine has no group of that name"
+
+
+def _downloaders(config: Config, kinds: Mapping[str, type[Downloader]]) -> Iterator[tuple[Key, str]]:
+    enabled = [section for section in config.downloaders.values() if section.enabled]
+    if not enabled:
+        yield ("downloaders",), "none is enabled: nothing can be downloaded"
+    for section in enabled:
+        schemes = kinds[section.kind].schemes
+        if schemes.isdisjoint(config.policy.schemes):
+            yield (
+                ("downloaders", section.name),
+                f"is never used: it fetches {', '.join(sorted(schemes))}, and policy.schemes allows none of them",
+            )

@@ -1,0 +1,54 @@
+"""The words of the configuration in the words of the rooms below: at start, and again at every reload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dlqueue.config import Config, QueueSection
+from dlqueue.downloads.endpoints import EndpointConfig
+from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.seeding import SeedRule
+from dlqueue.queue import QueueSettings
+from dlqueue.sdk import Downloader
+
+
+def queues(config: Config) -> dict[str, QueueSettings]:
+    """Of every queue that the configuration names."""
+    return {name: _queue(section) for name, section in config.queues.items()}
+
+
+def _queue(section: QueueSection) -> QueueSettings:
+    return QueueSettings(
+        concurrency=section.concurrency,
+        max_retry=section.max_retry,
+        retry_delay=section.retry_delay,
+        backoff_factor=section.backoff_factor,
+        backoff_max=section.backoff_max,
+        ageing=section.ageing or 0.0,
+    )
+
+
+def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str, EndpointConfig]:
+    """The downloaders to be used."""
+    return {
+        name: EndpointConfig(name, kinds[section.kind], section.max_active, section.poll, section.options)
+        for name, section in config.downloaders.items()
+        if section.enabled
+    }
+
+
+def disabled(config: Config) -> frozenset[str]:
+    """The downloaders that are configured and not to be used."""
+    return frozenset(name for name, section in config.downloaders.items() if not section.enabled)
+
+
+def seed_rule(config: Config) -> SeedRule:
+    """When seeding ends, where a submit says nothing of it."""
+    return SeedRule(config.seeding.ratio, config.seeding.time, config.seeding.idle)
+
+
+def steer(policy: Policy, config: Config) -> None:
+    """Make ``policy`` say what the configuration says."""
+    policy.schemes = frozenset(config.policy.schemes)
+    policy.private_addresses = config.policy.private_addresses
+    policy.destinations = config.daemon.allow_destinations

@@ -1,0 +1,89 @@
+"""Is a downloader as it should be? What a person is told who asks, with a cure for what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.sdk import AuthFailed, DownloaderError
+
+FOLDER_TIMEOUT = 10.0
+"""Seconds that a file system may take to show that it can be written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    ok: bool
+    message: str
+    cure: str | None = None
+
+
+async def examine(coordinator: Coordinator, folders: Iterable[Path]) -> list[Check]:
+    """Every check, passed or not. It is asked now, even if it has refused our credentials before.
+
+    :param folders: where unfinished bytes would go.
+    """
+    return [*await _reach(coordinator), await _path_map(coordinator.name, folders)]
+
+
+async def _reach(coordinator: Coordinator) -> list[Check]:
+    name, section = coordinator.name, f"[downloaders.{coordinator.name}]"
+    if not coordinator.opened:
+        problem = coordinator.last_error or "it could not be opened"
+        return [Check("reach", False, problem, f"correct {section}, then: dlqueue config reload")]
+    try:
+        version = await coordinator.ask()
+    except DownloaderError as error:
+        if isinstance(error.__cause__, AuthFailed):
+            cure = f"correct the user name, password or secret in {section}, then: dlqueue config reload"
+            return [Check("reach", True, f"{name} answers"), Check("credentials", False, str(error), cure)]
+        cure = f"start it, or correct its address in {section}"
+        unknown = f"not known, because {name} does not answer"
+        return [Check("reach", False, str(error), cure), Check("credentials", False, unknown, "first make it answer")]
+    return [
+        Check("reach", True, f"{name} answers: version {version}"),
+        Check("credentials", True, "accepted, or none are needed"),
+    ]
+
+
+async def _path_map(name: str, folders: Iterable[Path]) -> Check:
+    """What can be proven without a transfer: that its folders can be made and written."""
+    proven: list[str] = []
+    for folder in folders:
+        try:
+            async with asyncio.timeout(FOLDER_TIMEOUT):
+                problem = await asyncio.to_thread(_prove, folder)
+        except TimeoutError:
+            problem = f"{folder}: the file system did not answer within {FOLDER_TIMEOUT:g} s"
+        if problem is not None:
+            return Check("path map", False, problem, "let the user that runs dlqueue write there")
+        proven.append(str(folder))
+    where = " and ".join(proven) or "the folder of each download"
+    return Check("path map", True, f"dlqueue can write in {where}; that {name} sees the same, its first transfer shows")
+
+
+def _prove(folder: Path) -> str | None:
+    """What is wrong with it. Leaves nothing behind."""
+    if folder.is_symlink():
+        return f"{folder}: is a symbolic link"
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"dlqueue")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"{folder}: {error.strerror or error}"
+    finally:
+        for path in missing:
+            with suppress(OSError):  # somebody else uses it by now
+                path.rmdir()
+    return None

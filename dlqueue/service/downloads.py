@@ -1,0 +1,178 @@
+"""The verbs that know of downloads: their files, which of them are wanted, another URL, and what a submit would do."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.recovery import read_state
+from dlqueue.downloads.request import DownloadParams, selection
+from dlqueue.downloads.state import DownloadState
+from dlqueue.downloads.task import RemoteDownload
+from dlqueue.downloads.torrent import list_files
+from dlqueue.protocol import messages
+from dlqueue.protocol.errors import Conflict, DownloaderFailed, InvalidParams
+from dlqueue.queue import InvalidTask, Queue, Status, Submitter, TaskRecord
+from dlqueue.sdk import NotFound, Rejected, TransferFile, Unavailable
+from dlqueue.service import views
+
+_LISTED = 10_000
+"""Files of a delivered folder that are listed at most."""
+
+
+class Downloads:
+    """:param task: the class that all downloads share."""
+
+    def __init__(self, queue: Queue, endpoints: Endpoints, task: RemoteDownload) -> None:
+        self._queue = queue
+        self._endpoints = endpoints
+        self._task = task
+
+    # -- before it is one ---------------------------------------------------------------------------------------------
+
+    def dry_run(self, params: dict[str, Any], submitter: Submitter) -> messages.DryRun:
+        """:raises InvalidTask: as a submit would."""
+        made, _ = self._task.examined(params, submitter)
+        names = self._endpoints.route(made)
+        up = [name for name in names if self._endpoints[name].takes_new]
+        chosen = next(iter(up), None)
+        return {
+            "dry_run": True,
+            "downloader": chosen,
+            "route": [self._choice(name, made, names, chosen) for name in self._endpoints.names()],
+            "params": views.params_view(msgspec.to_builtins(made)),
+        }
+
+    def _choice(self, name: str, params: DownloadParams, names: list[str], chosen: str | None) -> messages.RouteChoice:
+        coordinator, kind = self._endpoints[name], self._endpoints.configs[name].kind
+        missing = sorted(params.schemes - kind.schemes)
+        if params.downloader not in (None, name):
+            reason = f"{params.downloader} was asked for by name"
+        elif missing:
+            reason = f"cannot fetch {' and '.join(missing)}"
+        elif coordinator.down:
+            reason = f"does not answer: {coordinator.last_error}"
+        elif coordinator.paused is not None:
+            reason = f"{coordinator.paused.by} has paused it"
+        elif name == chosen:
+            reason = "was asked for by name" if params.downloader == name else "the first that can fetch it"
+        else:
+            reason = f"number {names.index(name) + 1} in the order"
+        return {"downloader": name, "kind": kind.kind, "chosen": name == chosen, "reason": reason}
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    async def files(self, record: TaskRecord) -> messages.Files:
+        params, state = _download(record)
+        return {
+            "items": [
+                {"index": file.index, "path": file.path, "size": file.size, "progress": file.progress,
+                 "selected": file.selected}
+                for file in await self._files(params, state)
+            ]
+        }  # fmt: skip
+
+    async def _files(self, params: DownloadParams, state: DownloadState) -> Sequence[TransferFile]:
+        coordinator = self._coordinator(state)
+        if coordinator is not None and state.handle is not None:
+            try:
+                return await coordinator.call(coordinator.downloader.files, state.handle)
+            except NotFound:
+                pass
+            except (Unavailable, Rejected) as error:
+                if state.location is None:
+                    raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
+        if state.location is not None:
+            targets = [Path(entry.target) for entry in state.manifest] or [Path(state.location)]
+            return await asyncio.to_thread(_delivered, targets)
+        if params.torrent is None:
+            return ()
+        try:
+            listed = list_files(await asyncio.to_thread(self._task.uploads.read, params.torrent))
+        except FileNotFoundError:
+            return ()
+        return [
+            TransferFile(index, path, size, 0.0, params.select is None or index in params.select)
+            for index, (path, size) in enumerate(listed, 1)
+        ]
+
+    def _coordinator(self, state: DownloadState) -> Coordinator | None:
+        running = state.phase in ("monitor", "seeding") and (state.downloader or "") in self._endpoints
+        return self._endpoints[state.downloader or ""] if running else None
+
+    async def select(self, record: TaskRecord, wanted: messages.SelectFiles) -> messages.Files:
+        """:raises Conflict: too late, or not ours to change."""
+        params, state = _download(record)
+        if record.status is Status.COMPLETED or state.location is not None or state.phase == "deliver":
+            raise Conflict(f"task {record.id} is fetched already: too late to choose files", task_id=record.id)
+        if state.attached:
+            raise Conflict(f"task {record.id} watches a transfer that is not its own", task_id=record.id)
+        indexes = self._indexes(await self._files(params, state), wanted)
+        coordinator, handle = self._coordinator(state), state.handle
+        if coordinator is not None and handle is not None:
+            try:
+                await coordinator.call(coordinator.downloader.select, handle, indexes)
+            except NotFound:
+                pass  # it will be created with the new selection, or is gone
+            except (Unavailable, Rejected) as error:
+                raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
+        await self._queue.reword(record.id, partial(_with, select=indexes), f"{len(indexes)} files selected")
+        return await self.files(await self._queue.get(record.id))
+
+    @staticmethod
+    def _indexes(files: Sequence[TransferFile], wanted: messages.SelectFiles) -> tuple[int, ...]:
+        if wanted.match is not None:
+            if not files:
+                raise Conflict("the names of its files are not known yet: choose by indexes, or later", kind="metadata")
+            matching = [file.index for file in files if fnmatch.fnmatchcase(file.path, wanted.match)]
+            if not matching:
+                raise InvalidParams("match", f"matches none of its {len(files)} files")
+            return tuple(matching)
+        try:
+            return selection(wanted.indexes or [], len(files) or None)
+        except InvalidTask as error:
+            raise InvalidParams("indexes", error.message) from None
+
+    # -- another URL --------------------------------------------------------------------------------------------------
+
+    async def refresh_url(self, record: TaskRecord, url: str) -> TaskRecord:
+        """:raises InvalidTask: no URL, or not allowed; `Conflict`: it has none."""
+        params, state = _download(record)
+        if state.location is not None:
+            raise Conflict(f"task {record.id} is fetched already", task_id=record.id)
+        if not params.urls or params.schemes == {"magnet"}:
+            raise Conflict(f"task {record.id} is a torrent and has no URL", task_id=record.id)
+        self._task.check_url(url)
+        changed = await self._queue.reword(record.id, partial(_with, urls=(url,)), "another URL")
+        if changed.hold is not None and changed.hold.startswith("transfer:"):
+            await self._queue.wake(changed.hold)
+        return await self._queue.get(record.id)
+
+
+def _download(record: TaskRecord) -> tuple[DownloadParams, DownloadState]:
+    if record.type != RemoteDownload.type:
+        raise Conflict(f"task {record.id} is no download", task_id=record.id)
+    return msgspec.convert(record.params, DownloadParams), read_state(record)
+
+
+def _with(params: Any, **changed: Any) -> Any:
+    return msgspec.to_builtins(msgspec.structs.replace(msgspec.convert(params, DownloadParams), **changed))
+
+
+def _delivered(targets: Sequence[Path]) -> list[TransferFile]:
+    found: list[tuple[str, int]] = []
+    for target in targets:
+        inner = [Path(where, name) for where, _, names in os.walk(target) for name in sorted(names)]
+        for path in inner or [target]:
+            if len(found) < _LISTED and path.is_file():
+                found.append((str(PurePosixPath(path.relative_to(target.parent))), path.stat().st_size))
+    return [TransferFile(index, path, size, 100.0) for index, (path, size) in enumerate(found, 1)]

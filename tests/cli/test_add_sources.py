@@ -1,0 +1,206 @@
+"""What `add` is given besides URLs: lists, uploads, standard input; and how it travels to the daemon."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlqueue.cli import exits, sources, submit
+from dlqueue.protocol.errors import Code, RpcError
+from tests.cli.conftest import Run
+from tests.transports.stub_service import StubDaemon
+
+TORRENT = b"d8:announce0:4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces0:ee"
+
+
+def asked(daemon: StubDaemon, method: str) -> list[Any]:
+    return [params for name, _, params in daemon.service.calls if name == method]
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------
+
+
+def test_many_urls_are_one_round_trip(daemon: StubDaemon, dlqueue: Run) -> None:
+    code, out, _ = dlqueue("add", "-q", "http://h/1", "http://h/2", "http://h/3", "--priority", "4", "--tag", "x")
+    assert (code, out) == (0, "1\n2\n3\n")
+    (many,) = asked(daemon, "tasks.submit_many")
+    assert [task.params["url"] for task in many.tasks] == ["http://h/1", "http://h/2", "http://h/3"]
+    assert {(task.type, task.priority, str(task.labels)) for task in many.tasks} == {
+        ("remote_download", 4, "{'tag': ['x']}")
+    }
+    assert all("cwd" in task.params and "priority" not in task.params for task in many.tasks)
+    assert asked(daemon, "downloads.add") == []
+
+
+def test_more_than_fit_go_in_parts(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "".join(f"http://h/{i}\n" for i in range(2001)))
+    code, out, _ = dlqueue("add", "-q", "-")
+    assert code == 0 and len(out.splitlines()) == 2001
+    assert [len(many.tasks) for many in asked(daemon, "tasks.submit_many")] == [1000, 1000]
+    monkeypatch.setattr(submit, "MAX_BYTES", 300)
+    daemon.service.calls.clear()
+    assert dlqueue("add", "-q", *(f"http://h/{'x' * 100}{i}" for i in range(4)))[0] == 0
+    assert len(asked(daemon, "tasks.submit_many")) + len(asked(daemon, "downloads.add")) > 1
+
+
+def test_one_refusal_does_not_keep_the_others_out(daemon: StubDaemon, dlqueue: Run) -> None:
+    daemon.fail("tasks.submit_many", RpcError("url: scheme", code=Code.POLICY))
+    code, out, err = dlqueue("add", "-q", "http://h/1", "http://h/2")
+    assert (code, out, err) == (0, "1\n2\n", ""), "one by one, nobody was refused"
+    daemon.fail("downloads.add", RpcError("url: scheme 'gopher' is not allowed", code=Code.POLICY))
+    code, out, err = dlqueue("add", "-q", "http://h/1", "gopher://h/2")
+    assert (code, out) == (exits.REFUSED, "")
+    assert "dlqueue: argument 2: url: scheme 'gopher' is not allowed" in err and "0 added, 2 refused" in err
+
+
+def test_many_refusals_are_not_many_lines(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "".join(f"http://h/{i}\n" for i in range(100)))
+    for method in ("tasks.submit_many", "downloads.add"):
+        daemon.fail(method, RpcError("the queue is full", code=Code.LIMIT))
+    code, _, err = dlqueue("add", "-")
+    assert code == exits.REFUSED and err.count("the queue is full") == submit.MOST_REFUSALS
+    assert "standard input, line 1: the queue is full" in err and "and 80 more were refused" in err
+
+
+def test_a_daemon_in_trouble_is_not_asked_again_and_again(daemon: StubDaemon, dlqueue: Run) -> None:
+    daemon.fail("tasks.submit_many", RpcError("the disk is full", code=Code.STORAGE))
+    code, _, err = dlqueue("add", "http://h/1", "http://h/2")
+    assert code == exits.FAILURE and err.count("the disk is full") == 1
+    assert asked(daemon, "downloads.add") == []
+
+
+# -- standard input and lists -----------------------------------------------------------------------------------------
+
+
+def test_standard_input(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "# a comment\n\n  http://h/1  \r\nhttp://h/2\n#http://h/3\n")
+    assert dlqueue("add", "-q", "-")[1] == "1\n2\n"
+    (many,) = asked(daemon, "tasks.submit_many")
+    assert [task.params["url"] for task in many.tasks] == ["http://h/1", "http://h/2"]
+    stdin(monkeypatch, "http://h/1\nnot a url\n")
+    code, _, err = dlqueue("add", "-")
+    assert code == exits.USAGE and 'standard input, line 2: not a URL: "not a url"' in err
+    stdin(monkeypatch, "# nothing\n")
+    code, _, err = dlqueue("add", "-")
+    assert code == exits.USAGE and "nothing to download" in err
+
+
+def test_list_with_mirrors_and_options(daemon: StubDaemon, dlqueue: Run, tmp_path: Path) -> None:
+    Path("list.txt").write_text(
+        "# two files\n"
+        "http://h/a\thttp://mirror/a\n"
+        "  out=name with spaces.iso\n"
+        "\tdir=sub\n"
+        "  checksum=sha-256=00ff\n"
+        "  header=A: b\n"
+        "  header=C: d: e\n"
+        "\n"
+        "http://h/b\r\n"
+    )  # fmt: skip
+    assert dlqueue("add", "-q", "-i", "list.txt", "--header", "A: x", "--header", "Z: z", "-d", "/srv")[0] == 0
+    first, second = (task.params for task in asked(daemon, "tasks.submit_many")[0].tasks)
+    assert first["urls"] == ["http://h/a", "http://mirror/a"] and "url" not in first
+    assert (first["name"], first["checksum"]) == ("name with spaces.iso", "sha-256=00ff")
+    assert first["directory"] == str(tmp_path / "sub")
+    assert first["headers"] == {"A": "b", "C": "d: e", "Z": "z"}
+    assert second["url"] == "http://h/b" and second["directory"] == "/srv"
+    assert second["headers"] == {"A": "x", "Z": "z"}
+
+
+def test_lists_and_arguments_together(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("one").write_text("http://h/1\n")
+    Path("two").write_text("\ufeffhttp://h/2\n", encoding="utf-8")
+    assert dlqueue("add", "-q", "http://h/0", "-i", "one", "-i", "two")[0] == 0
+    assert [t.params["url"] for t in asked(daemon, "tasks.submit_many")[0].tasks] == [
+        "http://h/0", "http://h/1", "http://h/2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("http://h/a\n  split=5\n", 'list, line 2: the option "split" is not understood'),
+        ("http://h/a\n  out\n", "list, line 2: the option"),
+        ("  out=x\n", "list, line 1: an option without a URL above it"),
+        ("http://h/a\tmirror\n", 'list, line 1: not a URL: "mirror"'),
+        ("http://h/a\n  header=secret\n", "list, line 2: a header is written as"),
+        ("\x00\udcff", "list is not text"),
+        ("", "the list is empty"),
+    ],
+)
+def test_lists_that_cannot_be_right(daemon: StubDaemon, dlqueue: Run, content: str, words: str) -> None:
+    Path("list").write_bytes(content.encode(errors="surrogateescape"))
+    code, out, err = dlqueue("add", "-i", "list")
+    assert (code, out) == (exits.USAGE, "") and words in err
+    assert not daemon.service.tasks
+
+
+def test_what_is_about_one_file_is_refused_for_a_list(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("list").write_text("http://h/1\nhttp://h/2\n")
+    for option in (["-o", "x"], ["--unique-key", "k"], ["--checksum", "md5=0"], ["--mirror", "http://h"]):
+        code, _, err = dlqueue("add", "-i", "list", *option)
+        assert code == exits.USAGE and f"{option[0]} is about one file" in err
+
+
+# -- torrent and metalink files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "field"),
+    [
+        ("a.torrent", TORRENT, "torrent"),
+        ("a.TORRENT", TORRENT, "torrent"),
+        ("a.metalink", b"<?xml?><metalink/>", "metalink"),
+        ("a.meta4", b"<metalink xmlns='x'/>", "metalink"),
+    ],
+)
+def test_upload(name: str, content: bytes, field: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    (found,) = sources.sources([str(path)], [])
+    assert found.params == {field: base64.b64encode(content).decode()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.torrent", b"junk", "is not a torrent file"),
+        ("a.torrent", b"", "is not a torrent file"),
+        ("a.metalink", b"<html>", "is not a metalink file"),
+        ("a.torrent", TORRENT + b"0" * sources.MAX_FILE, "is too big: more than"),
+        ("a.txt", b"http://h/a", "if it is a list of URLs: -i a.txt"),
+        ("a.torrent", None, "a.torrent cannot be read: No such file"),
+        ("none", None, 'not a URL: "none"'),
+    ],
+)
+def test_files_that_cannot_be_right(
+    daemon: StubDaemon, dlqueue: Run, name: str, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    code, out, err = dlqueue("add", name)
+    assert (code, out) == (exits.USAGE, "") and words in err
+
+
+def test_folder_and_mirror_of_a_torrent(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("x.torrent").mkdir()
+    assert "x.torrent is a folder" in dlqueue("add", "x.torrent")[2]
+    Path("a.torrent").write_bytes(TORRENT)
+    code, _, err = dlqueue("add", "a.torrent", "--mirror", "http://h/a")
+    assert code == exits.USAGE and "--mirror belongs to a URL" in err
+
+
+def test_what_later_versions_have_is_refused_by_name(daemon: StubDaemon, dlqueue: Run) -> None:
+    for option in ("--on-done", "--webhook"):
+        for command in ("add", "get"):
+            code, _, err = dlqueue(command, "http://h/a", option, "x")
+            assert code == exits.USAGE and f"{option} is not supported yet" in err
