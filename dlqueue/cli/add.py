@@ -20,7 +20,7 @@ from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import Source, header, sources
 from dlqueue.cli.submit import Request, add
-from dlqueue.cli.table import put_json, put_line
+from dlqueue.cli.table import put_json, put_line, put_table
 from dlqueue.cli.taskrow import name_of
 from dlqueue.client import RpcError
 
@@ -215,7 +215,7 @@ def _dry_run(session: Session, requests: list[Request]) -> int:
 def _show_route(answer: dict[str, Any]) -> None:
     params = answer["params"]
     what = params.get("url") or next(iter(params.get("urls") or ()), None) or params.get("name") or "the file"
-    chosen = answer["downloader"]
-    put_line(what, f"→ {chosen}" if chosen else "would wait", params.get("directory"))
-    for choice in answer["route"]:
-        put_line("" if not choice["chosen"] else "*", choice["downloader"], choice["kind"], choice["reason"])
+    chosen, directory = answer["downloader"], params.get("directory")
+    put_line(what, f"→ {chosen}" if chosen else "would wait", directory)
+    rows = [["*" if one["chosen"] else "", one["downloader"], one["kind"], one["reason"]] for one in answer["route"]]
+    put_table(("", "DOWNLOADER", "KIND", "WHY"), rows)

@@ -107,7 +107,7 @@ def test(session: Session, /, names: tuple[str, ...]) -> int:
         if not answer["ok"]:
             code = code or exits.FAILURE
         if not session.json:
-            _put_checks(name, answer)
+            _put_checks(name.ljust(max(map(len, names))) if is_terminal() else name, answer)
     if session.json and answers:
         put_json(answers[0] if len(names) == 1 else answers)
     return code

@@ -54,11 +54,25 @@ class Failed(Exception):
 
 
 def say(line: str) -> None:
-    """One line on stderr: everything that is not data."""
+    """One line on stderr: everything that is not data. On a terminal it is broken between words."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(_fitted(line), file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _fitted(line: str) -> str:
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return line
+    if len(line) <= width or width < 20:
+        return line
+    import textwrap
+
+    # What is longer than a line (a URL, a path) stays whole, to be copied.
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def code_of(error: RpcError) -> int:

@@ -28,9 +28,9 @@ def panel(tasks: Sequence[Task], width: int, height: int, *, unicode: bool = Tru
     room = max(height - 1 - several, 1)
     shown = list(tasks)
     if len(shown) > room:
-        shown = sorted(shown, key=lambda task: (task["status"] in FINAL, not is_moving(task), task["id"]))[:room]
+        shown = sorted(shown, key=lambda task: (_over(task), not is_moving(task), task["id"]))[:room]
         shown.sort(key=lambda task: int(task["id"]))
-        shown = [task for task in shown if task["status"] not in FINAL] or shown
+        shown = [task for task in shown if not _over(task)] or shown
     longest = max(cell_width(plain(name_of(task))) for task in shown)
     digits = max(len(str(task["id"])) for task in tasks)
     lines = [_line(task, width, digits, longest, unicode) for task in shown]
@@ -39,7 +39,7 @@ def panel(tasks: Sequence[Task], width: int, height: int, *, unicode: bool = Tru
 
 def _line(task: Task, width: int, digits: int, longest: int, unicode: bool) -> Line:
     percent = 100.0 if task["status"] == "completed" else percent_of(task)
-    size = (counter(task, "total") or counter(task, "downloaded")) if width >= 70 else None
+    size = (counter(task, "total") or counter(task, "downloaded") or None) if width >= 70 else None
     rest = width - digits - 2 - (5 + 2 + _SPEED + 2 + _ETA) - (2 + _SIZE if width >= 70 else 0) - 4
     bar = 0 if width < 50 else min(max(rest // 3, 8), 30)
     room = max(rest - bar, 6)
@@ -75,16 +75,16 @@ def _bar(percent: float | None, length: int, unicode: bool) -> Line:
 def summary(tasks: Sequence[Task], width: int) -> str:
     """``3 of 100 done, 5 moving, 92 waiting, 12.3 MiB/s, 1.2 GiB of 8.1 GiB, 12m3s left``, as far as it has room."""
     done = sum(1 for task in tasks if task["status"] == "completed" or _delivered(task))
-    failed = sum(task["status"] in ("error", "canceled") for task in tasks)
-    moving = [task for task in tasks if is_moving(task)]
-    waiting = sum(task["status"] not in FINAL and not _delivered(task) for task in tasks) - len(
-        [task for task in moving if not _delivered(task)]
-    )
+    failed = sum(1 for task in tasks if task["status"] in ("error", "canceled"))
+    moving = [task for task in tasks if is_moving(task) and not _delivered(task)]
+    seeding = sum(1 for task in tasks if state_of(task) == "seeding")
+    waiting = sum(1 for task in tasks if not _over(task)) - len(moving)
     speed = sum(counter(task, "download_speed") or 0 for task in moving)
     parts = [f"{done} of {len(tasks)} done"]
     parts += [f"{failed} failed"] if failed else []
     parts += [f"{len(moving)} moving"] if moving else []
     parts += [f"{waiting} waiting"] if waiting else []
+    parts += [f"{seeding} seeding"] if seeding else []
     parts += [f"{format_size(speed)}/s"] if speed else []
     amounts = [(counter(task, "downloaded"), counter(task, "total")) for task in tasks]
     fetched = sum(downloaded or 0 for downloaded, _ in amounts)
@@ -99,6 +99,10 @@ def summary(tasks: Sequence[Task], width: int) -> str:
         if len(text) + 2 + len(part) <= width:
             text += f", {part}"
     return cut(text, width)
+
+
+def _over(task: Task) -> bool:
+    return task["status"] in FINAL or _delivered(task)
 
 
 def _delivered(task: Task) -> bool:

@@ -43,7 +43,7 @@ class Sources:
             lines = key_lines(text)
         except tomllib.TOMLDecodeError as error:
             message, line = _place(str(error), text)
-            self.problems.append(Problem(file, line, "", f"not TOML: {message}"))
+            self.problems.append(Problem(file, line, "", f"not TOML: {_plainer(message)}"))
         except (RecursionError, ValueError):
             message = "cannot be read as TOML: nested too deeply, or a number too long"
             self.problems.append(Problem(file, None, "", message))
@@ -121,3 +121,14 @@ def _place(message: str, text: str) -> tuple[str, int]:
     if not found:
         return message, 1
     return found[1], int(found[2]) if found[2] else text.rstrip().count("\n") + 1
+
+
+def _plainer(message: str) -> str:
+    """What `tomllib` says, where a person who writes TOML for the first time needs more."""
+    twice = re.fullmatch(r"Cannot declare \((.*?),?\) twice", message)
+    if twice:
+        name = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        return f"the table [{name}] is there twice: put its keys together"
+    if message == "Invalid value":
+        return 'Invalid value: text stands in quotation marks ("…"), true and false are written small'
+    return message

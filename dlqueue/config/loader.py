@@ -32,6 +32,14 @@ from dlqueue.sdk import Downloader
 SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "policy")
 SECTIONS_LATER = ("routes", "retention", "http", "notify", "node", "hooks")
 QUEUE_KEYS_LATER = ("capacity", "rate")
+_KEYED: tuple[tuple[str, type[Any]], ...] = (
+    ("daemon", DaemonSection),
+    ("store", StoreSection),
+    ("seeding", SeedingSection),
+    ("policy", PolicySection),
+    ("queues.downloads", QueueSection),
+    ("downloaders.NAME", DownloaderSection),
+)
 DOWNLOADER_KEYS_LATER = ("stall", "failover_after", "directory", "paths", "delivery")
 
 
@@ -98,7 +106,7 @@ class _Builder:
             if name in SECTIONS_LATER:
                 self._problem(name, message=NOT_YET)
             elif name not in SECTIONS:
-                self._problem(name, message=f"unknown section; {nearest(name, SECTIONS)}")
+                self._problem(name, message=self._stranger(name))
         return Config(
             mode=self.places.mode,
             places=self.places,
@@ -110,6 +118,25 @@ class _Builder:
             policy=self._section(PolicySection, "policy"),
             files=tuple(self.checker.sources.files),
         )
+
+    def _stranger(self, name: str) -> str:
+        """A section that does not exist, or a key in front of all sections."""
+        if isinstance(self.checker.sources.data[name], (dict, list)):
+            return f"unknown section; {nearest(name, SECTIONS)}"
+        for section, cls in _KEYED:
+            if name in (one.name for one in dataclasses.fields(cls)):
+                return f"a key outside of any section; it belongs below a line [{section}]"
+        return "a key outside of any section"
+
+    def _named(self, section: str) -> list[str]:
+        """The tables of a section whose tables have names."""
+        names = []
+        for name, value in self.checker.table((section,), f"write [{section}.NAME]").items():
+            if isinstance(value, dict):
+                names.append(name)
+            else:
+                self._problem(section, name, message=f"must be a table; write [{section}.NAME] and the keys below it")
+        return names
 
     def _section(self, cls: type[Any], *at: str, later: tuple[str, ...] = ()) -> Any:
         table = self.checker.table(at)
@@ -147,7 +174,7 @@ class _Builder:
 
     def _queues(self) -> dict[str, QueueSection]:
         queues = {"downloads": DOWNLOADS_QUEUE}
-        for name in self.checker.table(("queues",)):
+        for name in self._named("queues"):
             self._check_name("queues", name)
             queue = self._section(QueueSection, "queues", name, later=QUEUE_KEYS_LATER)
             default = queues.get(name, QueueSection())
@@ -157,7 +184,7 @@ class _Builder:
         return queues
 
     def _downloaders(self) -> dict[str, DownloaderSection]:
-        names = list(self.checker.table(("downloaders",)))
+        names = self._named("downloaders")
         if names:
             return {name: section for name in names if (section := self._downloader(name)) is not None}
         sections = {}
@@ -184,9 +211,12 @@ class _Builder:
         self._check_name(*at)
         table = self.checker.table(at)
         common = [one.name for one in dataclasses.fields(DownloaderSection) if one.name not in ("name", "options")]
-        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options"))
+        absent = () if "kind" in table else ("kind",)
+        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options", *absent))
         kind = self.kinds.get(values.get("kind", ""))
         if kind is None:
+            if "kind" not in table and not self.checker.sources.broken:
+                self._problem(*at, "kind", message=f"is required; one of {', '.join(sorted(self.kinds))}")
             self.checker.keys(table, at, list(table), DOWNLOADER_KEYS_LATER)
             if "kind" in values:
                 named = values["kind"]

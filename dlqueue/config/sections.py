@@ -22,6 +22,9 @@ from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """What names of queues, downloaders and namespaces are made of: some of them become folder names."""
 
+SCHEME = r"^[a-z][a-z0-9+.-]*$"
+"""What URL schemes are made of."""
+
 _DURATION = {"duration": True}
 _OFF = {"off": True}
 
@@ -82,7 +85,7 @@ class DownloaderSection:
 class PolicySection:
     """``[policy]``"""
 
-    schemes: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*$")], ...] = ("http", "https", "ftp", "magnet")
+    schemes: tuple[Annotated[str, Field(pattern=SCHEME)], ...] = ("http", "https", "ftp", "magnet")
     private_addresses: bool = True
 
 

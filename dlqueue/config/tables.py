@@ -16,6 +16,7 @@ from dlqueue import __version__
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
+from dlqueue.config.sections import NAME, SCHEME
 from dlqueue.units import parse_duration, parse_size
 
 NOT_YET = f"not supported yet by dlqueue {__version__.rsplit('.', 1)[0]}"
@@ -30,13 +31,13 @@ class Checker:
         self.plain_secrets: list[Key] = []
         """Where secrets stand in plain text."""
 
-    def table(self, key: Key) -> dict[str, Any]:
+    def table(self, key: Key, cure: str = "") -> dict[str, Any]:
         """The table at ``key``, empty if there is none or if something else is there."""
         table: dict[str, Any] = self.sources.data
         for name in key:
             value = table.get(str(name), {})
             if not isinstance(value, dict):
-                self.sources.problem(key, f"must be a table, not {_called(value)}")
+                self.sources.problem(key, f"must be a table, not {_called(value)}" + (f"; {cure}" if cure else ""))
                 return {}
             table = value
         return table
@@ -158,6 +159,12 @@ _WANTED = {
 }
 
 
+_PATTERNS = {
+    SCHEME: 'must be the name of a scheme in small letters, such as "https", without ://',
+    f"^{NAME.pattern}$": "must be 1 to 64 letters, digits, dots, - and _, beginning with a letter or digit",
+}
+
+
 def _message(detail: ErrorDetails, *, secret: bool) -> str:
     kind, given, ctx = detail["type"], detail["input"], detail.get("ctx", {})
     wanted = _WANTED.get(kind.removesuffix("_type").removesuffix("_from_float"))
@@ -177,7 +184,7 @@ def _message(detail: ErrorDetails, *, secret: bool) -> str:
     if kind == "string_too_short":
         return "must not be empty"
     if kind == "string_pattern_mismatch":
-        return f"must match {ctx['pattern']}"
+        return _PATTERNS.get(ctx["pattern"], f"must match {ctx['pattern']}")
     return detail["msg"].removeprefix("Value error, ")
 
 

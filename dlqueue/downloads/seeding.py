@@ -57,12 +57,12 @@ class SeedRule:
 
         :param speed: bytes per second that go out now.
         """
-        begun = state.seeding_since or now
+        begun = now if state.seeding_since is None else state.seeding_since
         waits = [LOOK_AGAIN]
         if self.time is not None:
             waits.append(begun + self.time - now)
         if self.idle is not None:
-            waits.append((state.uploaded_at or begun) + self.idle - now)
+            waits.append((begun if state.uploaded_at is None else state.uploaded_at) + self.idle - now)
         if self.ratio is not None and state.total:
             missing = self.ratio * state.total - state.uploaded - state.uploaded_before
             if missing <= 0 or speed > 0:

@@ -305,6 +305,9 @@ class RemoteDownload(Task):
         it, or has a restart lost it?"""
         state: DownloadState = ctx.state
         coordinator = self._endpoints[state.downloader or ""]
+        last = coordinator.latest(state.key or "")
+        if last is not None:
+            _note(state, last)
         content = await self._left_behind(ctx, coordinator, restarted)
         if content:
             coordinator.unwatch(state.key or "")

@@ -15,8 +15,8 @@ from bencode2 import BencodeDecodeError, bdecode, bencode
 
 from dlqueue.queue import InvalidTask
 
-FILE_MAX = 3 * 1024 * 1024
-"""Bytes of a .torrent or .metalink file. As base64 it has to fit into one line of the protocol (4 MiB)."""
+FILE_MAX = 3_000_000
+"""Bytes of a .torrent or .metalink file. As base64 it has to fit into one line of the protocol, which has 4 MiB."""
 _HEX_HASH = re.compile(r"[0-9A-Fa-f]{40}")
 _BASE32_HASH = re.compile(r"[A-Za-z2-7]{32}")
 _BTIH = "urn:btih:"

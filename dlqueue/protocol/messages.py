@@ -494,7 +494,7 @@ class DryRun(TypedDict):
 class Download(TypedDict):
     """``url`` is None if a file was sent instead."""
 
-    url: str | None
+    url: str
     name: str | None
     downloader: str | None
     handle: TransferHandle | None

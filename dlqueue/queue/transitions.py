@@ -314,7 +314,8 @@ def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], mes
     """
     if record.status is Status.COMPLETED:
         raise Conflict(f"task {record.id} is completed and cannot be changed", record.id)
-    params = reworded(record.params)
+    # As the store will give it back.
+    params = msgspec.json.decode(msgspec.json.encode(reworded(record.params)))
     if params == record.params:
         return None
     change = amend(record, now, "edited", message, params=params)

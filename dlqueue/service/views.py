@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
@@ -120,15 +120,25 @@ def params_view(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a download as `downloads.add` takes them."""
     urls = [shown_url(url) for url in params.get("urls", ())]
     given = {} if not urls else {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
-    shown = {key: value for key, value in params.items() if key not in ("urls", "root", "headers")}
+    hidden = ("urls", "root", "headers", "title", "info_hash")
+    shown = {key: value for key, value in params.items() if key not in hidden}
     if params.get("headers"):
         shown["headers"] = dict.fromkeys(params["headers"], HIDDEN)
     return {**given, **shown}
 
 
+def _shown_source(params: dict[str, Any]) -> str:
+    """Where it comes from, as one URL: of a .torrent file what a magnet link would say."""
+    if params["urls"]:
+        return shown_url(params["urls"][0])
+    name = quote(params.get("title") or "")
+    if params.get("torrent"):
+        return f"magnet:?xt=urn:btih:{params.get('info_hash') or ''}&dn={name}"
+    return f"metalink:{name}"
+
+
 def download_view(record: TaskRecord, state: DownloadState, status: TransferStatus | None) -> messages.Download:
     params = record.params
-    url = next(iter(params["urls"]), None)
     name = params.get("name") or (status.name if status is not None else None) or state.name or _own_name(params)
     files: list[messages.DownloadFile] | None = None
     if state.location is not None:
@@ -139,7 +149,7 @@ def download_view(record: TaskRecord, state: DownloadState, status: TransferStat
             for index, entry in enumerate(state.manifest, 1)
         ]  # fmt: skip
     return {
-        "url": None if url is None else shown_url(url),
+        "url": _shown_source(params),
         "name": name,
         "downloader": state.downloader,
         "handle": None if state.handle_id is None else {"id": state.handle_id, "hash": state.handle_hash},

@@ -105,7 +105,7 @@ def test_when_all_is_done_the_last_ones_stay() -> None:
 def test_summary() -> None:
     tasks = [task(1), task(2), waiting(3), task(4, status="error"), task(5, delivered_at="now", state="seeding")]
     text = summary(tasks, 200)
-    assert text.startswith("1 of 5 done, 1 failed, 3 moving, 1 waiting, 3.0 MiB/s")
+    assert text.startswith("1 of 5 done, 1 failed, 2 moving, 1 waiting, 1 seeding, 2.0 MiB/s")
     assert "so far" in text and "left" not in text, "the size of one is not known"
     assert summary([task(1), task(2)], 200).endswith("100.0 MiB of 400.0 MiB, 2m30s left")
     assert len(summary(tasks, 30)) <= 30

@@ -181,6 +181,37 @@ def test_a_kind_that_cannot_be_used_says_why(read: Read) -> None:
     assert problem.message == f'"aria2" cannot be used: it {reason}'
 
 
+# -- words for those who write TOML for the first time ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "message"),
+    [
+        ("[daemon]\n[store]\n[daemon]\n", 3, "", "not TOML: the table [daemon] is there twice: put its keys together"),
+        ("[queues.a]\n[queues.a]\n", 2, "", "not TOML: the table [queues.a] is there twice: put its keys together"),
+        ("[daemon]\ndownloads = /srv\n", 2, "", 'not TOML: Invalid value: text stands in quotation marks ("…"), '),
+        ("workers = 3\n", 1, "workers", "a key outside of any section; it belongs below a line [daemon]"),
+        (
+            "max_active = 3\n",
+            1,
+            "max_active",
+            "a key outside of any section; it belongs below a line [downloaders.NAME]",
+        ),
+        ("nonsense = 3\n", 1, "nonsense", "a key outside of any section"),
+        ('[downloaders]\nkind = "http"\n', 2, "downloaders.kind", "must be a table; write [downloaders.NAME] and "),
+        ("[[downloaders]]\n", 1, "downloaders", "must be a table, not a list; write [downloaders.NAME]"),
+        ("[downloaders.x]\n", 1, "downloaders.x.kind", "is required; one of aria, box, http"),
+        ('[daemon]\nadmins = "wheel"\n', 2, "daemon.admins", 'must be a list, not text: write ["wheel"]'),
+    ],
+)
+def test_beginners_mistakes(read: Read, text: str, line: int, key: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    [problem] = caught.value.problems
+    assert (problem.line, problem.key) == (line, key)
+    assert problem.message.startswith(message)
+
+
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 

@@ -216,12 +216,15 @@ class House:
 
     def files(self) -> dict[str, bytes]:
         """Everything under the destination, staging included; folders end in ``/``."""
-        return {
-            f"{path.relative_to(self.destination)}{'/' if path.is_dir() else ''}": b""
-            if path.is_dir()
-            else path.read_bytes()
-            for path in sorted(self.destination.rglob("*"))
-        }
+        while True:
+            found: dict[str, bytes] = {}
+            try:
+                for path in sorted(self.destination.rglob("*")):
+                    name = str(path.relative_to(self.destination))
+                    found.update({f"{name}/": b""} if path.is_dir() else {name: path.read_bytes()})
+            except FileNotFoundError:
+                continue  # it is being removed: look again
+            return found
 
 
 class Builder:

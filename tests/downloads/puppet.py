@@ -18,6 +18,7 @@ from dlqueue.sdk import (
     NotFound,
     Rejected,
     Request,
+    TransferFile,
     TransferState,
     TransferStatus,
 )
@@ -45,6 +46,14 @@ class Puppet(Downloader):
         self.log: list[str] = []
         self.polls: list[list[str]] = []
         self.tests = 0
+        self.program: str | None = None
+        """The running program, where it can tell."""
+        self.listed: dict[str, list[TransferFile]] = {}
+        self.left: dict[str, tuple[str, ...]] = {}
+        """Content that is whole though its transfer is gone."""
+        self.looked_for: list[tuple[str, int | None, bool]] = []
+        self.theirs: Handle | None = None
+        """A transfer that was there before: `create` answers it."""
         self.context: Context | None = None
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._gates: list[Gate] = []
@@ -83,6 +92,10 @@ class Puppet(Downloader):
             (folder / inner).write_bytes(content)
         self.show(key, state=TransferState.COMPLETED, name=name, content=(str(folder),))
         return folder
+
+    def seed(self, key: str, **fields: Any) -> None:
+        """What has been brought is given away."""
+        self.show(key, state=TransferState.SEEDING, **fields)
 
     def fail(self, key: str, error: Rejected, downloaded: int = 0) -> None:
         """The transfer ends in this error."""
@@ -131,11 +144,12 @@ class Puppet(Downloader):
     def create(self, request: Request, key: str) -> Handle:
         self._called("create")
         old = self.transfers.get(key)
-        self.log.append(f"create {key}" if old is None else f"create {key} again")
         self.requests[key] = request
-        if old is None or old.state is TransferState.ERROR:
+        if self.theirs is None and (old is None or old.state is TransferState.ERROR):
             self.transfers[key] = TransferStatus(TransferState.DOWNLOADING)
-        return Handle(key)
+        # Last: who waits for it changes the transfer.
+        self.log.append(f"create {key}" if old is None else f"create {key} again")
+        return self.theirs or Handle(key)
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         # What was so when it was asked, even if the answer is late.
@@ -143,6 +157,25 @@ class Puppet(Downloader):
         self.polls.append([handle.id for handle in handles])
         self._called("poll")
         return found
+
+    def instance(self) -> str | None:
+        return self.program
+
+    def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
+        self.looked_for.append((key, total, restarted))
+        return self.left.get(key, ())
+
+    def files(self, handle: Handle) -> Sequence[TransferFile]:
+        self._called("files")
+        if handle.id not in self.transfers:
+            raise NotFound(handle.id)
+        return self.listed.get(handle.id, [])
+
+    def select(self, handle: Handle, indexes: Sequence[int]) -> None:
+        self._called("select")
+        self.log.append(f"select {handle.id} {','.join(map(str, indexes))}")
+        files = self.listed.get(handle.id, [])
+        self.listed[handle.id] = [dataclasses.replace(file, selected=file.index in indexes) for file in files]
 
     def pause(self, handle: Handle) -> None:
         self._called("pause")
@@ -171,6 +204,13 @@ class Puppet(Downloader):
     def close(self) -> None:
         self._called("close")
         self._news.put(False)
+
+
+class TorrentPuppet(Puppet):
+    """It also understands what .torrent and .metalink files are."""
+
+    kind: ClassVar[str] = "torrents"
+    schemes: ClassVar[frozenset[str]] = frozenset({"http", "https", "magnet", "torrent", "metalink"})
 
 
 class Gate:

@@ -223,6 +223,24 @@ async def test_pause_survives_a_restart(build: Builder) -> None:
     assert house.endpoints["box"].paused is None
 
 
+async def test_who_waits_for_a_paused_one_that_is_taken_away_goes_elsewhere(build: Builder) -> None:
+    house = await build.puppets("one")
+    await house.endpoints.pause("one", "me")
+    waits = await house.add()
+    await house.holds(waits, "paused:one")
+    await house.endpoints.reconfigure({"two": puppet_config("two")}, ())
+    await house.runs(waits)
+    assert (await house.state(waits)).downloader == "two"
+
+
+async def test_pause_survives_a_reload(build: Builder) -> None:
+    house = await build.puppets("one")
+    await house.endpoints.pause("one", "me")
+    house.endpoints["one"].auth_failed = True  # so that it is opened anew
+    await house.endpoints.reconfigure({"one": puppet_config("one")}, ())
+    assert house.endpoints["one"].paused is not None
+
+
 async def test_pausing_and_testing_are_not_for_everybody(build: Builder) -> None:
     house = await build.puppets()
     for method in ("pause", "resume", "test"):
