@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Hashable
-from functools import cache
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -68,7 +67,7 @@ async def run_step(
     left_behind: asyncio.Future[object] | None = None
     limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
     try:
-        if _is_async(task):
+        if inspect.iscoroutinefunction(task.run):
             outcome = await _in_scope(task, context, interrupt)
         else:
             outcome, left_behind = await _in_thread(task, context, interrupt)
@@ -131,11 +130,6 @@ class _Limit:
 
     def cancel(self) -> None:
         self._timer.cancel()
-
-
-@cache
-def _is_async(task: Hashable) -> bool:
-    return inspect.iscoroutinefunction(getattr(task, "run", None))
 
 
 async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
