@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -236,9 +237,6 @@ Answer = Change | QueueError | None
 def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
     """The first revision of a task."""
     status = Status.PAUSED if new.paused else Status.BLOCKED if new.depends_on else Status.QUEUED
-    fields = {
-        name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
-    }
     return TaskRecord(
         id=task_id,
         status=status,
@@ -246,5 +244,9 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
         created_at=now,
         run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
-        **fields,
+        **dict(zip(_TAKEN, _taken(new), strict=True)),
     )
+
+
+_TAKEN = [name for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")]
+_taken = attrgetter(*_TAKEN)
