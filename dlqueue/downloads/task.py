@@ -334,16 +334,15 @@ class RemoteDownload(Task):
         except Rejected:
             return ()
 
-    async def _lost(self, ctx: Context, message: str, content: bool = False) -> Outcome:
-        """It has to be created anew. With ``content`` the downloader believes that it is whole."""
+    async def _lost(self, ctx: Context, message: str, new_key: bool = False) -> Outcome:
+        """It has to be created anew. With ``new_key`` the present one is of no use any more."""
         state: DownloadState = ctx.state
         state.lost += 1
         await self._endpoints.release(ctx.task_id)
         self._unwatch(state)
         end = state.lost > LOST_MAX
         state.end_attempt(self._clock.time(), "lost", message, "error" if end else "create anew")
-        if content:
-            # With this key it would say so again.
+        if new_key:
             state.abandon()
         # The same key: what is left in its folder is used again if the downloader can prove it.
         state.phase, state.handle = "", None
@@ -365,6 +364,8 @@ class RemoteDownload(Task):
 
     async def _failed(self, ctx: Context, error: Rejected) -> Outcome:
         """What next, by the class of the error."""
+        if error.kind == "gid_taken":
+            return await self._lost(ctx, error.message, new_key=True)
         state: DownloadState = ctx.state
         now = self._clock.time()
         await self._endpoints.release(ctx.task_id)
@@ -416,8 +417,9 @@ class RemoteDownload(Task):
         except Unavailable as error:
             return await self._wait_for(ctx, state.downloader or "", error)
         except FileNotFoundError:
-            # Neither at its place nor in staging: it has to be fetched anew.
-            return await self._lost(ctx, "its content is gone", content=True)
+            # Neither at its place nor in staging: it has to be fetched anew. With this key the downloader would say
+            # again that it is whole.
+            return await self._lost(ctx, "its content is gone", new_key=True)
         except Rejected as error:
             return await self._failed(ctx, error)
         except PolicyRefused as error:

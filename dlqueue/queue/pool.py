@@ -266,12 +266,9 @@ class Pool:
     # -- a worker -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[TaskRecord] | None = None
         while True:
-            turn: asyncio.Future[TaskRecord] = loop.create_future()
-            self._idle.append(turn)
-            self._changed.set()
-            record = await turn
+            record = await (turn or self._take_turn())
             interrupt = self._running[record.id]
             try:
                 with task_context(record.id, record.correlation_id):
@@ -284,7 +281,16 @@ class Pool:
                 await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
             finally:
                 self._forget(interrupt)
-                self._in_lane[record.queue] -= 1
+                turn = interrupt.following
+                if turn is None:
+                    self._in_lane[record.queue] -= 1
+
+    def _take_turn(self) -> asyncio.Future[TaskRecord]:
+        """A worker is free, or will be in the transaction that is handed over next."""
+        turn: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
+        self._idle.append(turn)
+        self._changed.set()
+        return turn
 
     def _forget(self, interrupt: Interrupt) -> None:
         # The task may have been taken again by another worker as soon as its end was written.
@@ -302,8 +308,12 @@ class Pool:
             end: Settlement | None = _unreadable(task, problem, self._clock.time())
             await self._settle(record, end, asked)
             return
-        policy = self._lanes.policy_of(record)
-        end, left_behind = await run_step(task, context, interrupt, policy, self._clock)
+        end, left_behind = await run_step(task, context, interrupt, self._lanes.policy_of, self._clock)
+        if end is not None and left_behind is None and not _again_at_once(end, self._clock.time()):
+            # The next claim goes into the transaction that writes this end, behind it: one commit, not two, and at no
+            # point of the database's history are more steps running than may.
+            interrupt.following = self._take_turn()
+            self._in_lane[record.queue] -= 1
         await self._settle(record, end, asked)
         if left_behind is not None:
             log.warning("task %d: its blocking step overran and is still running; it keeps its worker", record.id)
@@ -374,6 +384,11 @@ class Pool:
             progress=context.latest_progress,
             checkpoint=False,
         )
+
+
+def _again_at_once(end: Settlement, now: float) -> bool:
+    """Does the task want to go on without a pause? Then it takes part in the choice of the next one."""
+    return end.target is Status.SUSPENDING and end.hold is None and end.run_at is not None and end.run_at <= now
 
 
 def _release(record: TaskRecord, *, token: int, now: float) -> Change | None:

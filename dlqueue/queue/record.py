@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -154,14 +155,10 @@ class Change(msgspec.Struct, kw_only=True):
     error: TaskError | None = None
     sequence: int = 0
     """Durable event id in commit order; 0 if the change has no event."""
-    with_data: bool = True
-    """False if state, progress, result, error, labels, options and intent are as before."""
-    with_params: bool = False
-    """True if params are others than before, which is rare."""
+    changed: frozenset[str] = frozenset()
+    """Fields of the record that may be others than before; ``revision`` always is."""
     delete: bool = False
     """The row goes altogether."""
-    relabeled: bool = False
-    """The labels are others than before."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
     node: str | None = None
@@ -261,9 +258,6 @@ Answer = Change | QueueError | None
 def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
     """The first revision of a task."""
     status = Status.PAUSED if new.paused else Status.BLOCKED if new.depends_on else Status.QUEUED
-    fields = {
-        name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
-    }
     return TaskRecord(
         id=task_id,
         status=status,
@@ -271,5 +265,9 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
         created_at=now,
         run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
-        **fields,
+        **dict(zip(_TAKEN, _taken(new), strict=True)),
     )
+
+
+_TAKEN = [name for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")]
+_taken = attrgetter(*_TAKEN)

@@ -126,6 +126,8 @@ class Preparer:
 
 
 def _checked(field: str, value: Json) -> Json:
+    if value is None or (value.__class__ is str and value.isascii()):
+        return value
     try:
         value = msgspec.to_builtins(value)
         msgspec.json.encode(value)

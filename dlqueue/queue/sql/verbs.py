@@ -199,24 +199,16 @@ class Verbs:
 
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
         """New rows, changed rows, and the events of both."""
-        rows.INSERT_TASK.each(driver, (rows.hot(record, self.namespace) for record in new))
-        rows.INSERT_DATA.each(driver, (rows.cold(record) for record in new))
+        rows.insert_tasks(driver, self.namespace, new)
         moved = [change for change in changes if change.source is not None]
-        updates = [
-            {**rows.hot(c.record, self.namespace), "id_": c.record.id, "before": c.record.revision - 1}
-            for c in moved
-            if not c.delete
-        ]
-        if rows.UPDATE_TASK.each(driver, updates) != len(updates):
+        if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
             raise RuntimeError("a task was changed by somebody else in the middle of our transaction")
         for change in moved:
             if change.record.status is Status.PROCESSING and not change.delete:
                 self.running[change.record.id] = change.record
             else:
                 self.running.pop(change.record.id, None)
-        rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
-        rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
-        relabeled = {c.record.id: c.record for c in moved if c.relabeled}
+        relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
@@ -225,7 +217,7 @@ class Verbs:
             change.sequence = sequence
             sequence += 1
         # The event of a deletion is written too, and goes with the row: its number must not come again.
-        rows.INSERT_EVENT.each(driver, (rows.event_row(c, self.namespace) for c in told))
+        rows.insert_events(driver, self.namespace, told)
         for change in moved:
             if change.delete:
                 for statement in rows.DELETES:
