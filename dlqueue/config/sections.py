@@ -1,7 +1,8 @@
 """What the configuration says, as plain frozen values. The defaults are here; `docs/configuration.md` explains them.
 
 Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``rate`` text such as ``10/s``,
-``secret`` also a reference; with ``off`` the value ``false`` means None. A downloader's ``config_type`` may use them too.
+``secret`` also a reference; with ``off`` the value ``false`` means None. A downloader's ``config_type`` may use them
+too.
 """
 
 from __future__ import annotations

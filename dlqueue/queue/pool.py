@@ -234,15 +234,23 @@ class Pool:
         except BaseException:
             for due in batch:
                 self._agenda.put_back(due)
+                self._not_started(due)
             raise
         for due, answer in zip(batch, answers, strict=True):
+            claimed = isinstance(answer, Change) and answer.record.status is Status.PROCESSING
+            if not claimed:
+                self._not_started(due)
             if answer is None and due.run_at is not None and due.run_at > now:
                 self._agenda.put_back(due)  # the clock has been turned back since it was found due
-            elif isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
+            elif isinstance(answer, Change) and claimed:
                 record = answer.record
                 self._running[record.id] = Interrupt(record)
                 self._in_lane[record.queue] += 1
                 self._idle.pop().set_result(record)
+
+    def _not_started(self, due: Due) -> None:
+        if due.fresh:
+            self.rates.take_back(due.queue)
 
     async def _fill(self) -> None:
         # Later first: it may turn out that the lanes have missed something.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -211,7 +211,7 @@ class Queues:
 
             await self._go_over(dict(filed), rows, save)
 
-    def _reconciled(self, filed: Mapping[str, QueueSettings]) -> tuple[dict[str, QueueRow], list[QueueRow]]:
+    def _reconciled(self, filed: Mapping[str, QueueSettings]) -> tuple[dict[str, QueueRow], Sequence[QueueRow]]:
         """What was set at run time and still counts; and the rows that are others for that."""
         rows, others = dict(self._rows), []
         for row in self._rows.values():
@@ -274,8 +274,8 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Json]:
                 raise InvalidSetting(str(error), key) from None
             continue
         least, most = _WHOLE.get(key) or _NUMBERS[key]
-        kinds: tuple[type, ...] = (int,) if key in _WHOLE else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        right = isinstance(value, int) if key in _WHOLE else isinstance(value, (int, float))
+        if isinstance(value, bool) or not right or not least <= value <= most:
             what = "a whole number between" if key in _WHOLE else "between"
             raise InvalidSetting(f"must be {what} {least:.0f} and {most:.0f}", key)
     return given

@@ -49,6 +49,12 @@ class Rates:
         if window is not None:
             window.starts.append(now)
 
+    def take_back(self, queue: str) -> None:
+        """The last one was not started after all."""
+        window = self._windows.get(queue)
+        if window is not None and window.starts:
+            window.starts.pop()
+
     def next_time(self, now: float) -> float | None:
         """When the first queue opens of those that are shut."""
         return min((at for window in self._windows.values() if (at := window.opens_at(now)) > now), default=None)

@@ -90,7 +90,8 @@ class Preparer:
         settings = self._lanes[lane]
         if max_execution is None and task.limited:
             max_execution = self._lanes.max_execution
-        stands = standing(self._level_of(owner), None)
+        seconds: float | None = None
+        stands = standing(self._level_of(owner), seconds)
         retries = (max_retry, task.max_retry, settings.max_retry, self._lanes.policy.max_retry)
         params = _checked("params", params)
         for field, text in (
@@ -117,7 +118,7 @@ class Preparer:
             run_at=at if at is not None and at > now else None,
             paused=paused,
             max_retry=next(value for value in retries if value is not None),
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, stands),
+            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, standing=stands),
         )
 
     def _level_of(self, owner: str) -> float:

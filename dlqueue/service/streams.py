@@ -107,10 +107,7 @@ class EventStream:
                 data = {"progress": progress_view(notice.progress)}
                 yield self._message(None, "progress", notice.at, notice.task_id, data)
             elif isinstance(notice, QueueNotice):
-                data = {"kind": notice.kind, "queue": notice.queue}
-                if notice.settings:
-                    data["settings"] = notice.settings
-                yield self._message(None, "queue", notice.at, None, data)
+                yield self._message(None, "queue", notice.at, None, _queue_data(notice))
             elif last is None or notice.sequence > last:
                 yield self._message(notice.sequence, "task", notice.at, notice.record.id, _change_data(notice))
 
@@ -121,6 +118,11 @@ class EventStream:
         if task_id is not None:
             message["task_id"] = task_id
         return message
+
+
+def _queue_data(notice: QueueNotice) -> dict[str, Any]:
+    told = {"settings": notice.settings} if notice.settings else {}
+    return {"kind": notice.kind, "queue": notice.queue, **told}
 
 
 def _change_data(change: Change) -> dict[str, Any]:
