@@ -32,6 +32,7 @@ _COMMANDS = {
     "files": "change",
     "events": "events",
     "downloader": "downloaders",
+    "queue": "queues",
     "task": "tasks",
     "completions": "completions",
     "daemon": "admin",
@@ -45,7 +46,6 @@ _LATER = frozenset(
     {
         "stats",
         "top",
-        "queue",
         "node",
         "schedule",
         "token",

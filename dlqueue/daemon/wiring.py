@@ -89,7 +89,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         downloads,
         access,
         f"sqlite, durability {config.store.durability}",
-        lambda: reloader.config.as_shown(),
+        lambda: settings.shown(reloader.config, queue),
         stop,
         reloader.answer,
         believes_cwd=config.mode == "user",

@@ -101,6 +101,10 @@ class Queues:
         await self._require(name)
         return self._seen(name, (await self._store.tallies()).get(name, {}))
 
+    def changed(self) -> dict[str, dict[str, Json]]:
+        """What was set at run time, by queue."""
+        return {row.name: dict(row.settings) for row in self._rows.values() if row.settings}
+
     def _named(self) -> set[str]:
         return {*self._filed, *self._rows, self._lanes.default}
 
