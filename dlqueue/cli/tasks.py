@@ -37,7 +37,6 @@ def task_command() -> None:
 @click.option("--on-dependency-failure", type=click.Choice(["cancel", "run"]), help="If what it waits for fails.")
 @click.option("--parent", metavar="ID", shell_complete=complete_ids, help="The task that it belongs to.")
 @click.option("--correlation-id", metavar="ID", help="A name of yours for it, to find it by.")
-@click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If the queue has no room.")
 @click.option("--wait", is_flag=True, help="Return when it is over.")
 @later("--estimate", "--notify")
 @everywhere
@@ -45,7 +44,7 @@ def task_command() -> None:
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
     asked: dict[str, Any] = {"type": type, "params": _object(params), **submission(options)}
-    names = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "on_full")
+    names = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id")
     asked |= {name: options[name] for name in names if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")

@@ -108,7 +108,7 @@ async def test_who_is_cancelled_in_the_middle_of_the_write_has_submitted_nothing
         await held.wait()
         return await submit(*args)
 
-    queue._store.submit = slowly  # type: ignore[method-assign]
+    queue._store.submit = slowly  # type: ignore[method-assign,assignment]
     submitting = later(queue.submit("test", on_full="wait"))
     await entered.wait()
     submitting.cancel()
@@ -158,7 +158,7 @@ async def test_a_batch_that_never_fits_is_refused_at_once(rig: Rig) -> None:
     told = "queue 'default' never has room for 3 new tasks at once: its capacity is 2"
     for on_full in ("wait", "refuse"):
         with pytest.raises(QueueFull, match=told):
-            await queue.submit_many(batch, on_full=on_full)  # type: ignore[arg-type]
+            await queue.submit_many(batch, on_full=on_full)
     await queue.submit_many(batch[:2])
     waiting = later(queue.submit_many(batch[:2], on_full="wait"))
     await settled()
