@@ -92,9 +92,8 @@ def test_on_full(daemon: StubDaemon, dlqueue: Run) -> None:
     assert dlqueue("add", "http://127.0.0.1/a", "--on-full", "wait")[0] == 0
     assert daemon.service.calls[-1][2].on_full == "wait"
     assert dlqueue("add", "http://127.0.0.1/a", "http://127.0.0.1/b", "--on-full", "wait")[0] == 0
-    assert [one.on_full for one in next(c[2] for c in daemon.service.calls if c[0].endswith("many")).tasks] == [
-        "wait"
-    ] * 2
+    (together,) = [params for name, _, params in daemon.service.calls if name == "tasks.submit_many"]
+    assert [one.on_full for one in together.tasks] == ["wait", "wait"]
     assert dlqueue("task", "submit", "probe", "--on-full", "refuse")[0] == 0
     assert daemon.service.calls[-1][2].on_full == "refuse"
     assert dlqueue("add", "http://127.0.0.1/a", "--on-full", "drop")[0] == 2
