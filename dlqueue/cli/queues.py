@@ -72,15 +72,14 @@ def ls(session: Session, /) -> None:
     if session.json:
         put_json(items)
         return
-    titles = ("NAME", "STATE", "PENDING", "RUNNING", "FAILED", "DONE", "AT ONCE", "CAPACITY", "RATE")
-    put_table(titles, [_row(item) for item in items], frozenset(titles[2:8]), ("DONE", "FAILED"))
+    titles = ("STATE", "PENDING", "RUNNING", "FAILED", "DONE", "AT ONCE", "CAPACITY", "RATE", "NAME")
+    put_table(titles, [_row(item) for item in items], frozenset(titles[1:7]), ("DONE", "FAILED", "RATE", "CAPACITY"))
 
 
 def _row(item: Mapping[str, Any]) -> list[object]:
     nothing = "-" if is_terminal() else ""
     capacity = item["capacity"]
-    return [
-        item["name"],
+    row = [
         "paused" if item["paused"] else "full" if capacity is not None and item["size"] >= capacity else "open",
         item["pending"],
         item["running"],
@@ -90,6 +89,8 @@ def _row(item: Mapping[str, Any]) -> list[object]:
         nothing if capacity is None else capacity,
         item["rate"] or nothing,
     ]
+    # For a person the longest comes last, where it is cut; a program finds the name first.
+    return [*row, item["name"]] if is_terminal() else [item["name"], *row]
 
 
 @queue_command.command("show")
@@ -137,7 +138,7 @@ def create(session: Session, /, name: str, **settings: Any) -> None:
 @queue_command.command("set")
 @_name
 @_settings
-@click.option("--reset", type=click.Choice(_KEYS), multiple=True, help="Again as the configuration says.")
+@click.option("--reset", type=click.Choice(_KEYS), metavar="KEY", multiple=True, help="Again as configured.")
 @everywhere
 @pass_session
 def set_(session: Session, /, name: str, reset: tuple[str, ...], **settings: Any) -> None:
