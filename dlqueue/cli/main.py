@@ -31,6 +31,7 @@ _COMMANDS = {
     "edit": "change",
     "files": "change",
     "events": "events",
+    "stats": "stats",
     "downloader": "downloaders",
     "task": "tasks",
     "completions": "completions",
@@ -43,7 +44,6 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "stats",
         "top",
         "queue",
         "node",

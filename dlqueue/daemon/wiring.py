@@ -55,6 +55,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         workers=config.daemon.workers,
         queues=settings.queues(config),
         clock=clock,
+        retention=config.retention.finished,
     )
 
     def report(task_id: int, owner: str, status: TransferStatus) -> None:

@@ -18,6 +18,7 @@ from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.settings import QueueSettings
+from dlqueue.queue.statistics import Statistics
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Submitter, Task
@@ -43,6 +44,7 @@ __all__ = [
     "QueueFull",
     "QueueSettings",
     "ResumeAfter",
+    "Statistics",
     "Status",
     "StorageError",
     "Store",

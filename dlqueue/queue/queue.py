@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
@@ -30,8 +30,10 @@ from dlqueue.queue.record import (
     Submission,
     TaskRecord,
 )
+from dlqueue.queue.retention import KEPT, Retention
 from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.settings import Lanes, QueueSettings
+from dlqueue.queue.statistics import Statistics, measure
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.submission import Preparer
@@ -51,6 +53,7 @@ class Queue:
     :param capacity: unfinished tasks in each queue at most; more are refused with `QueueFull`.
     :param name: the queue that a submit without ``queue`` goes to.
     :param queues: settings of named queues.
+    :param retention: seconds that tasks are kept after their end; None = for ever.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Queue:
         clock: Clock | None = None,
         durability: str = "disk",
         namespace: str = "default",
+        retention: float | None = KEPT,
     ) -> None:
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
@@ -89,6 +93,7 @@ class Queue:
             self._store, self._agenda, self.clock, self.types, self.node, self.lanes, self._notices.report
         )
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
+        self._retention = Retention(self._store, self.clock, self.types, retention)
         self._preparer = Preparer(self.types, self.lanes, self.clock)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
 
@@ -146,6 +151,7 @@ class Queue:
         self._state = "running"
         self._pool.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
+        self._retention.start()
 
     async def shutdown(self, grace: float = 10) -> None:
         """Take no more work, give running steps ``grace`` seconds, put the rest back, close the store. Nothing is
@@ -156,6 +162,7 @@ class Queue:
         if started:
             await self._pool.stop(grace)
             self._cleanup_start.cancel()
+            await self._retention.stop()
             await self._cleaner.stop()
         await self._store.close()
         self._state = "closed"
@@ -184,6 +191,10 @@ class Queue:
             raise
         self.workers = self.lanes.workers = workers
         self._pool.resized()
+
+    def keep(self, retention: float | None) -> None:
+        """Keep tasks so many seconds after their end from now on; None = for ever."""
+        self._retention.keep(retention)
 
     async def _rank_again(self, queues: Iterable[str]) -> None:
         """Ranks are stored, and those of different ageing cannot be compared."""
@@ -253,6 +264,26 @@ class Queue:
     async def count(self, *, status: Status | str | Sequence[Status | str] | None = None, **conditions: Any) -> int:
         """How many tasks match; conditions as for `list`."""
         return await self._store.count(make_filter(status, **conditions))
+
+    async def stats(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        status: Status | str | Sequence[Status | str] | None = None,
+        **conditions: Any,
+    ) -> Statistics:
+        """What ended in ``[since, until)``: how many tasks, how they ended, how long they took. Conditions as for
+        `list`; see `dlqueue.queue.statistics.measure`."""
+        return await self.measure(make_filter(status, since=since, until=until, **conditions))
+
+    async def measure(self, filter: Filter) -> Statistics:
+        """`stats` with a ready-made filter."""
+        return await measure(self._store, filter, self.clock.time())
+
+    async def tally(self, queue: str | None = None) -> Mapping[Status, int]:
+        """How many tasks there are in each status (in this queue), however many they are."""
+        return await self._store.tally(queue)
 
     async def find(
         self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
@@ -347,6 +378,22 @@ class Queue:
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.remove`."""
         return await self._intents.remove(task_id, intent)
+
+    async def purge(
+        self, older_than: float, *, status: Status | str | Sequence[Status | str] | None = None, **conditions: Any
+    ) -> int:
+        """Forget tasks that ended more than ``older_than`` seconds ago; see `Retention.purge`. Conditions as for
+        `list`."""
+        return await self.purge_matching(make_filter(status, **conditions), older_than)
+
+    async def purge_matching(self, filter: Filter, older_than: float) -> int:
+        """`purge` with a ready-made filter."""
+        return await self._retention.purge(filter, older_than)
+
+    async def midway(self, holds: Collection[str]) -> Sequence[int]:
+        """Unfinished tasks that have begun: those that hold something beginning with one of ``holds``, and those that
+        were put back into the queue."""
+        return await self._store.midway(holds)
 
     async def wake(self, hold: str, n: int | None = None) -> int:
         """End the wait of up to ``n`` tasks that hold ``hold``, best rank first (a trailing ``*`` matches any rest).

@@ -202,6 +202,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Created in ``[since, until)``."""
     correlation_id: str | None = None
     parent_id: int | None = None
+    ids: tuple[int, ...] = ()
+    """One of these; none = any."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, times
+from dlqueue.protocol import messages, statistics, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -25,9 +25,11 @@ from dlqueue.service.downloaders import downloader_view, kinds_view, known, test
 from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
 from dlqueue.service.reasons import why
+from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
 
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
+_DEAD = frozenset({Status.ERROR})
 
 
 class Service:
@@ -54,6 +56,7 @@ class Service:
         self._queue = queue
         self._endpoints = endpoints
         self._downloads = Downloads(queue, endpoints, downloads)
+        self._statistics = Statistics(queue)
         self._access = access
         self._store = store
         self._shown_config = shown_config
@@ -195,6 +198,10 @@ class Service:
         return 0 if wanted is None else await self._queue.count_matching(wanted)
 
     @verb
+    async def tasks_stats(self, caller: Caller, params: statistics.Stats) -> statistics.Statistics:
+        return await self._statistics.stats(self._filter(caller, params), params)
+
+    @verb
     async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> messages.Progress | None:
         return self._view(await self._record(caller, params.id))["progress"]
 
@@ -207,7 +214,7 @@ class Service:
         record = await self._record(caller, params.id)
         events = await self._queue.history(record.id)
         attempts = read_state(record).attempts if record.type == RemoteDownload.type else []
-        return views.history_view(events, attempts)
+        return views.history_view(events, attempts, record if record.status is Status.PROCESSING else None)
 
     @verb
     async def tasks_why(self, caller: Caller, params: messages.TaskId) -> messages.Why:
@@ -241,6 +248,10 @@ class Service:
     async def tasks_remove(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
         intent = {"delete_data": True} if params.delete_data else None
         return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
+
+    @verb
+    async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> messages.Count:
+        return await self._statistics.purge(self._access.owner_condition(caller, None), params)
 
     @verb
     async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> messages.Task:
@@ -347,11 +358,7 @@ class Service:
         owner = self._access.owner_condition(caller, params.owner)
         given = params.statuses()
         statuses = None if given is None else {Status(name) for name in given}
-        for condition in (
-            fitting,
-            _FAILED if params.retryable else None,
-            frozenset({Status.ERROR}) if params.dead else None,
-        ):
+        for condition in (fitting, _either(_FAILED, params.retryable), _either(_DEAD, params.dead)):
             if condition is not None:
                 statuses = set(condition) if statuses is None else statuses & condition
         if statuses is not None and not statuses:
@@ -366,3 +373,8 @@ class Service:
             since=None if params.since is None else times.instant(params.since),
             until=None if params.until is None else times.instant(params.until),
         )
+
+
+def _either(statuses: frozenset[Status], wanted: bool | None) -> frozenset[Status] | None:
+    """These, or all others; None = not asked."""
+    return None if wanted is None else statuses if wanted else frozenset(Status) - statuses
