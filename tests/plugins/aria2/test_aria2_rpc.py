@@ -37,7 +37,7 @@ def fake() -> Iterator[Callable[[bytes], str]]:
                 except OSError:
                     return
                 with connection:
-                    asked.append(connection.recv(65536))
+                    asked.append(request(connection))
                     try:
                         connection.sendall(answer)
                     except OSError:
@@ -52,6 +52,18 @@ def fake() -> Iterator[Callable[[bytes], str]]:
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def request(connection: socket.socket) -> bytes:
+    """All of it: a connection that is closed with something unread takes the answer back."""
+    found = b""
+    while b"\r\n\r\n" not in found and (piece := connection.recv(65536)):
+        found += piece
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0)
+    while len(body) < length and (piece := connection.recv(65536)):
+        body += piece
+    return head + body
 
 
 def http(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
