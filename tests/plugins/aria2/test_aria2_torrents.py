@@ -233,6 +233,15 @@ def test_a_url_that_turns_out_to_be_a_torrent_that_is_there(
     assert aria2.gids() == {"1" * 16}
 
 
+def test_content_without_a_control_file_is_proven_not_fetched(
+    downloader: Aria2Downloader, aria2: Aria2, folder: Path
+) -> None:
+    torrent = make_torrent("one.bin", FILES["a.bin"])  # nobody seeds it
+    folder.mkdir()
+    (folder / "one.bin").write_bytes(FILES["a.bin"])
+    seeding(downloader, downloader.create(Request(urls=(), directory=folder, torrent=torrent.content), KEY))
+
+
 @BOTH
 def test_seeding_is_lost_in_a_restart_and_content_is_proven(
     swarm: Swarm, downloader: Aria2Downloader, aria2: Aria2, folder: Path
