@@ -454,7 +454,7 @@ class RemoteDownload(Task):
 
 
 def _seldom(ctx: Context) -> float:
-    """Seconds after which a step that will be woken looks by itself all the same; a thousand of them not all at once."""
+    """Seconds after which a step that will be woken looks by itself all the same; many of them not all at once."""
     return LOOK_SELDOM * (0.8 + ctx.task_id % 41 / 100)
 
 
