@@ -40,7 +40,7 @@ def section(text: str, heading: str) -> str:
     [
         ("## `[daemon]`", [f.name for f in fields(sections.DaemonSection)]),
         ("## `[store]`", [f.name for f in fields(sections.StoreSection)]),
-        ("## `[queues.NAME]`", [*(f.name for f in fields(sections.QueueSection)), *loader.QUEUE_KEYS_LATER]),
+        ("## `[queues.NAME]`", [f.name for f in fields(sections.QueueSection)]),
         (
             "## `[downloaders.NAME]`",
             [

@@ -4,10 +4,12 @@ from dlqueue.queue.errors import (
     Conflict,
     CriticalError,
     IllegalTransition,
+    InvalidSetting,
     InvalidTask,
     QueueClosed,
     QueueError,
     QueueFull,
+    QueueNotFound,
     StorageError,
     TaskNotFound,
     UnknownType,
@@ -16,6 +18,7 @@ from dlqueue.queue.errors import (
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
+from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.settings import QueueSettings
 from dlqueue.queue.statistics import Statistics
@@ -33,8 +36,10 @@ __all__ = [
     "CriticalError",
     "Filter",
     "IllegalTransition",
+    "InvalidSetting",
     "InvalidTask",
     "LeaseLost",
+    "NamedQueue",
     "Outcome",
     "Page",
     "Progress",
@@ -42,6 +47,7 @@ __all__ = [
     "QueueClosed",
     "QueueError",
     "QueueFull",
+    "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
     "Statistics",

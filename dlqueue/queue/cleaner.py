@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from msgspec import UnsetType
@@ -50,19 +50,20 @@ class Cleaner:
 
     async def _fill(self) -> None:
         delay = FIRST_RETRY
-        while True:
+        left: Sequence[int] | None = None
+        while left is None:
             room, after = WINDOW - len(self._tasks), self._after
             self._after = sys.maxsize  # what has no room while the store is asked sets it back
             try:
                 left = await self._store.cleanups(room, after)
-                break
             except StorageError as error:
                 self._after = min(self._after, after)
                 log.warning("clean-ups that are due cannot be read: %s; next try in %g s", error, delay)
                 await sleep(self._clock, delay)
                 delay = min(delay * 2, LAST_RETRY)
-        if len(left) == room:
-            self._after = min(self._after, left[-1])
+            else:
+                if len(left) == room:
+                    self._after = min(self._after, left[-1])
         for task_id in left:
             self._begin(task_id)
 

@@ -39,6 +39,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_execution: float | None = None
     on_dependency_failure: str = "cancel"
+    standing: float = 0.0
+    """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +119,11 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     intent: dict[str, Json] | None = None
     """What came with the last ``want``, such as ``{"delete_data": true}``."""
     depends_on: tuple[int, ...] = ()
+
+    @property
+    def fresh(self) -> bool:
+        """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
+        return self.status is Status.QUEUED or (self.attempt > 0 and self.hold is None and self.run_at is not None)
 
     @property
     def final(self) -> bool:
@@ -225,10 +232,24 @@ class Due(msgspec.Struct, frozen=True):
     run_at: float | None
     revision: int = 0
     """Of the task when this was seen: of two entries the newer one counts."""
+    fresh: bool = True
+    """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
 
     def __lt__(self, other: Due) -> bool:
         # For a heap that holds two entries of one task: any order will do.
         return self.revision < other.revision
+
+
+class QueueRow(msgspec.Struct, frozen=True):
+    """What the store keeps of a queue that was created, changed or paused at run time."""
+
+    name: str
+    settings: dict[str, Json] = {}
+    """What was set, by the names of `QueueSettings`."""
+    filed: dict[str, Json] = {}
+    """What the program (its configuration) said of the same then."""
+    paused: bool = False
+    created_at: float = 0.0
 
 
 Decision = tuple[int, Decide]

@@ -41,6 +41,11 @@ def _json(value: object) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
+def standing_of(options: str | None) -> float:
+    """What the stored options say of the rank."""
+    return 0.0 if options is None else _decode_options(options).standing
+
+
 class Driver(Protocol):
     """What is used of the database driver's own connection."""
 

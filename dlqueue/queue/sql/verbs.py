@@ -78,16 +78,28 @@ _UNFINISHED_IN = Statement(
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
 )
 _ONE_UNFINISHED_IN = Statement(
-    select(task.c.rank, task.c.priority, task.c.created_at)
+    select(task.c.rank, task.c.priority, task.c.created_at, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
     .limit(1)
 )
+_STANDING_IN = Statement(
+    select(task.c.id, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
+    .where(
+        task.c.namespace == bindparam("namespace"),
+        task.c.queue == bindparam("queue"),
+        text(UNFINISHED),
+        task_data.c.options.contains('"standing"'),
+    )
+)
+_RAISE = Statement(update(task).where(task.c.id == bindparam("id_")).values(rank=task.c.rank + bindparam("points")))
 _RERANK = Statement(
     update(task)
     .where(task.c.namespace == bindparam("of"), task.c.queue == bindparam("lane"), text(UNFINISHED))
     .values(rank=task.c.priority - bindparam("ageing") * task.c.created_at / 60, revision=task.c.revision + 1)
 )
-"""`dlqueue.queue.rank.rank` for all at once."""
+"""`dlqueue.queue.rank.rank` for all at once, but for the standing that few have."""
 _TRIM = Statement(
     delete(task_event).where(
         task_event.c.task_id == bindparam("task_id"),
@@ -181,9 +193,16 @@ class Verbs:
         answers = []
         for queue, ageing in payloads:
             sample = _ONE_UNFINISHED_IN.run(driver, {"namespace": self.namespace, "queue": queue})
-            answers.append(any(not is_ranked(stored, first, at, ageing) for stored, first, at in sample))
+            answers.append(
+                any(
+                    not is_ranked(stored, first, at, ageing, rows.standing_of(options))
+                    for stored, first, at, options in sample
+                )
+            )
             if answers[-1]:
                 _RERANK.run(driver, {"of": self.namespace, "lane": queue, "ageing": ageing})
+                few = _STANDING_IN.run(driver, {"namespace": self.namespace, "queue": queue})
+                _RAISE.each(driver, ({"id_": row[0], "points": rows.standing_of(row[1])} for row in few))
                 self.running.clear()  # their rows have changed
         return answers
 
