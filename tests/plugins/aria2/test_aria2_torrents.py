@@ -38,7 +38,7 @@ def swarm(one_command: Path, tmp_path: Path) -> Iterator[Swarm]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "transfer"
+    return tmp_path / f"transfer-{KEY}"
 
 
 def seeding(downloader: Aria2Downloader, handle: Handle) -> None:
