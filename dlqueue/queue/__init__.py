@@ -10,9 +10,11 @@ from dlqueue.queue.errors import (
     QueueFull,
     StorageError,
     TaskNotFound,
+    TempFull,
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
@@ -30,6 +32,7 @@ __all__ = [
     "Context",
     "Counters",
     "CriticalError",
+    "Estimate",
     "Filter",
     "IllegalTransition",
     "InvalidTask",
@@ -51,6 +54,7 @@ __all__ = [
     "TaskError",
     "TaskNotFound",
     "TaskRecord",
+    "TempFull",
     "UnknownType",
     "WaitTimeout",
     "Want",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import quote
 
 from dlqueue.queue import transitions
+from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import Agenda
 from dlqueue.queue.cleaner import Cleaner
 from dlqueue.queue.errors import InvalidTask, QueueClosed
@@ -30,12 +34,14 @@ from dlqueue.queue.record import (
     Submission,
     TaskRecord,
 )
+from dlqueue.queue.resources import Lack, Machine, Resources, ThisMachine
 from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.settings import Lanes, QueueSettings
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.submission import Preparer
 from dlqueue.queue.task import Task
+from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock, SystemClock
 
@@ -51,6 +57,13 @@ class Queue:
     :param capacity: unfinished tasks in each queue at most; more are refused with `QueueFull`.
     :param name: the queue that a submit without ``queue`` goes to.
     :param queues: settings of named queues.
+    :param memory_budget: bytes that tasks with an ``estimate`` may use together; None = as much as the machine has.
+    :param cpu_budget: cores, likewise.
+    :param temp_root: where the temporary folders of the tasks are made; no other queue may use it. None = beside a
+        SQLite file, else a folder that is gone when the queue is shut down.
+    :param temp_cap: bytes of all temporary folders together; None = as much as there is space.
+    :param temp_age: seconds after which an untouched temporary folder goes, though its task is not over.
+    :param machine: what is asked for memory, cores and disk space.
     """
 
     def __init__(
@@ -70,6 +83,12 @@ class Queue:
         clock: Clock | None = None,
         durability: str = "disk",
         namespace: str = "default",
+        memory_budget: int | None = None,
+        cpu_budget: float | None = None,
+        temp_root: str | os.PathLike[str] | None = None,
+        temp_cap: int | None = None,
+        temp_age: float = 7 * 86400,
+        machine: Machine | None = None,
     ) -> None:
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
@@ -83,13 +102,28 @@ class Queue:
         policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
         self.lanes = Lanes(queues or {}, name, self.workers, policy, max_execution, capacity)
         self._store: Store = _make_store(store, durability, namespace)
+        root = _temp_root(store, namespace) if temp_root is None else Path(temp_root)
+        self._folders = TemporaryFolders(root, temp_cap, temp_age, self.clock, self._store)
+        resources = Resources(
+            machine or ThisMachine(), memory_budget, cpu_budget, temp_cap, root or Path(tempfile.gettempdir())
+        )
+        self._admission = Admission(self._store, self.clock, resources, self._folders)
         self._agenda = Agenda()
         self._notices = Notices(self._store, self.clock)
         self._pool = Pool(
-            self._store, self._agenda, self.clock, self.types, self.node, self.lanes, self._notices.report
+            self._store,
+            self._agenda,
+            self.clock,
+            self.types,
+            self.node,
+            self.lanes,
+            self._notices.report,
+            self._admission,
+            self._folders,
         )
-        self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
-        self._preparer = Preparer(self.types, self.lanes, self.clock)
+        self._folders.is_running = lambda task_id: self._pool.running(task_id) is not None
+        self._cleaner = Cleaner(self._store, self.clock, self.types, self.node, self._folders)
+        self._preparer = Preparer(self.types, self.lanes, self.clock, resources)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
 
     def register(self, task: Task) -> None:
@@ -138,6 +172,7 @@ class Queue:
         queues = await self._store.queues()
         await self._rank_again(queues)
         self._agenda.expect(queues)
+        await self._admission.recover()
 
     def start(self) -> None:
         """Begin to work."""
@@ -145,6 +180,7 @@ class Queue:
             raise QueueClosed(f"the queue is {self._state}")
         self._state = "running"
         self._pool.start()
+        self._folders.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
 
     async def shutdown(self, grace: float = 10) -> None:
@@ -157,6 +193,8 @@ class Queue:
             await self._pool.stop(grace)
             self._cleanup_start.cancel()
             await self._cleaner.stop()
+        self._admission.stop()
+        await self._folders.stop()
         await self._store.close()
         self._state = "closed"
         self._notices.close()
@@ -168,6 +206,8 @@ class Queue:
             if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
                 self._pool.left(record.id)
             self._cleaner.note(record)
+            self._admission.note(record)
+            self._folders.note(record)
             self._notices.tell(change)
         self._pool.nudge()
 
@@ -200,7 +240,8 @@ class Queue:
 
         Options: ``queue, priority, delay`` (seconds) or ``run_at`` (a time), ``unique_key, owner, labels,
         correlation_id, depends_on, on_dependency_failure`` (``cancel`` or ``run``), ``parent_id, max_retry,
-        retry_delay, timeout, max_execution, paused``.
+        retry_delay, timeout, max_execution, paused``, ``estimate`` (``{"memory": bytes, "cpu": cores, "temp": bytes,
+        "seconds": …}``: it begins only when that is free).
 
         :raises InvalidTask: something given cannot be right (`UnknownType` among them).
         :raises Conflict: the unique key belongs to a task with another type or other params.
@@ -293,6 +334,10 @@ class Queue:
         """Does this queue run as many steps as it may at once?"""
         return self._pool.in_lane(queue) >= self.lanes.concurrency(queue)
 
+    def lack(self, record: TaskRecord) -> Lack | None:
+        """What a task with an ``estimate`` waits for (hold ``resources``), as of now."""
+        return self._admission.lack(record)
+
     def progress_of(self, record: TaskRecord) -> Progress | None:
         """The newest progress: of the running step if there is one, else the stored one."""
         interrupt = self._pool.running(record.id)
@@ -376,3 +421,14 @@ def _make_store(store: str | Store | None, durability: str, namespace: str) -> S
 
         return SqlStore(store, durability, namespace)
     return store
+
+
+def _temp_root(store: str | Store | None, namespace: str) -> Path | None:
+    """Beside the file that knows whose the folders are."""
+    if not isinstance(store, str):
+        return None
+    from dlqueue.queue.sql.engine import parse_url
+
+    file = Path(parse_url(store).database or "")
+    mine = "" if namespace == "default" else f".{quote(namespace, safe='')}"
+    return file.with_name(f"{file.name}{mine}.temp").absolute()

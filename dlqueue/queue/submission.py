@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from dlqueue.queue.errors import InvalidTask, UnknownType
+from dlqueue.queue.estimate import Estimate, read_estimate
 from dlqueue.queue.rank import rank
 from dlqueue.queue.record import Json, NewTask, Options
+from dlqueue.queue.resources import Resources
 from dlqueue.queue.settings import Lanes
 from dlqueue.queue.task import Submitter, Task
 from dlqueue.runtime.clock import Clock
@@ -22,10 +25,11 @@ SECONDS_MAX = 10 * 365 * 86400.0
 class Preparer:
     """Knows the types and the queues that there are."""
 
-    def __init__(self, types: Mapping[str, Task], lanes: Lanes, clock: Clock) -> None:
+    def __init__(self, types: Mapping[str, Task], lanes: Lanes, clock: Clock, resources: Resources) -> None:
         self._types = types
         self._lanes = lanes
         self._clock = clock
+        self._resources = resources
 
     def prepare(
         self,
@@ -49,6 +53,7 @@ class Preparer:
         retry_delay: float | None = None,
         timeout: float | None = None,
         max_execution: float | None = None,
+        estimate: Estimate | Mapping[str, Any] | None = None,
         paused: bool = False,
     ) -> NewTask:
         """Check a submit and fill in what its class and queue say. :raises InvalidTask: see `submit`."""
@@ -71,6 +76,9 @@ class Preparer:
             raise InvalidTask("give either delay or run_at", "run_at")
         if on_dependency_failure not in ("cancel", "run"):
             raise InvalidTask("must be cancel or run", "on_dependency_failure")
+        estimated = read_estimate(estimate)
+        if estimated is not None:
+            self._resources.check(estimated)
         better = task.validate(params, Submitter(owner, cwd))
         params = params if better is None else better
         task.read_params(params)
@@ -110,7 +118,7 @@ class Preparer:
             run_at=at if at is not None and at > now else None,
             paused=paused,
             max_retry=next(value for value in retries if value is not None),
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure),
+            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated),
         )
 
 
