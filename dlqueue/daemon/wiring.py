@@ -56,6 +56,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         queues=settings.queues(config),
         clock=clock,
         retention=config.retention.finished,
+        temp_root=config.places.state / "temp",
     )
 
     def report(task_id: int, owner: str, status: TransferStatus) -> None:

@@ -40,7 +40,7 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("estimate", "notify")
+_SUBMISSION_LATER = ("notify",)
 _m = messages
 
 METHODS: dict[str, Method] = {

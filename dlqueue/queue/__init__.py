@@ -12,9 +12,11 @@ from dlqueue.queue.errors import (
     QueueNotFound,
     StorageError,
     TaskNotFound,
+    TempFull,
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
@@ -34,6 +36,7 @@ __all__ = [
     "Context",
     "Counters",
     "CriticalError",
+    "Estimate",
     "Filter",
     "IllegalTransition",
     "InvalidSetting",
@@ -59,6 +62,7 @@ __all__ = [
     "TaskError",
     "TaskNotFound",
     "TaskRecord",
+    "TempFull",
     "UnknownType",
     "WaitTimeout",
     "Want",

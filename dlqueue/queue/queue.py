@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import quote
 
 from dlqueue.queue import transitions
+from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import Agenda
 from dlqueue.queue.capacity import Capacity, OnFull
 from dlqueue.queue.cleaner import Cleaner
@@ -32,6 +36,7 @@ from dlqueue.queue.record import (
     Submission,
     TaskRecord,
 )
+from dlqueue.queue.resources import Lack, Machine, Resources, ThisMachine
 from dlqueue.queue.retention import KEPT, Retention
 from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.settings import Lanes, QueueSettings
@@ -40,6 +45,7 @@ from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.submission import OwnerLevel, Preparer
 from dlqueue.queue.task import Task
+from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock, SystemClock
 
@@ -57,6 +63,13 @@ class Queue:
     :param retention: seconds that tasks are kept after their end; None = for ever.
     :param queues: settings of named queues; what is set at run time (`Queue.queues`) lies over them.
     :param owner_level: of an owner (a mapping, or asked at each submit); each level is worth 10 points of priority.
+    :param memory_budget: bytes that tasks with an ``estimate`` may use together; None = as much as the machine has.
+    :param cpu_budget: cores, likewise.
+    :param temp_root: where the temporary folders of the tasks are made; no other queue may use it. None = beside a
+        SQLite file, else a folder that is gone when the queue is shut down.
+    :param temp_cap: bytes of all temporary folders together; None = as much as there is space.
+    :param temp_age: seconds after which an untouched temporary folder goes, though its task is not over.
+    :param machine: what is asked for memory, cores and disk space.
     """
 
     def __init__(
@@ -78,6 +91,12 @@ class Queue:
         namespace: str = "default",
         retention: float | None = KEPT,
         owner_level: OwnerLevel | None = None,
+        memory_budget: int | None = None,
+        cpu_budget: float | None = None,
+        temp_root: str | os.PathLike[str] | None = None,
+        temp_cap: int | None = None,
+        temp_age: float = 7 * 86400,
+        machine: Machine | None = None,
     ) -> None:
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
@@ -91,14 +110,29 @@ class Queue:
         policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
         self.lanes = Lanes(queues or {}, name, self.workers, policy, max_execution, capacity)
         self._store: Store = _make_store(store, durability, namespace)
+        root = _temp_root(store, namespace) if temp_root is None else Path(temp_root)
+        self._folders = TemporaryFolders(root, temp_cap, temp_age, self.clock, self._store)
+        resources = Resources(
+            machine or ThisMachine(), memory_budget, cpu_budget, temp_cap, root or Path(tempfile.gettempdir())
+        )
+        self._admission = Admission(self._store, self.clock, resources, self._folders)
         self._agenda = Agenda()
         self._notices = Notices(self._store, self.clock)
         self._pool = Pool(
-            self._store, self._agenda, self.clock, self.types, self.node, self.lanes, self._notices.report
+            self._store,
+            self._agenda,
+            self.clock,
+            self.types,
+            self.node,
+            self.lanes,
+            self._notices.report,
+            self._admission,
+            self._folders,
         )
-        self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
+        self._folders.is_running = lambda task_id: self._pool.running(task_id) is not None
+        self._cleaner = Cleaner(self._store, self.clock, self.types, self.node, self._folders)
         self._retention = Retention(self._store, self.clock, self.types, retention)
-        self._preparer = Preparer(self.types, self.lanes, self.clock, owner_level)
+        self._preparer = Preparer(self.types, self.lanes, self.clock, resources, owner_level)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
         self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock)
         self.queues = Queues(self._store, self.lanes, self._notices, self.clock, self._apply)
@@ -151,6 +185,7 @@ class Queue:
         queues = await self._store.queues()
         await self._rank_again(queues)
         self._agenda.expect(queues)
+        await self._admission.recover()
 
     def start(self) -> None:
         """Begin to work."""
@@ -158,6 +193,7 @@ class Queue:
             raise QueueClosed(f"the queue is {self._state}")
         self._state = "running"
         self._pool.start()
+        self._folders.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
         self._retention.start()
 
@@ -173,6 +209,8 @@ class Queue:
             self._cleanup_start.cancel()
             await self._retention.stop()
             await self._cleaner.stop()
+        self._admission.stop()
+        await self._folders.stop()
         await self._store.close()
         self._state = "closed"
         self._notices.close()
@@ -184,6 +222,8 @@ class Queue:
             if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
                 self._pool.left(record.id)
             self._cleaner.note(record)
+            self._admission.note(record)
+            self._folders.note(record)
             self._notices.tell(change)
         if self._capacity.awaited:
             self._capacity.look({change.record.queue for change in changes if change.record.final or change.delete})
@@ -227,7 +267,8 @@ class Queue:
 
         Options: ``queue, priority, delay`` (seconds) or ``run_at`` (a time), ``unique_key, owner, labels,
         correlation_id, depends_on, on_dependency_failure`` (``cancel`` or ``run``), ``parent_id, max_retry,
-        retry_delay, timeout, max_execution, paused``.
+        retry_delay, timeout, max_execution, paused``, ``estimate`` (``{"memory": bytes, "cpu": cores, "temp": bytes,
+        "seconds": …}``: it begins only when that is free).
 
         :param on_full: where the queue has as many unfinished tasks as its capacity: refuse, or wait until there is
             room, in turn with others who wait. Who is cancelled meanwhile has submitted nothing.
@@ -351,6 +392,10 @@ class Queue:
         opens = self._pool.rates.opens_at(record.queue, now) if record.fresh else now
         return opens if opens > now else None
 
+    def lack(self, record: TaskRecord) -> Lack | None:
+        """What a task with an ``estimate`` waits for (hold ``resources``), as of now."""
+        return self._admission.lack(record)
+
     def progress_of(self, record: TaskRecord) -> Progress | None:
         """The newest progress: of the running step if there is one, else the stored one."""
         interrupt = self._pool.running(record.id)
@@ -450,3 +495,14 @@ def _make_store(store: str | Store | None, durability: str, namespace: str) -> S
 
         return SqlStore(store, durability, namespace)
     return store
+
+
+def _temp_root(store: str | Store | None, namespace: str) -> Path | None:
+    """Beside the file that knows whose the folders are."""
+    if not isinstance(store, str):
+        return None
+    from dlqueue.queue.sql.engine import parse_url
+
+    file = Path(parse_url(store).database or "")
+    mine = "" if namespace == "default" else f".{quote(namespace, safe='')}"
+    return file.with_name(f"{file.name}{mine}.temp").absolute()

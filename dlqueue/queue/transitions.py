@@ -245,6 +245,11 @@ def rescue(record: TaskRecord, now: float) -> Change | None:
     return move(record, Status.QUEUED, now, "rescued", message, node=None, crashes=crashes, lease_token=token)
 
 
+def hold(record: TaskRecord, hold: str, message: str, now: float) -> Change:
+    """It could run, but not yet: until it is woken."""
+    return amend(record, now, "held", message, hold=hold, run_at=None, since=now)
+
+
 def wake(record: TaskRecord, now: float) -> Change | None:
     """What it waited for has come."""
     if record.status not in WAITING or record.hold is None:

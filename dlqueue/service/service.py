@@ -130,6 +130,8 @@ class Service:
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
             given["run_at"] = times.instant(options.run_at)
+        if options.estimate is not None:
+            given["estimate"] = options.estimate.parts()
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
         # Whatever is stored is sent again with every answer about the task.
