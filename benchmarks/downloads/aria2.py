@@ -8,7 +8,7 @@ A daemon, an aria2c and a slow web server run in processes of their own, all on 
 - *delivered*: from aria2's notification that a download is complete until its file is in its place, for downloads that
   end one by one, ten in a second.
 
-    python -m benchmarks.downloads.aria2 [--transfers 1000] [--seconds 20] [--deliveries 300]
+    python -m benchmarks.downloads.aria2 [--transfers 1000] [--seconds 60] [--deliveries 300]
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def delivered(bench: Bench, port: int, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transfers", type=int, default=1000)
-    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument(
+        "--seconds", type=int, default=60, help="how long is measured; a task looks by itself once a minute"
+    )
     parser.add_argument("--deliveries", type=int, default=300)
     options = parser.parse_args([] if sys.argv[0].endswith("__main__.py") else None)
     if shutil.which("aria2c") is None:

@@ -31,6 +31,7 @@ _COMMANDS = {
     "edit": "change",
     "files": "change",
     "events": "events",
+    "stats": "stats",
     "downloader": "downloaders",
     "queue": "queues",
     "task": "tasks",
@@ -44,7 +45,6 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "stats",
         "top",
         "node",
         "schedule",

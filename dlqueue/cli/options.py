@@ -12,7 +12,7 @@ from dlqueue import __version__
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
-from dlqueue.units import parse_duration
+from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +50,39 @@ def indexes(ctx: click.Context, param: click.Parameter, value: str | None) -> li
         return numbers(value, "the number of a file", MOST_FILES)
     except ValueError as error:
         raise click.BadParameter(f"{error}; write for example 1,3-5", ctx, param) from None
+
+
+def estimate(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """`memory=2GiB,cpu=1.5,temp=500M,seconds=2h` as what a task needs."""
+    if value is None:
+        return None
+    given: dict[str, float] = {}
+    for part in value.split(","):
+        name, equals, text = part.strip().partition("=")
+        read = _ESTIMATED.get(name)
+        if read is None or not equals or name in given:
+            message = f'not an estimate: "{part}"; there are {", ".join(_ESTIMATED)}, as in memory=2GiB,cpu=1'
+            raise click.BadParameter(message, ctx, param)
+        try:
+            given[name] = read(text.strip())
+        except ValueError as error:
+            raise click.BadParameter(f"{name}: {error}", ctx, param) from None
+    return given
+
+
+def _cores(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'not a number of cores: "{text}"') from None
+
+
+_ESTIMATED: dict[str, Callable[[str], float]] = {
+    "memory": parse_size,
+    "cpu": _cores,
+    "temp": parse_size,
+    "seconds": parse_duration,
+}
 
 
 def later(*names: str) -> Callable[[F], F]:

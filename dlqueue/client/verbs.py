@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues
+    from dlqueue.protocol import messages, queues, statistics
 
 R = TypeVar("R")
 
@@ -57,11 +57,13 @@ class _Tasks(Space):
     get: Verb[messages.Task] = Verb()
     list: Verb[messages.TaskPage] = Verb()
     count: Verb[int] = Verb()
+    stats: Verb[statistics.Statistics] = Verb()
     cancel: Verb[Any] = Verb()
     pause: Verb[Any] = Verb()
     resume: Verb[Any] = Verb()
     retry: Verb[Any] = Verb()
     remove: Verb[Any] = Verb()
+    purge: Verb[messages.Count] = Verb()
     update: Verb[messages.Task] = Verb()
     wait: Verb[messages.Task] = Verb()
     progress: Verb[messages.Progress | None] = Verb()

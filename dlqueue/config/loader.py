@@ -21,6 +21,7 @@ from dlqueue.config.sections import (
     DownloaderSection,
     PolicySection,
     QueueSection,
+    RetentionSection,
     SeedingSection,
     StoreSection,
 )
@@ -29,12 +30,13 @@ from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "policy")
-SECTIONS_LATER = ("routes", "retention", "http", "notify", "node", "hooks")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "retention", "policy")
+SECTIONS_LATER = ("routes", "http", "notify", "node", "hooks")
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
     ("store", StoreSection),
     ("seeding", SeedingSection),
+    ("retention", RetentionSection),
     ("policy", PolicySection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
@@ -114,6 +116,7 @@ class _Builder:
             queues=self._queues(),
             downloaders=self._downloaders(),
             seeding=self._section(SeedingSection, "seeding"),
+            retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
             files=tuple(self.checker.sources.files),
         )

@@ -103,6 +103,14 @@ class SeedingSection:
     """Seconds without a byte sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class RetentionSection:
+    """``[retention]``: seconds; ``None`` (written ``false``) = for ever."""
+
+    finished: float | None = field(default=30 * 86_400.0, metadata=_DURATION | _OFF)
+    """How long a task is kept after its end."""
+
+
 DOWNLOADS_QUEUE = QueueSection(
     concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
 )
@@ -120,6 +128,7 @@ class Config:
     queues: Mapping[str, QueueSection]
     downloaders: Mapping[str, DownloaderSection]
     seeding: SeedingSection
+    retention: RetentionSection
     policy: PolicySection
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
@@ -153,6 +162,7 @@ class Config:
             "queues": _shown(self.queues, reveal),
             "downloaders": {name: downloader(section) for name, section in self.downloaders.items()},
             "seeding": _shown(self.seeding, reveal),
+            "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),
         }
 

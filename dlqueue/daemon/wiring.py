@@ -55,6 +55,8 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         workers=config.daemon.workers,
         queues=settings.queues(config),
         clock=clock,
+        retention=config.retention.finished,
+        temp_root=config.places.state / "temp",
     )
 
     def report(task_id: int, owner: str, status: TransferStatus) -> None:

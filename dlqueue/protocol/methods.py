@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, queues
+from dlqueue.protocol import messages, queues, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -40,7 +40,7 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("estimate", "notify")
+_SUBMISSION_LATER = ("notify",)
 _m = messages
 _q = queues
 
@@ -66,6 +66,7 @@ METHODS: dict[str, Method] = {
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
+        _row("tasks.stats", statistics.Stats, statistics.Statistics, "read", "read", "How tasks ended, and how long."),
         _row("tasks.cancel", _m.SteerData, _m.Task | _m.Count, "write", "operate", "Cancel; final at once."),
         _row("tasks.pause", _m.Steer, _m.Task | _m.Count, "write", "operate", "Pause at the end of the running step."),
         _row("tasks.resume", _m.Steer, _m.Task | _m.Count, "write", "operate", "Let paused tasks go on."),
@@ -78,6 +79,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
+        _row("tasks.purge", statistics.Purge, _m.Count, "write", "operate", "Forget tasks that ended long ago."),
         _row("tasks.update", _m.UpdateTask, _m.Task, "write", "operate", "Change priority, labels or time to begin."),
         _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
@@ -128,7 +130,6 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "doctor",
-    "tasks": "stats purge",
     "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",
     "tokens": "list create revoke",

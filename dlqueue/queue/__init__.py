@@ -12,15 +12,18 @@ from dlqueue.queue.errors import (
     QueueNotFound,
     StorageError,
     TaskNotFound,
+    TempFull,
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
 from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.settings import QueueSettings
+from dlqueue.queue.statistics import Statistics
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Submitter, Task
@@ -33,6 +36,7 @@ __all__ = [
     "Context",
     "Counters",
     "CriticalError",
+    "Estimate",
     "Filter",
     "IllegalTransition",
     "InvalidSetting",
@@ -49,6 +53,7 @@ __all__ = [
     "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
+    "Statistics",
     "Status",
     "StorageError",
     "Store",
@@ -57,6 +62,7 @@ __all__ = [
     "TaskError",
     "TaskNotFound",
     "TaskRecord",
+    "TempFull",
     "UnknownType",
     "WaitTimeout",
     "Want",

@@ -82,3 +82,9 @@ class CriticalError(Exception):
     def __init__(self, message: str = "", kind: str = "critical") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class TempFull(Exception):
+    """Told to a step: the temporary folders of all tasks together have reached their cap. It passes when some end."""
+
+    kind = "temp_full"

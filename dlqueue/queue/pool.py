@@ -11,6 +11,7 @@ from functools import partial
 from msgspec import UNSET, UnsetType
 
 from dlqueue.queue import transitions
+from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
 from dlqueue.queue.rate import Rates
@@ -20,6 +21,7 @@ from dlqueue.queue.settings import Lanes
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.queue.transitions import Settlement
 from dlqueue.runtime.clock import Clock, Timer, sleep
 from dlqueue.runtime.logcontext import task_context
@@ -46,6 +48,8 @@ class Pool:
         node: str,
         lanes: Lanes,
         report: Callable[[Context], None],
+        admission: Admission,
+        folders: TemporaryFolders,
     ) -> None:
         self._store = store
         self._agenda = agenda
@@ -55,6 +59,8 @@ class Pool:
         self._lanes = lanes
         self._report = report
         self.rates = Rates()
+        self._admission = admission
+        self._folders = folders
         self._idle: list[asyncio.Future[TaskRecord]] = []
         self._in_lane: Counter[str] = Counter()
         self._changed = asyncio.Event()
@@ -228,13 +234,14 @@ class Pool:
         decisions: list[Decision] = []
         for due in batch:
             runs_step = self._types[due.type].pause_runs_step
-            decisions.append((due.id, partial(transitions.claim, node=self._node, now=now, runs_step=runs_step)))
+            decisions.append((due.id, partial(self._admission.claim, node=self._node, now=now, runs_step=runs_step)))
         try:
             answers = await self._store.transact(decisions)
         except BaseException:
             for due in batch:
                 self._agenda.put_back(due)
                 self._not_started(due)
+            self._admission.claimed()
             raise
         for due, answer in zip(batch, answers, strict=True):
             claimed = isinstance(answer, Change) and answer.record.status is Status.PROCESSING
@@ -246,7 +253,9 @@ class Pool:
                 record = answer.record
                 self._running[record.id] = Interrupt(record)
                 self._in_lane[record.queue] += 1
+                self._admission.started(record)
                 self._idle.pop().set_result(record)
+        self._admission.claimed()
 
     def _not_started(self, due: Due) -> None:
         if due.fresh:
@@ -289,6 +298,7 @@ class Pool:
                 await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
             finally:
                 self._forget(interrupt)
+                self._admission.ended(record)
                 turn = interrupt.following
                 if turn is None:
                     self._in_lane[record.queue] -= 1
@@ -310,13 +320,17 @@ class Pool:
         task = self._types[record.type]
         asked = self._wake_count
         try:
-            context = Context(task, record, partial(self._save, record), self._report)
+            context = Context(task, record, partial(self._save, record), self._report, self._folders)
         except (CriticalError, QueueError) as error:
             problem = error if isinstance(error, CriticalError) else CriticalError(str(error), "params")
             end: Settlement | None = _unreadable(task, problem, self._clock.time())
             await self._settle(record, end, asked)
             return
         end, left_behind = await run_step(task, context, interrupt, self._lanes.policy_of, self._clock)
+        if self._folders.has(record.id):
+            await self._folders.measure(record.id)
+        if left_behind is None:
+            self._admission.ended(record)
         if end is not None and left_behind is None and not _again_at_once(end, self._clock.time()):
             # The next claim goes into the transaction that writes this end, behind it: one commit, not two, and at no
             # point of the database's history are more steps running than may.

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from dlqueue.queue.errors import QueueError
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.status import FINAL, Status, Want
 
 Json: TypeAlias = Any
@@ -39,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_execution: float | None = None
     on_dependency_failure: str = "cancel"
+    estimate: Estimate | None = None
     standing: float = 0.0
     """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
 
@@ -209,6 +211,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Created in ``[since, until)``."""
     correlation_id: str | None = None
     parent_id: int | None = None
+    ids: tuple[int, ...] = ()
+    """One of these; none = any."""
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from dlqueue.queue.figures import Figure
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -74,6 +75,13 @@ class Store(Protocol):
         nobody is told. False if they have it already: one look at one of them tells."""
         ...
 
+    async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
+        """Delete those of these tasks that ended before ``before``, whose clean-up is not due and that no unfinished
+        task depends on, with all that belongs to them. A failed or canceled task of a type in ``cleaned`` that has
+        ever run goes when its clean-up has run once more (as `transitions.remove` says). Answers how many went or
+        will."""
+        ...
+
     # -- reads ------------------------------------------------------------------------------------------------------
 
     async def get(self, task_id: int) -> TaskRecord:
@@ -123,16 +131,46 @@ class Store(Protocol):
         """Tasks in the middle of a step, by whomever."""
         ...
 
-    async def cleanups(self, limit: int) -> list[int]:
-        """Final tasks whose clean-up is due."""
+    async def cleanups(self, limit: int, after: int = 0) -> list[int]:
+        """Final tasks whose clean-up is due, with ids above ``after``, ascending."""
         ...
 
-    async def tally(self) -> dict[Status, int]:
-        """How many tasks there are in each status."""
+    async def expired(
+        self, filter: Filter, before: float, limit: int, after: tuple[float, int] = (0.0, 0)
+    ) -> list[tuple[float, int]]:
+        """When they ended, and the ids, of final tasks that ended before ``before`` and match, the oldest first;
+        ``after``: behind this one. What `purge` may refuse is among them."""
+        ...
+
+    async def midway(self, holds: Collection[str]) -> list[int]:
+        """Tasks that hold something that begins with one of ``holds``, and those that wait for a worker only though a
+        step of them has begun before (woken, or put back by a stop, a crash or a person); ascending. Those that have
+        not begun are not looked at."""
+        ...
+
+    async def tally(self, queue: str | None = None) -> dict[Status, int]:
+        """How many tasks there are in each status (in this queue); statuses without any may be left out. Costs the
+        same however many they are."""
+        ...
+
+    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+        """The sums of these hours since 1970, ``first <= hour < last``: of all tasks that ended then, also of those
+        that are gone. Of the filter, status, queue and type count."""
+        ...
+
+    async def ended(
+        self, filter: Filter, since: float | None, until: float | None, limit: int | None
+    ) -> list[Figure] | None:
+        """The same of the rows that are there, of tasks that match and ended in ``[since, until)``. None if more than
+        ``limit`` tasks ended then."""
+        ...
+
+    async def forget_hours(self, before: int) -> None:
+        """Drop the sums of the hours before this one."""
         ...
 
     async def tallies(self) -> dict[str, dict[Status, int]]:
-        """The same for each queue that has tasks."""
+        """`tally` of each queue that has tasks."""
         ...
 
     # -- queues that are set at run time ----------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from dlqueue.queue.errors import InvalidTask, UnknownType
+from dlqueue.queue.estimate import Estimate, read_estimate
 from dlqueue.queue.rank import rank, standing
 from dlqueue.queue.record import Json, NewTask, Options
+from dlqueue.queue.resources import Resources
 from dlqueue.queue.settings import Lanes
 from dlqueue.queue.task import Submitter, Task
 from dlqueue.runtime.clock import Clock
@@ -26,12 +29,18 @@ class Preparer:
     """Knows the types and the queues that there are."""
 
     def __init__(
-        self, types: Mapping[str, Task], lanes: Lanes, clock: Clock, owner_level: OwnerLevel | None = None
+        self,
+        types: Mapping[str, Task],
+        lanes: Lanes,
+        clock: Clock,
+        resources: Resources,
+        owner_level: OwnerLevel | None = None,
     ) -> None:
         self._types = types
         self._owner_level = owner_level or {}
         self._lanes = lanes
         self._clock = clock
+        self._resources = resources
 
     def prepare(
         self,
@@ -55,6 +64,7 @@ class Preparer:
         retry_delay: float | None = None,
         timeout: float | None = None,
         max_execution: float | None = None,
+        estimate: Estimate | Mapping[str, Any] | None = None,
         paused: bool = False,
     ) -> NewTask:
         """Check a submit and fill in what its class and queue say. :raises InvalidTask: see `submit`."""
@@ -77,6 +87,9 @@ class Preparer:
             raise InvalidTask("give either delay or run_at", "run_at")
         if on_dependency_failure not in ("cancel", "run"):
             raise InvalidTask("must be cancel or run", "on_dependency_failure")
+        estimated = read_estimate(estimate)
+        if estimated is not None:
+            self._resources.check(estimated)
         better = task.validate(params, Submitter(owner, cwd))
         params = params if better is None else better
         task.read_params(params)
@@ -90,8 +103,7 @@ class Preparer:
         settings = self._lanes[lane]
         if max_execution is None and task.limited:
             max_execution = self._lanes.max_execution
-        seconds: float | None = None
-        stands = standing(self._level_of(owner), seconds)
+        stands = standing(self._level_of(owner), None if estimated is None else estimated.seconds)
         retries = (max_retry, task.max_retry, settings.max_retry, self._lanes.policy.max_retry)
         params = _checked("params", params)
         for field, text in (
@@ -118,7 +130,7 @@ class Preparer:
             run_at=at if at is not None and at > now else None,
             paused=paused,
             max_retry=next(value for value in retries if value is not None),
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, standing=stands),
+            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands),
         )
 
     def _level_of(self, owner: str) -> float:

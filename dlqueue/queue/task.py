@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from dlqueue.queue.errors import CriticalError, InvalidTask
 from dlqueue.queue.outcome import Outcome
 from dlqueue.queue.record import Json, Progress, TaskRecord
 from dlqueue.queue.status import Status, Want
+from dlqueue.queue.temporary import TemporaryFolders
 
 logger = logging.getLogger("dlqueue.task")
 
@@ -105,8 +107,10 @@ class Context:
         record: TaskRecord,
         save: Save,
         report: Callable[[Context], None] | None = None,
+        folders: TemporaryFolders | None = None,
     ) -> None:
         self._save = save
+        self._folders = folders
         self._report = report
         self._record = record
         self.task_id = record.id
@@ -156,6 +160,17 @@ class Context:
         self.progress_dirty = True
         if self._report is not None:
             self._report(self)
+
+    def temp_folder(self, name: str | None = None) -> Path:
+        """A folder of this task's own (0700), or the one called ``name`` in it. It is there for all steps of the task
+        and removed when the task is over, clean-up included.
+
+        :raises TempFull: all tasks together have reached the cap. Not caught, it is a passing error.
+        :raises ValueError: ``name`` is not one plain name.
+        """
+        if self._folders is None:
+            raise RuntimeError("there are no temporary folders here")
+        return self._folders.of(self._record, name)
 
     async def checkpoint(self) -> None:
         """Save the state now.

@@ -10,6 +10,7 @@ from dlqueue.downloads.why import reason_for
 from dlqueue.protocol import messages
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, Status, TaskNotFound, TaskRecord
+from dlqueue.queue.admission import HOLD as RESOURCES
 
 
 async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> messages.Why:
@@ -57,6 +58,8 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
     if record.type not in queue.types:
         return "unknown_type", f"no program here knows the task type {record.type!r}; it is kept", record.type
     if record.hold is not None:
+        if record.hold == RESOURCES and record.options.estimate is not None:
+            return _short_of(queue, record)
         told = reason_for(record, endpoints) if record.type == RemoteDownload.type else None
         if told is not None:
             return told.reason, told.message, told.blocking
@@ -80,3 +83,10 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
     if queue.counters.busy_workers >= queue.workers:
         return "concurrency", f"all {queue.workers} workers are busy", None
     return "due", "a worker takes it next", None
+
+
+def _short_of(queue: Queue, record: TaskRecord) -> tuple[str, str, Any]:
+    lack = queue.lack(record)
+    if lack is None:
+        return "resources", "what it needs has just become free; a worker takes it next", None
+    return "resources", f"waits for {lack}", lack.resource

@@ -13,7 +13,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, queues, times
+from dlqueue.protocol import messages, queues, statistics, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -26,9 +26,11 @@ from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
 from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
+from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
 
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
+_DEAD = frozenset({Status.ERROR})
 
 
 class Service:
@@ -55,6 +57,7 @@ class Service:
         self._queue = queue
         self._endpoints = endpoints
         self._downloads = Downloads(queue, endpoints, downloads)
+        self._statistics = Statistics(queue)
         self._access = access
         self._queues = QueueVerbs(queue, access)
         self._store = store
@@ -131,6 +134,8 @@ class Service:
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
             given["run_at"] = times.instant(options.run_at)
+        if options.estimate is not None:
+            given["estimate"] = options.estimate.parts()
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
         # Whatever is stored is sent again with every answer about the task.
@@ -201,6 +206,10 @@ class Service:
         return 0 if wanted is None else await self._queue.count_matching(wanted)
 
     @verb
+    async def tasks_stats(self, caller: Caller, params: statistics.Stats) -> statistics.Statistics:
+        return await self._statistics.stats(self._filter(caller, params), params)
+
+    @verb
     async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> messages.Progress | None:
         return self._view(await self._record(caller, params.id))["progress"]
 
@@ -213,7 +222,7 @@ class Service:
         record = await self._record(caller, params.id)
         events = await self._queue.history(record.id)
         attempts = read_state(record).attempts if record.type == RemoteDownload.type else []
-        return views.history_view(events, attempts)
+        return views.history_view(events, attempts, record if record.status is Status.PROCESSING else None)
 
     @verb
     async def tasks_why(self, caller: Caller, params: messages.TaskId) -> messages.Why:
@@ -247,6 +256,10 @@ class Service:
     async def tasks_remove(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
         intent = {"delete_data": True} if params.delete_data else None
         return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
+
+    @verb
+    async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> messages.Count:
+        return await self._statistics.purge(self._access.owner_condition(caller, None), params)
 
     @verb
     async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> messages.Task:
@@ -385,11 +398,7 @@ class Service:
         owner = self._access.owner_condition(caller, params.owner)
         given = params.statuses()
         statuses = None if given is None else {Status(name) for name in given}
-        for condition in (
-            fitting,
-            _FAILED if params.retryable else None,
-            frozenset({Status.ERROR}) if params.dead else None,
-        ):
+        for condition in (fitting, _either(_FAILED, params.retryable), _either(_DEAD, params.dead)):
             if condition is not None:
                 statuses = set(condition) if statuses is None else statuses & condition
         if statuses is not None and not statuses:
@@ -404,3 +413,8 @@ class Service:
             since=None if params.since is None else times.instant(params.since),
             until=None if params.until is None else times.instant(params.until),
         )
+
+
+def _either(statuses: frozenset[Status], wanted: bool | None) -> frozenset[Status] | None:
+    """These, or all others; None = not asked."""
+    return None if wanted is None else statuses if wanted else frozenset(Status) - statuses

@@ -196,7 +196,7 @@ class Aria2Downloader(Downloader):
             return
         with self._alone(handle.id):
             patience = min(REMOVE_PATIENCE, self._context.deadline() - 1.0)
-            written = remove(self._rpc(), handle.id, patience=patience)
+            written = remove(self._rpc(), handle.id, is_ours=self._memory.is_ours, patience=patience)
             if delete_data:
                 delete_written(written or self._remembered(handle.id))
             self._memory.forget(handle.id)

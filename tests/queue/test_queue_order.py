@@ -85,17 +85,17 @@ async def test_a_delayed_task_blocks_nobody(rig: Rig) -> None:
     assert (await rig.done(delayed.id)).started_at == pytest.approx(rig.clock.time())
 
 
-_THREE: list[tuple[str, int, dict[str, Any]]] = [
-    ("later", 5, {"delay": 10}),
-    ("sooner", 1, {"delay": 5}),
-    ("ready", 3, {}),
-]
-
-
 async def test_what_has_become_due_goes_by_priority_too(rig: Rig) -> None:
     recorder = Recorder()
     queue = await busy(rig, recorder)
-    ids = [(await queue.submit("test", name, priority=priority, **when)).id for name, priority, when in _THREE]
+    ids = [
+        (await queue.submit("test", name, priority=priority, delay=when)).id
+        for name, priority, when in (
+            ("later", 5, 10),
+            ("sooner", 1, 5),
+            ("ready", 3, None),
+        )
+    ]
     rig.clock.advance(20)
     recorder.gate.open()
     for task_id in ids:

@@ -22,7 +22,7 @@ LOOKUPS: dict[str, tuple[Select[Any] | rows.Statement, str]] = {
     "overdue": (QUERY.overdue("q", TYPES, 5.0, 10), "ix_task_timed (namespace=? AND run_at>? AND run_at<?)"),
     "timed": (QUERY.timed(TYPES, 5.0, 10), "ix_task_timed (namespace=? AND run_at>?)"),
     "processing": (QUERY.processing(), "ix_task_processing (namespace=?)"),
-    "clean-ups": (QUERY.cleanups(10), "ix_task_cleanup (namespace=?)"),
+    "clean-ups": (QUERY.cleanups(10, 0), "ix_task_cleanup (namespace=? AND rowid>?)"),
     "correlation": (
         QUERY.ids(Filter(correlation_id="c"), 10, 0),
         "ix_task_correlation (namespace=? AND correlation_id=? AND rowid>?)",

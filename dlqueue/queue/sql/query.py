@@ -8,12 +8,25 @@ from collections.abc import Collection
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, func, literal, or_, select, text, tuple_
 
 from dlqueue.queue.errors import InvalidTask
 from dlqueue.queue.record import Due, Filter, Page
 from dlqueue.queue.sql import rows
-from dlqueue.queue.sql.tables import READY, TIMED, task, task_data, task_label
+from dlqueue.queue.sql.tables import (
+    BEGUN,
+    FINISHED,
+    READY,
+    TIMED,
+    UNFINISHED,
+    counter,
+    task,
+    task_data,
+    task_hour,
+    task_label,
+)
+from dlqueue.queue.status import FINAL
+from dlqueue.queue.status import UNFINISHED as UNFINISHED_STATUSES
 
 ORDERS: dict[str, ColumnElement[Any]] = {
     "id": task.c.id,
@@ -30,14 +43,22 @@ class Query:
     """Statements for one namespace."""
 
     def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
         self._ours = task.c.namespace == namespace
 
     # -- for people ---------------------------------------------------------------------------------------------------
 
     def _where(self, filter: Filter) -> ColumnElement[bool]:
-        conditions: list[ColumnElement[bool]] = [self._ours, task.c.cleanup < 2]
+        conditions: list[ColumnElement[bool] | TextClause] = [self._ours, task.c.cleanup < 2]
         if filter.status:
             conditions.append(task.c.status.in_([str(status) for status in filter.status]))
+            # Said once more in the words of the partial indexes, or SQLite would not use them.
+            if UNFINISHED_STATUSES.issuperset(filter.status):
+                conditions.append(text(UNFINISHED))
+            elif FINAL.issuperset(filter.status):
+                conditions.append(text(FINISHED))
+        if filter.ids:
+            conditions.append(task.c.id.in_(filter.ids))
         for name in ("type", "queue", "owner", "correlation_id", "parent_id"):
             value = getattr(filter, name)
             if value is not None:
@@ -116,8 +137,65 @@ class Query:
     def processing(self) -> Select[Any]:
         return select(task.c.id).where(self._ours, text("status = 'processing'")).order_by(task.c.id)
 
-    def cleanups(self, limit: int) -> Select[Any]:
-        return select(task.c.id).where(self._ours, text("cleanup > 0")).order_by(task.c.id).limit(limit)
+    def cleanups(self, limit: int, after: int) -> Select[Any]:
+        return (
+            select(task.c.id).where(self._ours, text("cleanup > 0"), task.c.id > after).order_by(task.c.id).limit(limit)
+        )
+
+    def begun(self) -> Select[Any]:
+        return select(task.c.id).where(self._ours, text(BEGUN))
+
+    def holding(self, prefix: str) -> Select[Any]:
+        return select(task.c.id).where(
+            self._ours, text("hold IS NOT NULL"), task.c.hold >= prefix, task.c.hold < prefix + "\U0010ffff"
+        )
+
+    # -- figures and retention ----------------------------------------------------------------------------------------
+
+    def expired(self, filter: Filter, before: float, limit: int, after: tuple[float, int]) -> Select[Any]:
+        place = tuple_(task.c.finished_at, task.c.id) > tuple_(literal(after[0]), literal(after[1]))
+        return (
+            select(task.c.finished_at, task.c.id)
+            .where(text(FINISHED), task.c.finished_at < before, place, task.c.cleanup == 0, self._where(filter))
+            .order_by(task.c.finished_at, task.c.id)
+            .limit(limit)
+        )
+
+    def tally(self, queue: str | None) -> Select[Any]:
+        statement = select(counter.c.status, func.sum(counter.c.count)).where(counter.c.namespace == self._namespace)
+        if queue is not None:
+            statement = statement.where(counter.c.queue == queue)
+        return statement.group_by(counter.c.status).having(func.sum(counter.c.count) != 0)
+
+    def tallies(self) -> Select[Any]:
+        return select(counter.c.queue, counter.c.status, counter.c.count).where(
+            counter.c.namespace == self._namespace, counter.c.count != 0
+        )
+
+    def hours(self, filter: Filter, first: int | None, last: int | None) -> Select[Any]:
+        kind = (task_hour.c.queue, task_hour.c.type, task_hour.c.outcome, task_hour.c.bucket)
+        statement = select(*kind, func.sum(task_hour.c.count), func.sum(task_hour.c.seconds))
+        statement = statement.where(task_hour.c.namespace == self._namespace)
+        if first is not None:
+            statement = statement.where(task_hour.c.hour >= first)
+        if last is not None:
+            statement = statement.where(task_hour.c.hour < last)
+        for name in ("queue", "type"):
+            if getattr(filter, name) is not None:
+                statement = statement.where(task_hour.c[name] == getattr(filter, name))
+        if filter.status:
+            statement = statement.where(task_hour.c.outcome.in_([str(status) for status in filter.status]))
+        return statement.group_by(*kind)
+
+    def ended(self, filter: Filter, since: float | None, until: float | None) -> Select[Any]:
+        result_at = func.coalesce(task.c.delivered_at, task.c.finished_at)
+        statement = select(task.c.queue, task.c.type, task.c.status, task.c.started_at, result_at)
+        statement = statement.where(text(FINISHED), self._where(filter))
+        if since is not None:
+            statement = statement.where(task.c.finished_at >= since)
+        if until is not None:
+            statement = statement.where(task.c.finished_at < until)
+        return statement
 
 
 def _only(statement: Select[Any], fresh: bool | None) -> Select[Any]:

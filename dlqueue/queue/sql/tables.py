@@ -29,6 +29,8 @@ WAITING = "status IN ('queued', 'suspending')"
 READY = f"{WAITING} AND hold IS NULL AND run_at IS NULL"
 TIMED = f"{WAITING} AND run_at IS NOT NULL"
 UNFINISHED = "finished_at IS NULL"
+FINISHED = "finished_at IS NOT NULL"
+BEGUN = f"{READY} AND lease_token > 0"
 
 task = Table(
     "task",
@@ -148,6 +150,7 @@ counter = Table(
     Column("queue", String(128), primary_key=True),
     Column("status", String(16), primary_key=True),
     Column("count", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # Finished tasks by the hour in which they ended; ``bucket`` is a step of the logarithm of their seconds.
@@ -162,6 +165,7 @@ task_hour = Table(
     Column("bucket", Integer, primary_key=True, autoincrement=False),
     Column("count", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 schedule = Table(
@@ -207,6 +211,8 @@ _partial("ix_task_ready", task.c.namespace, task.c.queue, task.c.rank.desc(), ta
 _partial("ix_task_timed", task.c.namespace, task.c.run_at, task.c.id, where=TIMED)
 _partial("ix_task_hold", task.c.namespace, task.c.hold, task.c.rank.desc(), task.c.id, where="hold IS NOT NULL")
 _partial("ix_task_processing", task.c.namespace, task.c.id, where="status = 'processing'")
+# What was woken, or put back by a stop or a crash: few, to be found at start among a million that have not begun.
+_partial("ix_task_begun", task.c.namespace, task.c.id, where=BEGUN)
 _partial("ix_task_cleanup", task.c.namespace, task.c.id, where="cleanup > 0")
 _partial("ix_task_unfinished", task.c.namespace, task.c.queue, task.c.status, task.c.id, where=UNFINISHED)
 _partial("ix_task_finished", task.c.namespace, task.c.finished_at, task.c.id, where="finished_at IS NOT NULL")

@@ -14,6 +14,7 @@ from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
+from dlqueue.queue.sql.sums import FORGET, Sums
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
 
@@ -64,6 +65,12 @@ _HOLDING_PREFIX = Statement(
     )
     .order_by(task.c.rank.desc(), task.c.id)
     .limit(bindparam("limit"))
+)
+_NEEDED = Statement(
+    select(task.c.id)
+    .join(task_dependency, task.c.id == task_dependency.c.task_id)
+    .where(task_dependency.c.depends_on_id == bindparam("id"), text(UNFINISHED))
+    .limit(1)
 )
 _UNFINISHED_IN = Statement(
     select(func.count())
@@ -117,6 +124,7 @@ class Verbs:
         self._next_ids: dict[str, int] = {}
         self.queues_seen: set[str] = set()
         self._dependencies: bool | None = None
+        self.sums = Sums(namespace)
         self.running: dict[int, TaskRecord] = {}
         """Tasks in the middle of a step, as they were written last. Nobody else writes them, so that the end of a step
         need not read them again; every update checks the revision all the same."""
@@ -124,6 +132,7 @@ class Verbs:
     def rolled_back(self) -> None:
         """What was numbered ahead was not written."""
         self._next_ids.clear()
+        self.sums.clear()
         self.queues_seen.clear()
         self.running.clear()
         self._dependencies = None
@@ -197,8 +206,34 @@ class Verbs:
                 self.running.clear()  # their rows have changed
         return answers
 
+    def purge(
+        self,
+        driver: Driver,
+        payloads: Sequence[tuple[Collection[int], float, Collection[str], float]],
+        changes: list[Change],
+    ) -> list[int]:
+        counts = []
+        for ids, before, cleaned, now in payloads:
+            free = [i for i in ids if not (self.has_dependencies(driver) and _NEEDED.run(driver, {"id": i}))]
+            found = rows.load(driver, self.namespace, free).values()
+            made = [c for r in found if (c := transitions.purge(r, now, before, r.type in cleaned)) is not None]
+            self.write(driver, made)
+            changes += made
+            counts.append(len(made))
+        return counts
+
+    def forget_hours(self, driver: Driver, payloads: Sequence[int], changes: list[Change]) -> list[None]:
+        for before in payloads:
+            FORGET.run(driver, {"of": self.namespace, "before": before})
+        return [None] * len(payloads)
+
+    def before_commit(self, driver: Driver) -> None:
+        """The transaction has done all else."""
+        self.sums.write(driver)
+
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
         """New rows, changed rows, and the events of both."""
+        self.sums.note(changes)
         rows.insert_tasks(driver, self.namespace, new)
         moved = [change for change in changes if change.source is not None]
         if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
@@ -218,11 +253,11 @@ class Verbs:
             sequence += 1
         # The event of a deletion is written too, and goes with the row: its number must not come again.
         rows.insert_events(driver, self.namespace, told)
+        gone = [{"id_": change.record.id} for change in moved if change.delete]
+        for statement in rows.DELETES if gone else ():
+            statement.each(driver, gone)
         for change in moved:
-            if change.delete:
-                for statement in rows.DELETES:
-                    statement.each(driver, [{"id_": change.record.id}])
-            elif change.record.revision % EVENTS_KEPT == 0:
+            if not change.delete and change.record.revision % EVENTS_KEPT == 0:
                 _TRIM.each(driver, [{"task_id": change.record.id}])
 
     def _holding(self, driver: Driver, hold: str, limit: int) -> list[int]:

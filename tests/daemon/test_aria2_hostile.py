@@ -1,0 +1,183 @@
+"""Names that want to be elsewhere: from a URL, a server, a torrent or an option. Nothing lands outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import bencode2
+import pytest
+
+from dlqueue.client import RpcError
+from tests.daemon.aria2_world import World, delivered_files, is_empty, staging_left, web_seeded, world
+from tests.daemon.instance import until
+from tests.webserver import pattern
+
+BODY = pattern(5000)
+
+
+def outside(w: World) -> set[str]:
+    """Everything but the destination and what the two programs keep for themselves."""
+    own = ("state/", "run/", "daemon.log", "aria2/session", "home/downloads/")
+    found = {str(path.relative_to(w.daemon.folder)) for path in w.daemon.folder.rglob("*") if not path.is_dir()}
+    return {name for name in found if not name.startswith(own)}
+
+
+def fetched(w: World, number: int) -> str:
+    """The one name in the destination, which is right in it."""
+    done = w.daemon.finished(number)
+    assert done["status"] == "completed", done["error"]
+    ((name, body),) = delivered_files(w.daemon).items()
+    assert body == BODY
+    assert "/" not in name and name not in ("", ".", "..")
+    assert Path(done["download"]["location"]).parent == w.daemon.destination
+    return name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "%2F..%2F..%2Fescaped.bin",
+        "a%2F..%2F..%2F..%2Fescaped.bin",
+        "..%2Fescaped.bin",
+        "%2Ftmp%2Fescaped.bin",
+        "..%5Cescaped.bin",
+        "escaped%0A.bin",
+        "%2Eprofile",
+        "%ff%fe.bin",
+    ],
+)
+def test_urls(tmp_path: Path, path: str) -> None:
+    with world(tmp_path) as w:
+        before = outside(w)
+        w.daemon.start()
+        w.server.put("x")
+        w.server.pages = _Everything(w.server.pages["x"])
+        w.server.pages["x"].body = BODY
+        number = w.daemon.add(f"http://127.0.0.1:{w.server.port}/{path}")
+        name = fetched(w, number)
+        assert name.isprintable()
+        assert outside(w) == before
+        assert staging_left(w.daemon) == []
+
+
+@pytest.mark.parametrize("path", ["%2e%2e", "a" * 300])
+def test_urls_without_a_usable_name(tmp_path: Path, path: str) -> None:
+    with world(tmp_path) as w:
+        before = outside(w)
+        w.daemon.start()
+        w.server.put("x")
+        w.server.pages = _Everything(w.server.pages["x"])
+        w.server.pages["x"].body = BODY
+        done = w.daemon.finished(w.daemon.add(f"http://127.0.0.1:{w.server.port}/{path}"))
+        assert (done["status"], done["error"]["kind"], done["retries"]) == ("error", "file", 0)
+        assert outside(w) == before
+        done = w.daemon.finished(w.daemon.add(f"http://127.0.0.1:{w.server.port}/{path}", name="a.bin"))
+        assert done["status"] == "completed", "with a name it can be fetched"
+
+
+class _Everything(dict[str, Any]):
+    """Whatever is asked for is this page."""
+
+    def __init__(self, page: Any) -> None:
+        super().__init__(x=page)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self["x"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'attachment; filename="../../escaped.bin"',
+        'attachment; filename="/tmp/escaped.bin"',
+        "attachment; filename*=UTF-8''..%2F..%2Fescaped.bin",
+        'attachment; filename=".."',
+        'attachment; filename="..\\\\..\\\\escaped.bin"',
+    ],
+)
+def test_content_disposition(tmp_path: Path, header: str) -> None:
+    with world(tmp_path) as w:
+        before = outside(w)
+        w.daemon.start()
+        fetched(w, w.daemon.add(w.server.put("file.bin", BODY, headers={"Content-Disposition": header})))
+        assert outside(w) == before
+        assert staging_left(w.daemon) == []
+
+
+@pytest.mark.parametrize("name", ["../escaped.bin", "/tmp/escaped.bin", "..", "a/b", "a\nb", ""])
+def test_out(tmp_path: Path, name: str) -> None:
+    """A name that is chosen by the user is refused, not bent."""
+    with world(tmp_path) as w:
+        w.daemon.start()
+        for params in ({"name": name}, {"options": {"out": name}}, {"options": {"dir": str(tmp_path)}}):
+            try:
+                number = w.daemon.add(w.server.put("file.bin", BODY), **params)
+            except RpcError as error:
+                assert error.code == -32602
+            else:
+                done = w.daemon.finished(number)
+                assert (done["status"], done["error"]["kind"]) == ("error", "bad_option")
+        assert w.server.requests == []
+        until(lambda: is_empty(w.daemon), "no folder is left")
+        assert w.transfers() == set()
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"name": "..", "length": 5000},
+        {"name": "../escaped", "length": 5000},
+        {"name": "/tmp/escaped", "length": 5000},
+        {"name": "album", "files": [{"path": ["..", "..", "escaped"], "length": 5000}]},
+        {"name": "album", "files": [{"path": ["../../escaped"], "length": 5000}]},
+        {"name": "album", "files": [{"path": ["/tmp/escaped"], "length": 5000}]},
+        {"name": "..", "files": [{"path": ["escaped"], "length": 5000}]},
+    ],
+)
+def test_torrents(tmp_path: Path, info: dict[str, Any]) -> None:
+    with world(tmp_path) as w:
+        before = outside(w)
+        w.daemon.start()
+        info = {**info, "piece length": 16384, "pieces": hashlib.sha1(BODY).digest()}
+        w.server.put("x")
+        w.server.pages = _Everything(w.server.pages["x"])
+        w.server.pages["x"].body = BODY
+        content = bencode2.bencode({"info": info, "url-list": [w.server.url("seed/")]})
+        try:
+            task = w.daemon.call("downloads.add", torrent=base64.b64encode(content).decode(), seed=0)
+        except RpcError as error:
+            assert error.code == -32602, error
+        else:
+            done = w.daemon.finished(task["id"])
+            if done["status"] == "completed":
+                assert Path(done["download"]["location"]).is_relative_to(w.daemon.destination)
+            else:
+                assert done["error"]["kind"] not in ("plugin", "internal")
+        assert outside(w) == before
+        assert staging_left(w.daemon) == [] or done["status"] == "error"
+
+
+def test_a_symlink_in_staging_is_not_followed(tmp_path: Path) -> None:
+    """Somebody who may write into the destination cannot make us write elsewhere."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    with world(tmp_path) as w:
+        (w.daemon.destination / ".dlqueue").symlink_to(victim)
+        w.daemon.start()
+        done = w.daemon.finished(w.daemon.add(w.server.put("file.bin", BODY), max_retry=0))
+        assert done["status"] == "error"
+        assert list(victim.iterdir()) == []
+        assert w.server.requests == []
+
+
+def test_a_torrent_of_many_names(tmp_path: Path) -> None:
+    files = {"-rf": b"1" * 100, "$(id)": b"2" * 100, "a b": b"3" * 100, "ü/ñ.bin": b"4" * 100}
+    with world(tmp_path) as w:
+        w.daemon.start()
+        number = w.add(web_seeded(w.server, "album", files), seed=0)
+        done = w.daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert delivered_files(w.daemon) == {f"album/{name}": body for name, body in files.items()}
