@@ -10,7 +10,7 @@ import msgspec
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
-from dlqueue.queue.figures import Figure, Ledger, ended_at, figures_of
+from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
 from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
@@ -145,8 +145,8 @@ class MemoryStore:
         self._commit(changes)
         return len(changes)
 
-    async def forget_hours(self, before: int) -> None:
-        for key in [key for key in self._ledger.hours if key[0] < before]:
+    async def forget_hours(self, now: int) -> None:
+        for key in [key for key in self._ledger.hours if key[0] < now - DAYS_KEPT]:
             del self._ledger.hours[key]
 
     def _commit(self, changes: Sequence[Change]) -> None:

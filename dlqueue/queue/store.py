@@ -165,8 +165,8 @@ class Store(Protocol):
         ``limit`` tasks ended then."""
         ...
 
-    async def forget_hours(self, before: int) -> None:
-        """Drop the sums of the hours before this one."""
+    async def forget_hours(self, now: int) -> None:
+        """In this hour: drop the sums that are older than `dlqueue.queue.figures` says."""
         ...
 
     async def tallies(self) -> dict[str, dict[Status, int]]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
-from dlqueue.queue.figures import Figure, figures_of
+from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.record import (
     Answer,
     Decision,
@@ -141,8 +141,8 @@ class SqlStore:
         answer: int = await self._do(self._verbs.purge, (ids, before, cleaned, now))
         return answer
 
-    async def forget_hours(self, before: int) -> None:
-        await self._do(self._verbs.forget_hours, before)
+    async def forget_hours(self, now: int) -> None:
+        await self._do(self._verbs.forget_hours, now)
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -244,10 +244,12 @@ class SqlStore:
         )
 
     async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
-        statement = self._query.hours(filter, first, last)
+        statements = [self._query.hours(filter, *piece) for piece in pieces(first, last)]
         return await self._read(
             lambda connection: [
-                Figure(row[0], row[1], Status(row[2]), *row[3:]) for row in connection.execute(statement)
+                Figure(row[0], row[1], Status(row[2]), *row[3:])
+                for statement in statements
+                for row in connection.execute(statement)
             ]
         )
 

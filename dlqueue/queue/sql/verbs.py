@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, or_, select, text, update
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
+from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
 from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
@@ -223,8 +224,9 @@ class Verbs:
         return counts
 
     def forget_hours(self, driver: Driver, payloads: Sequence[int], changes: list[Change]) -> list[None]:
-        for before in payloads:
-            FORGET.run(driver, {"of": self.namespace, "before": before})
+        for now in payloads:
+            for span, kept in ((1, HOURS_KEPT), (DAY, DAYS_KEPT)):
+                FORGET.run(driver, {"of": self.namespace, "wide": span, "before": now - kept})
         return [None] * len(payloads)
 
     def before_commit(self, driver: Driver) -> None:
