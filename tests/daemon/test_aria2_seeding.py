@@ -158,9 +158,8 @@ def test_removed_by_hand_while_it_seeds(tmp_path: Path) -> None:
 # -- who dies while it seeds ------------------------------------------------------------------------------------------
 
 
-@both_versions
-def test_the_daemon_is_killed_while_it_seeds(tmp_path: Path, version: str) -> None:
-    with world(tmp_path, version=version) as w:
+def test_the_daemon_is_killed_while_it_seeds(tmp_path: Path) -> None:
+    with world(tmp_path) as w:
         w.daemon.start()
         number = w.add(web_seeded(w.server, "album", FILES), seed=AN_HOUR)
         before = delivered(w, number)
