@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.downloads import daemon, engine
+from benchmarks.downloads import aria2, daemon, engine
 from benchmarks.queue import scale
 
-for benchmark in (engine, daemon):
+for benchmark in (engine, daemon, aria2):
     print(f"== {benchmark.__name__}\n\n{benchmark.__doc__}")
     benchmark.main()
 print(f"== {scale.__name__}\n")

@@ -41,7 +41,11 @@ _HINTS: dict[int, str] = {
 }
 
 
-_HINTS_BY_KIND = {"downloader": "see what there is: dlqueue downloader ls"}
+_HINTS_BY_KIND = {
+    "downloader": "see what there is: dlqueue downloader ls",
+    "queue": "see what there is: dlqueue queue ls",
+    "capacity": "try again later, or wait for room: --on-full wait",
+}
 
 
 class Failed(Exception):

@@ -33,6 +33,7 @@ _COMMANDS = {
     "events": "events",
     "stats": "stats",
     "downloader": "downloaders",
+    "queue": "queues",
     "task": "tasks",
     "completions": "completions",
     "daemon": "admin",
@@ -45,7 +46,6 @@ _COMMANDS = {
 _LATER = frozenset(
     {
         "top",
-        "queue",
         "node",
         "schedule",
         "token",

@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, statistics
+    from dlqueue.protocol import messages, queues, statistics
 
 R = TypeVar("R")
 
@@ -88,6 +88,16 @@ class _Downloaders(Space):
     kinds: Verb[messages.KindPage] = Verb()
 
 
+class _Queues(Space):
+    list: Verb[queues.QueuePage] = Verb()
+    get: Verb[queues.Queue] = Verb()
+    create: Verb[queues.Queue] = Verb()
+    update: Verb[queues.Queue] = Verb()
+    pause: Verb[queues.Queue] = Verb()
+    resume: Verb[queues.Queue] = Verb()
+    stats: Verb[queues.QueueStats] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -98,6 +108,9 @@ class Downloads(_Downloads): ...
 
 
 class Downloaders(_Downloaders): ...
+
+
+class Queues(_Queues): ...
 
 
 class AsyncDaemon(_Daemon, AsyncSpace): ...
@@ -112,9 +125,12 @@ class AsyncDownloads(_Downloads, AsyncSpace): ...
 class AsyncDownloaders(_Downloaders, AsyncSpace): ...
 
 
-def patience(method: str, default: float | None) -> float | None:
+class AsyncQueues(_Queues, AsyncSpace): ...
+
+
+def patience(method: str, params: Json, default: float | None) -> float | None:
     """How long an answer may take, in seconds: what waits by nature may take as long as it was told to."""
-    return None if method in envelope.WAITING else default
+    return None if envelope.waits(method, params) else default
 
 
 def given(params: Json) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, statistics
+from dlqueue.protocol import messages, queues, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -40,8 +40,9 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("estimate", "notify")
+_SUBMISSION_LATER = ("notify",)
 _m = messages
+_q = queues
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -112,6 +113,13 @@ METHODS: dict[str, Method] = {
             "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
         ),
         _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("queues.list", _q.ListQueues, _q.QueuePage, "read", "read", "All queues, with their settings and sizes."),
+        _row("queues.get", _q.QueueName, _q.Queue, "read", "read", "One queue."),
+        _row("queues.create", _q.CreateQueue, _q.Queue, "write", "admin", "A queue that the configuration lacks."),
+        _row("queues.update", _q.UpdateQueue, _q.Queue, "write", "admin", "Other settings, from now on."),
+        _row("queues.pause", _q.QueueName, _q.Queue, "write", "operate", "Begin no step of its tasks."),
+        _row("queues.resume", _q.QueueName, _q.Queue, "write", "operate", "Begin steps of its tasks again."),
+        _row("queues.stats", _q.QueueName, _q.QueueStats, "read", "read", "How many tasks it has, and may have."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -122,7 +130,6 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "doctor",
-    "queues": "list get create update pause resume stats",
     "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",
     "tokens": "list create revoke",

@@ -4,18 +4,23 @@ from dlqueue.queue.errors import (
     Conflict,
     CriticalError,
     IllegalTransition,
+    InvalidSetting,
     InvalidTask,
     QueueClosed,
     QueueError,
     QueueFull,
+    QueueNotFound,
     StorageError,
     TaskNotFound,
+    TempFull,
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
+from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.settings import QueueSettings
 from dlqueue.queue.statistics import Statistics
@@ -31,10 +36,13 @@ __all__ = [
     "Context",
     "Counters",
     "CriticalError",
+    "Estimate",
     "Filter",
     "IllegalTransition",
+    "InvalidSetting",
     "InvalidTask",
     "LeaseLost",
+    "NamedQueue",
     "Outcome",
     "Page",
     "Progress",
@@ -42,6 +50,7 @@ __all__ = [
     "QueueClosed",
     "QueueError",
     "QueueFull",
+    "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
     "Statistics",
@@ -53,6 +62,7 @@ __all__ = [
     "TaskError",
     "TaskNotFound",
     "TaskRecord",
+    "TempFull",
     "UnknownType",
     "WaitTimeout",
     "Want",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from msgspec import UnsetType
@@ -15,6 +15,7 @@ from dlqueue.queue.errors import CriticalError, QueueError, StorageError
 from dlqueue.queue.record import Change, Json, Progress, TaskRecord
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.runtime.clock import Clock, sleep
 from dlqueue.runtime.logcontext import task_context
 
@@ -31,11 +32,14 @@ LAST_RETRY = 600.0
 class Cleaner:
     """Belongs to a running queue."""
 
-    def __init__(self, store: Store, clock: Clock, types: Mapping[str, Task], node: str) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, types: Mapping[str, Task], node: str, folders: TemporaryFolders
+    ) -> None:
         self._store = store
         self._clock = clock
         self._types = types
         self._node = node
+        self._folders = folders
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -49,19 +53,21 @@ class Cleaner:
         await self._fill()
 
     async def _fill(self) -> None:
-        delay, left = FIRST_RETRY, None
+        delay = FIRST_RETRY
+        left: Sequence[int] | None = None
         while left is None:
             room, after = WINDOW - len(self._tasks), self._after
             self._after = sys.maxsize  # what has no room while the store is asked sets it back
             try:
                 left = await self._store.cleanups(room, after)
-                if len(left) == room:
-                    self._after = min(self._after, left[-1])
             except StorageError as error:
                 self._after = min(self._after, after)
                 log.warning("clean-ups that are due cannot be read: %s; next try in %g s", error, delay)
                 await sleep(self._clock, delay)
                 delay = min(delay * 2, LAST_RETRY)
+            else:
+                if len(left) == room:
+                    self._after = min(self._after, left[-1])
         for task_id in left:
             self._begin(task_id)
 
@@ -135,7 +141,7 @@ class Cleaner:
         state = record.state
         with task_context(record.id, record.correlation_id):
             try:
-                context = Context(task, record, partial(self._save, record))
+                context = Context(task, record, partial(self._save, record), folders=self._folders)
             except (CriticalError, QueueError) as error:
                 log.warning("task %d: nothing cleaned up: %s", task_id, error)
             else:

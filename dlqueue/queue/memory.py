@@ -21,6 +21,7 @@ from dlqueue.queue.record import (
     Filter,
     NewTask,
     Page,
+    QueueRow,
     Submission,
     TaskRecord,
     new_record,
@@ -42,6 +43,7 @@ class MemoryStore:
         self._dependents: dict[int, list[int]] = {}
         self._queues: set[str] = set()
         self._ledger = Ledger()
+        self._queue_rows: dict[str, QueueRow] = {}
         self._listener: Listener = lambda changes: None
 
     async def open(self, listener: Listener) -> None:
@@ -127,10 +129,12 @@ class MemoryStore:
 
     async def rerank(self, queue: str, ageing: float) -> bool:
         found = [r for r in self._tasks.values() if r.queue == queue and r.status in UNFINISHED]
-        if not found or is_ranked(found[0].rank, found[0].priority, found[0].created_at, ageing):
+        if not found or is_ranked(
+            found[0].rank, found[0].priority, found[0].created_at, ageing, found[0].options.standing
+        ):
             return False
         for record in found:
-            ranked = rank(record.priority, record.created_at, ageing)
+            ranked = rank(record.priority, record.created_at, ageing, record.options.standing)
             self._tasks[record.id] = msgspec.structs.replace(record, rank=ranked, revision=record.revision + 1)
         return True
 
@@ -222,11 +226,15 @@ class MemoryStore:
     async def queues(self) -> list[str]:
         return sorted(self._queues)
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         found = [
             r
             for r in self._waiting(types)
-            if r.queue == queue and (r.hold is None if r.run_at is None else r.run_at <= now)
+            if r.queue == queue
+            and (r.hold is None if r.run_at is None else r.run_at <= now)
+            and (fresh is None or r.fresh is fresh)
         ]
         return [_due(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
 
@@ -287,13 +295,37 @@ class MemoryStore:
         ]
         return None if limit is not None and len(found) > limit else figures_of(found)
 
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        counts: dict[str, dict[Status, int]] = {}
+        for (name, status), count in self._ledger.counters.items():
+            if count:
+                counts.setdefault(name, {})[status] = count
+        return counts
+
+    # -- queues that are set at run time ------------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        self._queue_rows |= {row.name: row for row in rows}
+
+    async def queue_rows(self) -> list[QueueRow]:
+        return list(self._queue_rows.values())
+
 
 def _canonical(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 
 def _due(record: TaskRecord) -> Due:
-    return Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at, record.revision)
+    return Due(
+        record.id,
+        record.queue,
+        record.type,
+        record.priority,
+        record.rank,
+        record.run_at,
+        record.revision,
+        record.fresh,
+    )
 
 
 def _event(change: Change) -> Event:

@@ -10,7 +10,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from dlqueue.queue.figures import Figure
-from dlqueue.queue.record import Answer, Change, Decision, Due, Event, Filter, NewTask, Page, Submission, TaskRecord
+from dlqueue.queue.record import (
+    Answer,
+    Change,
+    Decision,
+    Due,
+    Event,
+    Filter,
+    NewTask,
+    Page,
+    QueueRow,
+    Submission,
+    TaskRecord,
+)
 from dlqueue.queue.status import Status
 
 Listener = Callable[[Sequence[Change]], None]
@@ -58,7 +70,8 @@ class Store(Protocol):
         ...
 
     async def rerank(self, queue: str, ageing: float) -> bool:
-        """Give all unfinished tasks of a queue the rank of `dlqueue.queue.rank` under this ageing, and a new revision;
+        """Give all unfinished tasks of a queue the rank of `dlqueue.queue.rank` under this ageing (and with the
+        ``standing`` of their options), and a new revision;
         nobody is told. False if they have it already: one look at one of them tells."""
         ...
 
@@ -100,9 +113,14 @@ class Store(Protocol):
         """Every queue that ever had a task."""
         ...
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         """Waiting tasks of these types that may run by ``now`` (without hold and wake time, or the time has come),
-        best first."""
+        best first.
+
+        :param fresh: only those of which `TaskRecord.fresh` says so; None = all.
+        """
         ...
 
     async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
@@ -149,4 +167,18 @@ class Store(Protocol):
 
     async def forget_hours(self, now: int) -> None:
         """In this hour: drop the sums that are older than `dlqueue.queue.figures` says."""
+        ...
+
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        """`tally` of each queue that has tasks."""
+        ...
+
+    # -- queues that are set at run time ----------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        """Keep these, each in place of the one of its name, all or nothing."""
+        ...
+
+    async def queue_rows(self) -> list[QueueRow]:
+        """All that were kept."""
         ...

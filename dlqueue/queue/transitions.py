@@ -42,6 +42,9 @@ class Settlement(msgspec.Struct, kw_only=True):
     crashed: bool = False
 
 
+_MOVED = frozenset({"status", "since"})
+
+
 def move(record: TaskRecord, target: Status, now: float, kind: str, message: str | None = None, **patch: Any) -> Change:
     """Along one edge of the table; ``patch`` are the other columns that change with it."""
     check_edge(record.id, record.status, target)
@@ -50,6 +53,7 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
     new = msgspec.structs.replace(record, status=target, since=now, revision=record.revision + 1, **patch)
     return Change(
         record=new,
+        changed=_MOVED.union(patch),
         source=record.status,
         kind=kind,
         at=now,
@@ -63,7 +67,15 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
 def amend(record: TaskRecord, now: float, kind: str = "", message: str | None = None, **patch: Any) -> Change:
     """A change that leaves the status as it is."""
     new = msgspec.structs.replace(record, revision=record.revision + 1, **patch)
-    return Change(record=new, source=record.status, kind=kind, at=now, message=message, node=record.node)
+    return Change(
+        record=new,
+        changed=frozenset(patch),
+        source=record.status,
+        kind=kind,
+        at=now,
+        message=message,
+        node=record.node,
+    )
 
 
 # -- the life of a step ----------------------------------------------------------------------------------------------
@@ -90,7 +102,7 @@ def claim(record: TaskRecord, node: str, now: float, runs_step: bool = False) ->
         expires = None if limit is None else now + limit
     if expires is not None and now >= expires:
         return _overrun(record, now)
-    change = move(
+    return move(
         record,
         Status.PROCESSING,
         now,
@@ -102,8 +114,6 @@ def claim(record: TaskRecord, node: str, now: float, runs_step: bool = False) ->
         started_at=started,
         expires_at=expires,
     )
-    change.with_data = False
-    return change
 
 
 def _unheld(record: TaskRecord, now: float) -> float | None:
@@ -235,13 +245,16 @@ def rescue(record: TaskRecord, now: float) -> Change | None:
     return move(record, Status.QUEUED, now, "rescued", message, node=None, crashes=crashes, lease_token=token)
 
 
+def hold(record: TaskRecord, hold: str, message: str, now: float) -> Change:
+    """It could run, but not yet: until it is woken."""
+    return amend(record, now, "held", message, hold=hold, run_at=None, since=now)
+
+
 def wake(record: TaskRecord, now: float) -> Change | None:
     """What it waited for has come."""
     if record.status not in WAITING or record.hold is None:
         return None
-    change = amend(record, now, hold=None, run_at=None, expires_at=_unheld(record, now))
-    change.with_data = False
-    return change
+    return amend(record, now, hold=None, run_at=None, expires_at=_unheld(record, now))
 
 
 # -- intents: what a person wants ------------------------------------------------------------------------------------
@@ -320,9 +333,7 @@ def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], mes
     params = msgspec.json.decode(msgspec.json.encode(reworded(record.params)))
     if params == record.params:
         return None
-    change = amend(record, now, "edited", message, params=params)
-    change.with_data, change.with_params = False, True
-    return change
+    return amend(record, now, "edited", message, params=params)
 
 
 def retry(record: TaskRecord, now: float) -> Change | None:
@@ -390,10 +401,7 @@ def update(
         said.append("other labels")
     if not patch:
         return None
-    change = amend(record, now, "updated", ", ".join(said), **patch)
-    change.relabeled = "labels" in patch
-    change.with_data = change.relabeled
-    return change
+    return amend(record, now, "updated", ", ".join(said), **patch)
 
 
 def _begin(record: TaskRecord, run_at: float, now: float) -> float | None:
@@ -436,9 +444,7 @@ def begin_cleanup(record: TaskRecord, node: str, now: float) -> Change | None:
     """Take a final task's clean-up; None if there is none to do."""
     if not record.final or not record.cleanup:
         return None
-    change = amend(record, now, lease_token=record.lease_token + 1, node=node)
-    change.with_data = False
-    return change
+    return amend(record, now, lease_token=record.lease_token + 1, node=node)
 
 
 def end_cleanup(record: TaskRecord, begun: TaskRecord, state: bytes | None, now: float, done: bool) -> Change | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, statistics, times
+from dlqueue.protocol import messages, queues, statistics, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -24,6 +24,7 @@ from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
+from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
@@ -58,6 +59,7 @@ class Service:
         self._downloads = Downloads(queue, endpoints, downloads)
         self._statistics = Statistics(queue)
         self._access = access
+        self._queues = QueueVerbs(queue, access)
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
@@ -105,12 +107,14 @@ class Service:
 
     @verb
     async def tasks_submit(self, caller: Caller, params: messages.Submit) -> messages.Task:
-        (made,) = await self._submit(caller, [self._prepared(caller, params)])
+        (made,) = await self._submit(caller, [self._prepared(caller, params)], params.on_full)
         return made
 
     @verb
     async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[messages.Task]:
-        return await self._submit(caller, [self._prepared(caller, task) for task in params.tasks])
+        waits = any(task.on_full == "wait" for task in params.tasks)  # all together, as they are all or nothing
+        new = [self._prepared(caller, task) for task in params.tasks]
+        return await self._submit(caller, new, "wait" if waits else None)
 
     @verb
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
@@ -118,7 +122,7 @@ class Service:
             request, cwd = self._place(caller, params.request())
             return self._downloads.dry_run(request, Submitter(caller.name, cwd))
         new = self._new(caller, RemoteDownload.type, params.request(), params)
-        (made,) = await self._submit(caller, [new])
+        (made,) = await self._submit(caller, [new], params.on_full)
         return made
 
     def _prepared(self, caller: Caller, submit: messages.Submit) -> NewTask:
@@ -130,6 +134,8 @@ class Service:
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
             given["run_at"] = times.instant(options.run_at)
+        if options.estimate is not None:
+            given["estimate"] = options.estimate.parts()
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
         # Whatever is stored is sent again with every answer about the task.
@@ -151,10 +157,12 @@ class Service:
         cwd = stated if caller.trusted_cwd and self._believes_cwd else None
         return {key: value for key, value in params.items() if key != "cwd"}, cwd
 
-    async def _submit(self, caller: Caller, new: list[NewTask]) -> list[messages.Task]:
+    async def _submit(
+        self, caller: Caller, new: list[NewTask], on_full: Literal["refuse", "wait"] | None
+    ) -> list[messages.Task]:
         for one in new:
             await self._check_relatives(caller, one)
-        submissions = await self._queue.submit_all(new)
+        submissions = await self._queue.submit_all(new, on_full or "refuse")
         return [self._view(submission.record, submission.created) for submission in submissions]
 
     async def _check_relatives(self, caller: Caller, new: NewTask) -> None:
@@ -293,7 +301,7 @@ class Service:
     async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> messages.Task:
         return self._view(await self._downloads.refresh_url(await self._record(caller, params.id), params.url))
 
-    # -- downloaders and events ---------------------------------------------------------------------------------------
+    # -- downloaders --------------------------------------------------------------------------------------------------
 
     @verb
     async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> messages.DownloaderPage:
@@ -334,6 +342,38 @@ class Service:
     @verb
     async def downloaders_kinds(self, caller: Caller, params: messages.NoParams) -> messages.KindPage:
         return await kinds_view(self._endpoints)
+
+    # -- queues -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def queues_list(self, caller: Caller, params: queues.ListQueues) -> queues.QueuePage:
+        return await self._queues.list(params)
+
+    @verb
+    async def queues_get(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.get(params)
+
+    @verb
+    async def queues_create(self, caller: Caller, params: queues.CreateQueue) -> queues.Queue:
+        return await self._queues.create(caller, params)
+
+    @verb
+    async def queues_update(self, caller: Caller, params: queues.UpdateQueue) -> queues.Queue:
+        return await self._queues.update(caller, params)
+
+    @verb
+    async def queues_pause(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.pause(caller, params)
+
+    @verb
+    async def queues_resume(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.resume(caller, params)
+
+    @verb
+    async def queues_stats(self, caller: Caller, params: queues.QueueName) -> queues.QueueStats:
+        return await self._queues.stats(params)
+
+    # -- events -------------------------------------------------------------------------------------------------------
 
     @verb
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> messages.EventPage:

@@ -240,7 +240,7 @@ admins = ["wheel", 3]
 allow_private = false
 [polcy]
 [queues.downloads]
-rate = "10/s"
+rate = "10 a day"
 concurrency = "many"
 [downloaders.a]
 kind = "htpp"
@@ -270,7 +270,7 @@ poll = "2 parsecs"
     assert '"workers"' in said["daemon.wrokers"]
     assert said["daemon.workers"] == "must be a whole number, not true"
     assert "not supported yet by dlqueue 0.1" in said["notify"]
-    assert "not supported yet by dlqueue 0.1" in said["queues.downloads.rate"]
+    assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
     assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
     assert '"policy"' in said["polcy"]
     assert '"http"' in said["downloaders.a.kind"]
@@ -314,6 +314,9 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         ("[queues.downloads]\nretry_delay = true", "queues.downloads.retry_delay", "duration"),
         ("[queues.downloads]\nretry_delay = '1 fortnight'", "queues.downloads.retry_delay", "duration"),
         ("[queues.downloads]\nageing = nan", "queues.downloads.ageing", "finite"),
+        ("[queues.downloads]\nrate = 10", "queues.downloads.rate", 'text such as "10/s"'),
+        ("[queues.downloads]\nrate = '1/fortnight'", "queues.downloads.rate", "not a rate"),
+        ("[queues.downloads]\ncapacity = 0", "queues.downloads.capacity", "at least 1"),
         ("[queues.'a/b']\nageing = 1", 'queues."a/b"', "a name is"),
         ("[store]\ndurability = 'disc'", "store.durability", '"disk" or "process", not "disc"'),
         ("[store]\nnamespace = ''", "store.namespace", "1 to 64 letters"),
@@ -414,7 +417,16 @@ _KEYS = {
     "daemon": ["downloads", "allow_destinations", "staging", "workers", "admins", "nonsense"],
     "store": ["url", "durability", "namespace"],
     "queues": ["downloads", "x y"],
-    "queues.downloads": ["concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing", "rate"],
+    "queues.downloads": [
+        "concurrency",
+        "max_retry",
+        "retry_delay",
+        "backoff_factor",
+        "backoff_max",
+        "ageing",
+        "rate",
+        "capacity",
+    ],
     "downloaders": ["x"],
     "downloaders.x": [
         "kind",
@@ -545,7 +557,7 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}
     assert set(shown["queues"]["slow"]) == {
-        "concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
+        "concurrency", "capacity", "rate", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
     }  # fmt: skip
     assert config.secret_values() == {"canary"}
     assert replace(config, downloaders={}).secret_values() == frozenset()

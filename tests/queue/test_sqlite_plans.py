@@ -53,8 +53,11 @@ LOOKUPS: dict[str, tuple[Select[Any] | rows.Statement, str]] = {
     "unique key": (verbs._KEYED, "uq_task_unique_key (namespace=? AND owner=? AND unique_key=?)"),
     "join key": (verbs._JOINED, "ix_task_join_key (namespace=? AND join_key=?)"),
     "dependents": (verbs._BLOCKED_BY, "ix_task_dependency_on (depends_on_id=?)"),
-    "update": (rows.UPDATE_TASK, "INTEGER PRIMARY KEY (rowid=?)"),
-    "update of the data": (rows.UPDATE_DATA, "INTEGER PRIMARY KEY (rowid=?)"),
+    "update": (rows._update(frozenset({"status", "state"}))[0], "INTEGER PRIMARY KEY (rowid=?)"),
+    "update of the data": (
+        rows._update(frozenset({"status", "state"}))[2] or rows.DELETE_LABELS,
+        "INTEGER PRIMARY KEY (rowid=?)",
+    ),
 }
 
 

@@ -51,6 +51,9 @@ ORDERS: dict[str, ColumnElement[Any]] = {
     "finished_at": func.coalesce(task.c.finished_at, 0.0),
 }
 
+FRESH = or_(task.c.status == "queued", and_(task.c.attempt > 0, task.c.hold.is_(None), task.c.run_at.is_not(None)))
+"""`TaskRecord.fresh`."""
+
 
 MANY_QUEUES = 50
 """With more of them it is no use to look into each."""
@@ -178,17 +181,19 @@ class Query:
     # -- for the queue itself -----------------------------------------------------------------------------------------
 
     def _due(self) -> Select[Any]:
-        columns = [task.c[name] for name in Due.__struct_fields__]
+        columns = [FRESH.label(name) if name == "fresh" else task.c[name] for name in Due.__struct_fields__]
         return select(*columns).where(self._ours)
 
-    def ready(self, queue: str, types: Collection[str], limit: int) -> Select[Any]:
+    def ready(self, queue: str, types: Collection[str], limit: int, fresh: bool | None = None) -> Select[Any]:
         # The conditions are those of the partial index, word for word, or SQLite would not use it.
         statement = self._due().where(task.c.queue == queue, text(READY), task.c.type.in_(types))
-        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
+        return _only(statement, fresh).order_by(task.c.rank.desc(), task.c.id).limit(limit)
 
-    def overdue(self, queue: str, types: Collection[str], now: float, limit: int) -> Select[Any]:
+    def overdue(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> Select[Any]:
         statement = self._due().where(text(TIMED), task.c.run_at <= now, task.c.queue == queue, task.c.type.in_(types))
-        return statement.order_by(task.c.rank.desc(), task.c.id).limit(limit)
+        return _only(statement, fresh).order_by(task.c.rank.desc(), task.c.id).limit(limit)
 
     def timed(self, types: Collection[str], after: float, limit: int) -> Select[Any]:
         statement = self._due().where(text(TIMED), task.c.run_at > after, task.c.type.in_(types))
@@ -227,6 +232,11 @@ class Query:
             statement = statement.where(counter.c.queue == queue)
         return statement.group_by(counter.c.status).having(func.sum(counter.c.count) != 0)
 
+    def tallies(self) -> Select[Any]:
+        return select(counter.c.queue, counter.c.status, counter.c.count).where(
+            counter.c.namespace == self._namespace, counter.c.count != 0
+        )
+
     def hours(self, filter: Filter, span: int, first: int | None, last: int | None) -> Select[Any]:
         kind = (task_hour.c.queue, task_hour.c.type, task_hour.c.outcome, task_hour.c.bucket)
         statement = select(*kind, func.sum(task_hour.c.count), func.sum(task_hour.c.seconds))
@@ -251,6 +261,10 @@ class Query:
         if until is not None:
             statement = statement.where(task.c.finished_at < until)
         return statement
+
+
+def _only(statement: Select[Any], fresh: bool | None) -> Select[Any]:
+    return statement if fresh is None else statement.where(FRESH if fresh else ~FRESH)
 
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

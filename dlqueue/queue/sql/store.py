@@ -23,12 +23,14 @@ from dlqueue.queue.record import (
     Filter,
     NewTask,
     Page,
+    QueueRow,
     Submission,
     TaskRecord,
 )
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
+from dlqueue.queue.sql.queues import QueueRows
 from dlqueue.queue.sql.tables import queue as queue_table
 from dlqueue.queue.sql.tables import task_event
 from dlqueue.queue.sql.verbs import Verbs
@@ -64,6 +66,7 @@ class SqlStore:
         self._reading: list[Connection] = []
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
+        self._queue_rows = QueueRows(namespace)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -203,9 +206,11 @@ class SqlStore:
         statement = select(queue_table.c.name).where(queue_table.c.namespace == self._namespace)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         # Two statements: each has its own partial index.
-        parts = self._query.ready(queue, types, limit), self._query.overdue(queue, types, now, limit)
+        parts = self._query.ready(queue, types, limit, fresh), self._query.overdue(queue, types, now, limit, fresh)
         found = await self._read(lambda connection: [Due(*row) for part in parts for row in connection.execute(part)])
         return sorted(found, key=lambda due: (-due.rank, due.id))[:limit]
 
@@ -261,3 +266,18 @@ class SqlStore:
             return figures_of((*row[:2], Status(row[2]), *row[3:]) for row in connection.execute(statement))
 
         return await self._read(read)
+
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        counts: dict[str, dict[Status, int]] = {}
+        statement = self._query.tallies()
+        for queue, status, count in await self._read(lambda connection: connection.execute(statement).all()):
+            counts.setdefault(queue, {})[Status(status)] = int(count)
+        return counts
+
+    # -- queues that are set at run time ------------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        await self._do(self._queue_rows.save, rows)
+
+    async def queue_rows(self) -> list[QueueRow]:
+        return await self._read(self._queue_rows.read)

@@ -79,16 +79,28 @@ _UNFINISHED_IN = Statement(
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
 )
 _ONE_UNFINISHED_IN = Statement(
-    select(task.c.rank, task.c.priority, task.c.created_at)
+    select(task.c.rank, task.c.priority, task.c.created_at, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
     .limit(1)
 )
+_STANDING_IN = Statement(
+    select(task.c.id, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
+    .where(
+        task.c.namespace == bindparam("namespace"),
+        task.c.queue == bindparam("queue"),
+        text(UNFINISHED),
+        task_data.c.options.contains('"standing"'),
+    )
+)
+_RAISE = Statement(update(task).where(task.c.id == bindparam("id_")).values(rank=task.c.rank + bindparam("points")))
 _RERANK = Statement(
     update(task)
     .where(task.c.namespace == bindparam("of"), task.c.queue == bindparam("lane"), text(UNFINISHED))
     .values(rank=task.c.priority - bindparam("ageing") * task.c.created_at / 60, revision=task.c.revision + 1)
 )
-"""`dlqueue.queue.rank.rank` for all at once."""
+"""`dlqueue.queue.rank.rank` for all at once, but for the standing that few have."""
 _TRIM = Statement(
     delete(task_event).where(
         task_event.c.task_id == bindparam("task_id"),
@@ -182,9 +194,16 @@ class Verbs:
         answers = []
         for queue, ageing in payloads:
             sample = _ONE_UNFINISHED_IN.run(driver, {"namespace": self.namespace, "queue": queue})
-            answers.append(any(not is_ranked(stored, first, at, ageing) for stored, first, at in sample))
+            answers.append(
+                any(
+                    not is_ranked(stored, first, at, ageing, rows.standing_of(options))
+                    for stored, first, at, options in sample
+                )
+            )
             if answers[-1]:
                 _RERANK.run(driver, {"of": self.namespace, "lane": queue, "ageing": ageing})
+                few = _STANDING_IN.run(driver, {"namespace": self.namespace, "queue": queue})
+                _RAISE.each(driver, ({"id_": row[0], "points": rows.standing_of(row[1])} for row in few))
                 self.running.clear()  # their rows have changed
         return answers
 
@@ -217,24 +236,16 @@ class Verbs:
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
         """New rows, changed rows, and the events of both."""
         self.sums.note(changes)
-        rows.INSERT_TASK.each(driver, (rows.hot(record, self.namespace) for record in new))
-        rows.INSERT_DATA.each(driver, (rows.cold(record) for record in new))
+        rows.insert_tasks(driver, self.namespace, new)
         moved = [change for change in changes if change.source is not None]
-        updates = [
-            {**rows.hot(c.record, self.namespace), "id_": c.record.id, "before": c.record.revision - 1}
-            for c in moved
-            if not c.delete
-        ]
-        if rows.UPDATE_TASK.each(driver, updates) != len(updates):
+        if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
             raise RuntimeError("a task was changed by somebody else in the middle of our transaction")
         for change in moved:
             if change.record.status is Status.PROCESSING and not change.delete:
                 self.running[change.record.id] = change.record
             else:
                 self.running.pop(change.record.id, None)
-        rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
-        rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
-        relabeled = {c.record.id: c.record for c in moved if c.relabeled}
+        relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
@@ -243,7 +254,7 @@ class Verbs:
             change.sequence = sequence
             sequence += 1
         # The event of a deletion is written too, and goes with the row: its number must not come again.
-        rows.INSERT_EVENT.each(driver, (rows.event_row(c, self.namespace) for c in told))
+        rows.insert_events(driver, self.namespace, told)
         gone = [{"id_": change.record.id} for change in moved if change.delete]
         for statement in rows.DELETES if gone else ():
             statement.each(driver, gone)
