@@ -41,7 +41,10 @@ _HINTS: dict[int, str] = {
 }
 
 
-_HINTS_BY_KIND = {"downloader": "see what there is: dlqueue downloader ls"}
+_HINTS_BY_KIND = {
+    "downloader": "see what there is: dlqueue downloader ls",
+    "schedule": "see what there is: dlqueue schedule ls",
+}
 
 
 class Failed(Exception):

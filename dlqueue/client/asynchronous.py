@@ -68,6 +68,7 @@ class AsyncClient:
         self.tasks = verbs.AsyncTasks("tasks", self._call)
         self.downloads = verbs.AsyncDownloads("downloads", self._call)
         self.downloaders = verbs.AsyncDownloaders("downloaders", self._call)
+        self.schedules = verbs.AsyncSchedules("schedules", self._call)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises :class:`DaemonUnreachable`."""

@@ -33,6 +33,7 @@ class Client:
         self.tasks = verbs.Tasks("tasks", self._call)
         self.downloads = verbs.Downloads("downloads", self._call)
         self.downloaders = verbs.Downloaders("downloaders", self._call)
+        self.schedules = verbs.Schedules("schedules", self._call)
 
     @property
     def path(self) -> Path:

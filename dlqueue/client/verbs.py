@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages
+    from dlqueue.protocol import messages, schedules
 
 R = TypeVar("R")
 
@@ -86,6 +86,18 @@ class _Downloaders(Space):
     kinds: Verb[messages.KindPage] = Verb()
 
 
+class _Schedules(Space):
+    list: Verb[schedules.SchedulePage] = Verb()
+    get: Verb[schedules.Schedule] = Verb()
+    create: Verb[schedules.Schedule] = Verb()
+    update: Verb[schedules.Schedule] = Verb()
+    pause: Verb[schedules.Schedule] = Verb()
+    resume: Verb[schedules.Schedule] = Verb()
+    run: Verb[schedules.Schedule] = Verb()
+    delete: Verb[schedules.Schedule] = Verb()
+    stats: Verb[schedules.ScheduleStats] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -98,6 +110,9 @@ class Downloads(_Downloads): ...
 class Downloaders(_Downloaders): ...
 
 
+class Schedules(_Schedules): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -108,6 +123,9 @@ class AsyncDownloads(_Downloads, AsyncSpace): ...
 
 
 class AsyncDownloaders(_Downloaders, AsyncSpace): ...
+
+
+class AsyncSchedules(_Schedules, AsyncSpace): ...
 
 
 def patience(method: str, default: float | None) -> float | None:

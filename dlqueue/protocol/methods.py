@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages
+from dlqueue.protocol import messages, schedules
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -42,6 +42,7 @@ def _row(
 
 _SUBMISSION_LATER = ("estimate", "notify")
 _m = messages
+_s = schedules
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -110,6 +111,15 @@ METHODS: dict[str, Method] = {
             "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
         ),
         _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("schedules.list", _s.ListSchedules, _s.SchedulePage, "read", "read", "The schedules, by name."),
+        _row("schedules.get", _s.ScheduleName, _s.Schedule, "read", "read", "One schedule."),
+        _row("schedules.create", _s.CreateSchedule, _s.Schedule, "write", "submit", "Tasks that come by the clock."),
+        _row("schedules.update", _s.UpdateSchedule, _s.Schedule, "write", "operate", "Change what is given."),
+        _row("schedules.pause", _s.ScheduleName, _s.Schedule, "write", "operate", "No runs until it is resumed."),
+        _row("schedules.resume", _s.ScheduleName, _s.Schedule, "write", "operate", "Run again, from the next time on."),
+        _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
+        _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
+        _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -122,7 +132,6 @@ _LATER = {
     "daemon": "doctor",
     "tasks": "stats purge",
     "queues": "list get create update pause resume stats",
-    "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

@@ -17,6 +17,8 @@ from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule, ScheduleNotFound, ScheduleStats
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import QueueSettings
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
@@ -43,6 +45,11 @@ __all__ = [
     "QueueFull",
     "QueueSettings",
     "ResumeAfter",
+    "Run",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleStats",
+    "Schedules",
     "Status",
     "StorageError",
     "Store",

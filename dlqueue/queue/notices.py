@@ -10,6 +10,7 @@ import msgspec
 
 from dlqueue.queue.errors import QueueClosed, WaitTimeout
 from dlqueue.queue.record import Change, Progress, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context
@@ -29,8 +30,23 @@ class ProgressReport(msgspec.Struct, frozen=True):
     progress: Progress
 
 
-Notice = Change | ProgressReport
-"""What subscribers hear: every committed change that has an event, and progress in between."""
+class ScheduleNotice(msgspec.Struct, frozen=True):
+    """Something has become of a schedule."""
+
+    kind: str
+    """``created updated paused resumed deleted``; ``fired``: it has made a task; ``skipped refused``: it has not."""
+    schedule: Schedule
+    run: Run | None
+    at: float
+
+    @property
+    def task_id(self) -> int | None:
+        """The task that was made."""
+        return None if self.run is None else self.run.task_id
+
+
+Notice = Change | ProgressReport | ScheduleNotice
+"""What subscribers hear: every committed change that has an event, progress in between, and schedules."""
 
 
 @dataclass(frozen=True, slots=True)

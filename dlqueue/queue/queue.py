@@ -31,6 +31,7 @@ from dlqueue.queue.record import (
     TaskRecord,
 )
 from dlqueue.queue.retry import RetryPolicy
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import Lanes, QueueSettings
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
@@ -91,6 +92,10 @@ class Queue:
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node)
         self._preparer = Preparer(self.types, self.lanes, self.clock)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
+        self.schedules = Schedules(
+            self._store, self.clock, self._preparer, self.lanes, self.types, self._notices, self._intents.cancel
+        )
+        """Tasks that come again and again, by the clock."""
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -145,6 +150,7 @@ class Queue:
             raise QueueClosed(f"the queue is {self._state}")
         self._state = "running"
         self._pool.start()
+        self.schedules.ticker.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
 
     async def shutdown(self, grace: float = 10) -> None:
@@ -154,6 +160,7 @@ class Queue:
             return
         started, self._state = self._state == "running", "stopping"
         if started:
+            await self.schedules.ticker.stop()
             await self._pool.stop(grace)
             self._cleanup_start.cancel()
             await self._cleaner.stop()

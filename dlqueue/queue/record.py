@@ -38,6 +38,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_execution: float | None = None
     on_dependency_failure: str = "cancel"
+    schedule_run: int | None = None
+    """The line in the log of the schedule that made it; not for a submit to say."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,7 +125,9 @@ class Rig:
         queue, self.queue = self.queue, None
         pool, cleaner = queue._pool, queue._cleaner
         cleaner._stopped = True
-        victims = [*pool._tasks, pool._dispatcher, queue._cleanup_start, *cleaner._tasks.values()]
+        ticker = queue.schedules.ticker
+        assert ticker.task is not None
+        victims = [*pool._tasks, pool._dispatcher, queue._cleanup_start, *cleaner._tasks.values(), ticker.task]
         for victim in victims:
             victim.cancel()
         await asyncio.wait(victims, timeout=PATIENCE)

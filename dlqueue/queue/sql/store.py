@@ -28,6 +28,7 @@ from dlqueue.queue.record import (
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
+from dlqueue.queue.sql.schedules import ScheduleVerbs, SqlSchedules
 from dlqueue.queue.sql.tables import queue as queue_table
 from dlqueue.queue.sql.tables import task, task_event
 from dlqueue.queue.sql.verbs import Verbs
@@ -42,7 +43,7 @@ EVENTS_KEPT = 500
 READERS = 2
 
 
-class SqlStore:
+class SqlStore(SqlSchedules):
     """A SQLite file.
 
     :param url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -65,6 +66,7 @@ class SqlStore:
         self._reading: list[Connection] = []
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
+        self._schedule_verbs = ScheduleVerbs(self._verbs)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
+from dlqueue.queue.sql.schedules import close_runs
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
 
@@ -197,6 +198,7 @@ class Verbs:
                 self.running.pop(change.record.id, None)
         rows.UPDATE_DATA.each(driver, (rows.cold(c.record) for c in moved if c.with_data and not c.delete))
         rows.UPDATE_PARAMS.each(driver, (rows.cold(c.record) for c in moved if c.with_params))
+        close_runs(driver, self.namespace, moved)
         relabeled = {c.record.id: c.record for c in moved if c.relabeled}
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))

@@ -48,6 +48,11 @@ def upgrade() -> None:
         sa.Column("last_task_id", sa.Integer),
         sa.Column("last_status", sa.String(16)),
         sa.Column("runs", sa.Integer, nullable=False),
+        sa.Column("completed", sa.Integer, nullable=False),
+        sa.Column("failed", sa.Integer, nullable=False),
+        sa.Column("canceled", sa.Integer, nullable=False),
+        sa.Column("skipped", sa.Integer, nullable=False),
+        sa.Column("refused", sa.Integer, nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
     )
@@ -60,14 +65,15 @@ def upgrade() -> None:
         sa.Column("at", sa.Float, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("task_id", sa.Integer),
-        sa.Column("status", sa.String(16)),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("message", sa.Text),
         sa.Column("finished_at", sa.Float),
         sqlite_autoincrement=True,
     )
-    due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("task_id IS NOT NULL AND finished_at IS NULL")
+    due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("finished_at IS NULL")
     op.create_index("ix_schedule_due", "schedule", ["namespace", "next_run", "name"], sqlite_where=due)
     op.create_index("ix_schedule_run_of", "schedule_run", ["namespace", "schedule", "id"])
-    op.create_index("ix_schedule_run_open", "schedule_run", ["task_id"], sqlite_where=run)
+    op.create_index("ix_schedule_run_open", "schedule_run", ["namespace", "schedule", "id"], sqlite_where=run)
     op.execute(
         "INSERT INTO counter (namespace, queue, status, count) "
         "SELECT namespace, queue, status, count(*) FROM task GROUP BY namespace, queue, status"
