@@ -102,7 +102,7 @@ class MemorySchedules:
         found = self._schedules[run.schedule]
         field, step = (COUNTED[status], 1) if status in COUNTED else (COUNTED[run.status], -1)
         counts: dict[str, int] = {field: getattr(found, field) + step}
-        if found.last_task_id == change.record.id:
+        if run.id == max(run_id for run_id, line in self._runs.items() if line.schedule == run.schedule):
             found = msgspec.structs.replace(found, last_status=status)
         self._schedules[run.schedule] = msgspec.structs.replace(found, **counts)
 

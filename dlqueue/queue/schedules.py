@@ -134,8 +134,8 @@ class Schedules:
             wanted = self._checked(msgspec.structs.replace(seen, **changes, revision=seen.revision + 1))
             if timed and wanted.active:
                 wanted = self._timed(wanted, now)
-            made = await self._edit(name, partial(_replaced, seen=seen, wanted=wanted), "updated")
-            if made.revision == wanted.revision:
+            made, changed = await self._tried(name, partial(_replaced, seen=seen, wanted=wanted), "updated")
+            if changed:
                 return made
 
     async def pause(self, name: str) -> Schedule:
@@ -209,7 +209,10 @@ class Schedules:
         return msgspec.structs.replace(schedule, next_run=schedule.timing.next(now))
 
     async def _edit(self, name: str, edit: Callable[[Schedule | None], Schedule], kind: str) -> Schedule:
-        """What ``edit`` leaves as it was is no event."""
+        return (await self._tried(name, edit, kind))[0]
+
+    async def _tried(self, name: str, edit: Callable[[Schedule | None], Schedule], kind: str) -> tuple[Schedule, bool]:
+        """The schedule, and whether it is another one now; if not, that is no event."""
         unchanged: list[bool] = []
 
         def noting(before: Schedule | None) -> Schedule:
@@ -222,7 +225,7 @@ class Schedules:
         self.ticker.note(made, name)
         if not unchanged[-1]:
             self._publish(kind, made)
-        return made
+        return made, not unchanged[-1]
 
     # -- look ---------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from sqlalchemy import Select, create_engine
 from sqlalchemy.dialects import sqlite
 
 from dlqueue.queue import Filter
-from dlqueue.queue.sql import rows, tables, verbs
+from dlqueue.queue.sql import rows, schedules, tables, verbs
 from dlqueue.queue.sql.query import Query
 
 QUERY = Query("default")
@@ -34,6 +34,10 @@ LOOKUPS: dict[str, tuple[Select[Any] | rows.Statement, str]] = {
     "unique key": (verbs._KEYED, "uq_task_unique_key (namespace=? AND owner=? AND unique_key=?)"),
     "join key": (verbs._JOINED, "ix_task_join_key (namespace=? AND join_key=?)"),
     "dependents": (verbs._BLOCKED_BY, "ix_task_dependency_on (depends_on_id=?)"),
+    "due schedules": (schedules.due("default", 10), "ix_schedule_due (namespace=? AND next_run>?)"),
+    "open runs": (schedules.OPEN_RUNS, "ix_schedule_run_open (namespace=? AND schedule=?)"),
+    "counts of a schedule": (schedules.COUNT_RUN, "sqlite_autoindex_schedule_1 (namespace=? AND name=?)"),
+    "end of a run": (schedules.CLOSE_RUN, "INTEGER PRIMARY KEY (rowid=?)"),
     "update": (rows.UPDATE_TASK, "INTEGER PRIMARY KEY (rowid=?)"),
     "update of the data": (rows.UPDATE_DATA, "INTEGER PRIMARY KEY (rowid=?)"),
 }

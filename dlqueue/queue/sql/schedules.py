@@ -62,7 +62,7 @@ _DELETE = Statement(delete(schedule).where(_ONE))
 _OF_SCHEDULE = and_(schedule_run.c.namespace == bindparam("namespace_"), schedule_run.c.schedule == bindparam("name_"))
 _DELETE_RUNS = Statement(delete(schedule_run).where(_OF_SCHEDULE))
 OPEN_RUNS = Statement(
-    select(schedule_run.c.task_id).where(_OF_SCHEDULE, text("finished_at IS NULL")).order_by(schedule_run.c.id)
+    select(schedule_run.c.task_id).where(_OF_SCHEDULE, text("finished_at IS NULL")).order_by(schedule_run.c.task_id)
 )
 _INSERT_RUN = Statement(insert(schedule_run).values({column.name: bindparam(column.name) for column in schedule_run.c}))
 TRIM = Statement(
@@ -83,7 +83,13 @@ CLOSE_RUN = Statement(
     .where(schedule_run.c.id == bindparam("run"))
     .values(status=bindparam("status"), finished_at=bindparam("finished_at"))
 )
-_COUNT_RUN = Statement(
+_NEWEST = (
+    select(func.max(schedule_run.c.id))
+    .where(schedule_run.c.namespace == schedule.c.namespace, schedule_run.c.schedule == schedule.c.name)
+    .correlate(schedule)
+    .scalar_subquery()
+)
+COUNT_RUN = Statement(
     update(schedule)
     .where(
         schedule.c.namespace == bindparam("namespace_"),
@@ -91,9 +97,7 @@ _COUNT_RUN = Statement(
         == select(schedule_run.c.schedule).where(schedule_run.c.id == bindparam("run")).scalar_subquery(),
     )
     .values(
-        last_status=case(
-            (schedule.c.last_task_id == bindparam("task"), bindparam("status")), else_=schedule.c.last_status
-        ),
+        last_status=case((bindparam("run") == _NEWEST, bindparam("status")), else_=schedule.c.last_status),
         **{name: schedule.c[name] + bindparam(f"more_{name}") for name in _OUTCOMES},
     )
 )
@@ -129,7 +133,6 @@ def close_runs(driver: Driver, namespace: str, changes: Sequence[Change]) -> Non
     rows = [
         {
             "run": change.record.options.schedule_run,
-            "task": change.record.id,
             "namespace_": namespace,
             "status": outcome[0],
             "finished_at": outcome[1],
@@ -142,7 +145,7 @@ def close_runs(driver: Driver, namespace: str, changes: Sequence[Change]) -> Non
         and (outcome := rules.outcome_of(change.record, change.source)) is not None
     ]
     if rows:
-        _COUNT_RUN.each(driver, rows)
+        COUNT_RUN.each(driver, rows)
         CLOSE_RUN.each(driver, rows)
 
 

@@ -239,7 +239,7 @@ _partial(
     "ix_schedule_run_open",
     schedule_run.c.namespace,
     schedule_run.c.schedule,
-    schedule_run.c.id,
+    schedule_run.c.task_id,
     where="finished_at IS NULL",
 )
 Index("ix_schedule_run_of", schedule_run.c.namespace, schedule_run.c.schedule, schedule_run.c.id)

@@ -73,7 +73,7 @@ def upgrade() -> None:
     due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("finished_at IS NULL")
     op.create_index("ix_schedule_due", "schedule", ["namespace", "next_run", "name"], sqlite_where=due)
     op.create_index("ix_schedule_run_of", "schedule_run", ["namespace", "schedule", "id"])
-    op.create_index("ix_schedule_run_open", "schedule_run", ["namespace", "schedule", "id"], sqlite_where=run)
+    op.create_index("ix_schedule_run_open", "schedule_run", ["namespace", "schedule", "task_id"], sqlite_where=run)
     op.execute(
         "INSERT INTO counter (namespace, queue, status, count) "
         "SELECT namespace, queue, status, count(*) FROM task GROUP BY namespace, queue, status"
