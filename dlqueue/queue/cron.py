@@ -11,9 +11,9 @@ the clocks are others for six fields than for five. They are decided here, for b
 
 from __future__ import annotations
 
-import copy
 import difflib
 import math
+import threading
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Protocol
@@ -79,6 +79,7 @@ class Cron:
         self._zone = zone
         # Without a time zone it knows of no change of the clocks. Made once: reading the fields costs more than asking.
         self._fields = CronSim(expression, _EPOCH)
+        self._asking = threading.Lock()
 
     def next(self, after: float) -> float | None:
         try:
@@ -88,9 +89,9 @@ class Cron:
 
     def _match(self, wall: datetime) -> datetime:
         """The first match later than this time on the wall. Fractions of a second do not count."""
-        fields = copy.copy(self._fields)  # may be asked by several threads
-        fields.dt = wall.replace(microsecond=0)
-        return next(fields)
+        with self._asking:  # by the event loop, and by the writer's thread
+            self._fields.dt = wall.replace(microsecond=0)
+            return next(self._fields)
 
     def _of_day(self, after: float) -> float:
         wall = datetime.fromtimestamp(after, self._zone).replace(tzinfo=None, fold=0)

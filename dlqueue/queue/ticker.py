@@ -15,6 +15,7 @@ from dlqueue.queue.store import Store
 from dlqueue.queue.submission import Preparer
 from dlqueue.queue.task import Task
 from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.runtime.failpoint import reach
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +240,7 @@ class Ticker:
         queues = {run.task.queue for tick in ticks for run in tick.runs if run.task is not None}
         rooms = {name: room for name in queues if (room := self._lanes.capacity(name)) is not None}
         answers = await self._store.tick(ticks, rooms)
+        reach("ticked")
         for answer in answers:
             if answer is not None:
                 self._told(answer)
