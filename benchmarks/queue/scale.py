@@ -105,9 +105,8 @@ def build(path: Path, kind: str, count: int) -> None:
 
     def write() -> None:
         changes = [Change(record=r, source=None, kind="submitted", at=r.created_at, sequence=r.id) for r in part]
-        rows.INSERT_TASK.each(database, (rows.hot(record, "default") for record in part))
-        rows.INSERT_DATA.each(database, (rows.cold(record) for record in part))
-        rows.INSERT_EVENT.each(database, (rows.event_row(change, "default") for change in changes))
+        rows.insert_tasks(database, "default", part)
+        rows.insert_events(database, "default", changes)
         ledger.note(changes)
         for record in part:
             if record.final:

@@ -23,14 +23,15 @@ from dlqueue.queue.record import (
     Submission,
     TaskRecord,
 )
+from dlqueue.queue.schedule_store import ScheduleStore
 from dlqueue.queue.status import Status
 
 Listener = Callable[[Sequence[Change]], None]
 """Is told of every committed change, in commit order, before the verb that made it returns."""
 
 
-class Store(Protocol):
-    """Tasks, their events and their dependencies."""
+class Store(ScheduleStore, Protocol):
+    """Tasks, their events and their dependencies; and schedules."""
 
     async def open(self, listener: Listener) -> None:
         """Make ready: create what is missing, lock out others where the store is for one process only."""

@@ -11,7 +11,7 @@ from sqlalchemy import Select, create_engine
 from sqlalchemy.dialects import sqlite
 
 from dlqueue.queue import Filter, Status
-from dlqueue.queue.sql import rows, tables, verbs
+from dlqueue.queue.sql import rows, schedules, tables, verbs
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.status import FINAL
 
@@ -58,6 +58,10 @@ LOOKUPS: dict[str, tuple[Select[Any] | rows.Statement, str]] = {
         rows._update(frozenset({"status", "state"}))[2] or rows.DELETE_LABELS,
         "INTEGER PRIMARY KEY (rowid=?)",
     ),
+    "due schedules": (schedules.due("default", 10), "ix_schedule_due (namespace=? AND next_run>?)"),
+    "open runs": (schedules.OPEN_RUNS, "ix_schedule_run_open (namespace=? AND schedule=?)"),
+    "counts of a schedule": (schedules.COUNT_RUN, "sqlite_autoindex_schedule_1 (namespace=? AND name=?)"),
+    "end of a run": (schedules.CLOSE_RUN, "INTEGER PRIMARY KEY (rowid=?)"),
 }
 
 

@@ -31,6 +31,7 @@ from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.sql.queues import QueueRows
+from dlqueue.queue.sql.schedules import ScheduleVerbs, SqlSchedules
 from dlqueue.queue.sql.tables import queue as queue_table
 from dlqueue.queue.sql.tables import task_event
 from dlqueue.queue.sql.verbs import Verbs
@@ -43,7 +44,7 @@ R = TypeVar("R")
 READERS = 2
 
 
-class SqlStore:
+class SqlStore(SqlSchedules):
     """A SQLite file.
 
     :param url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -67,6 +68,7 @@ class SqlStore:
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
         self._queue_rows = QueueRows(namespace)
+        self._schedule_verbs = ScheduleVerbs(self._verbs)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

@@ -190,6 +190,11 @@ schedule = Table(
     Column("last_task_id", Integer),
     Column("last_status", String(16)),
     Column("runs", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("canceled", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
 )
@@ -204,7 +209,8 @@ schedule_run = Table(
     Column("at", Float, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("task_id", Integer),
-    Column("status", String(16)),
+    Column("status", String(16), nullable=False),
+    Column("message", Text),
     Column("finished_at", Float),
     sqlite_autoincrement=True,
 )
@@ -245,7 +251,13 @@ _partial(
     schedule.c.name,
     where="active = 1 AND next_run IS NOT NULL",
 )
-_partial("ix_schedule_run_open", schedule_run.c.task_id, where="task_id IS NOT NULL AND finished_at IS NULL")
+_partial(
+    "ix_schedule_run_open",
+    schedule_run.c.namespace,
+    schedule_run.c.schedule,
+    schedule_run.c.task_id,
+    where="finished_at IS NULL",
+)
 Index("ix_schedule_run_of", schedule_run.c.namespace, schedule_run.c.schedule, schedule_run.c.id)
 Index("ix_task_event_task", task_event.c.task_id, task_event.c.sequence)
 Index("ix_task_dependency_on", task_dependency.c.depends_on_id, task_dependency.c.task_id)

@@ -15,6 +15,7 @@ from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
+from dlqueue.queue.sql.schedules import close_runs
 from dlqueue.queue.sql.sums import FORGET, Sums
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
@@ -246,6 +247,7 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
+        close_runs(driver, self.namespace, moved)
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
