@@ -51,6 +51,7 @@ def section(text: str, heading: str) -> str:
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
+        ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )

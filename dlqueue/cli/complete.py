@@ -37,6 +37,12 @@ def complete_queues(ctx: click.Context, param: click.Parameter, incomplete: str)
     return [_item(one["name"], f"{one['size']} unfinished") for one in found if one["name"].startswith(incomplete)]
 
 
+def complete_schedules(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """The schedules."""
+    found = _asked("schedules.list", limit=_MOST)
+    return [_item(one["name"], one["cron"] or "") for one in found if one["name"].startswith(incomplete)]
+
+
 def _asked(method: str, **params: Any) -> list[dict[str, Any]]:
     try:
         with Client(timeout=_SECONDS) as client:

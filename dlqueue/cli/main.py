@@ -34,6 +34,7 @@ _COMMANDS = {
     "stats": "stats",
     "downloader": "downloaders",
     "queue": "queues",
+    "schedule": "schedules",
     "task": "tasks",
     "completions": "completions",
     "daemon": "admin",
@@ -47,7 +48,6 @@ _LATER = frozenset(
     {
         "top",
         "node",
-        "schedule",
         "token",
         "notify",
         "setup",

@@ -52,7 +52,7 @@ def task_command() -> None:
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
-    asked: dict[str, Any] = {"type": type, "params": _object(params), **submission(options)}
+    asked: dict[str, Any] = {"type": type, "params": json_object(params), **submission(options)}
     asked |= {name: options[name] for name in _PLAIN if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")
@@ -79,7 +79,8 @@ def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool,
     return code
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """The value of ``--params``; ``-`` reads it from standard input."""
     try:
         value: Any = json.loads(sys.stdin.read() if text == "-" else text)
     except (ValueError, RecursionError) as error:

@@ -69,6 +69,7 @@ class AsyncClient:
         self.downloads = verbs.AsyncDownloads("downloads", self._call)
         self.downloaders = verbs.AsyncDownloaders("downloaders", self._call)
         self.queues = verbs.AsyncQueues("queues", self._call)
+        self.schedules = verbs.AsyncSchedules("schedules", self._call)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises :class:`DaemonUnreachable`."""

@@ -35,6 +35,7 @@ class Client:
         self.downloads = verbs.Downloads("downloads", self._call)
         self.downloaders = verbs.Downloaders("downloaders", self._call)
         self.queues = verbs.Queues("queues", self._call)
+        self.schedules = verbs.Schedules("schedules", self._call)
 
     @property
     def path(self) -> Path:

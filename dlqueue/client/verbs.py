@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues, statistics
+    from dlqueue.protocol import messages, queues, schedules, statistics
 
 R = TypeVar("R")
 
@@ -98,6 +98,18 @@ class _Queues(Space):
     stats: Verb[queues.QueueStats] = Verb()
 
 
+class _Schedules(Space):
+    list: Verb[schedules.SchedulePage] = Verb()
+    get: Verb[schedules.Schedule] = Verb()
+    create: Verb[schedules.Schedule] = Verb()
+    update: Verb[schedules.Schedule] = Verb()
+    pause: Verb[schedules.Schedule] = Verb()
+    resume: Verb[schedules.Schedule] = Verb()
+    run: Verb[schedules.Schedule] = Verb()
+    delete: Verb[schedules.Schedule] = Verb()
+    stats: Verb[schedules.ScheduleStats] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -113,6 +125,9 @@ class Downloaders(_Downloaders): ...
 class Queues(_Queues): ...
 
 
+class Schedules(_Schedules): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -126,6 +141,9 @@ class AsyncDownloaders(_Downloaders, AsyncSpace): ...
 
 
 class AsyncQueues(_Queues, AsyncSpace): ...
+
+
+class AsyncSchedules(_Schedules, AsyncSpace): ...
 
 
 def patience(method: str, params: Json, default: float | None) -> float | None:

@@ -162,7 +162,8 @@ class _Daemon:
 
     async def _has_work(self, house: House) -> bool:
         page = await house.queue.find(Filter(status=_WORKING), limit=100)
-        return any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
+        unfinished = any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
+        return unfinished or await house.queue.schedules.any_due()
 
 
 def _say(problem: object) -> None:

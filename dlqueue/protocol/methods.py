@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, queues, statistics
+from dlqueue.protocol import messages, queues, schedules, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -43,6 +43,7 @@ def _row(
 _SUBMISSION_LATER = ("notify",)
 _m = messages
 _q = queues
+_s = schedules
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -120,6 +121,15 @@ METHODS: dict[str, Method] = {
         _row("queues.pause", _q.QueueName, _q.Queue, "write", "operate", "Begin no step of its tasks."),
         _row("queues.resume", _q.QueueName, _q.Queue, "write", "operate", "Begin steps of its tasks again."),
         _row("queues.stats", _q.QueueName, _q.QueueStats, "read", "read", "How many tasks it has, and may have."),
+        _row("schedules.list", _s.ListSchedules, _s.SchedulePage, "read", "read", "The schedules, by name."),
+        _row("schedules.get", _s.ScheduleName, _s.Schedule, "read", "read", "One schedule."),
+        _row("schedules.create", _s.CreateSchedule, _s.Schedule, "write", "submit", "Tasks that come by the clock."),
+        _row("schedules.update", _s.UpdateSchedule, _s.Schedule, "write", "operate", "Change what is given."),
+        _row("schedules.pause", _s.ScheduleName, _s.Schedule, "write", "operate", "No runs until it is resumed."),
+        _row("schedules.resume", _s.ScheduleName, _s.Schedule, "write", "operate", "Run again, from the next time on."),
+        _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
+        _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
+        _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -130,7 +140,6 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "doctor",
-    "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

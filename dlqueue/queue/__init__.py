@@ -22,6 +22,8 @@ from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
 from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule, ScheduleNotFound, ScheduleStats
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import QueueSettings
 from dlqueue.queue.statistics import Statistics
 from dlqueue.queue.status import EDGES, Status, Want
@@ -53,6 +55,11 @@ __all__ = [
     "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
+    "Run",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleStats",
+    "Schedules",
     "Statistics",
     "Status",
     "StorageError",

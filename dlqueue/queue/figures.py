@@ -13,6 +13,12 @@ from dlqueue.queue.record import Change, TaskRecord
 from dlqueue.queue.status import FINAL, Status
 
 HOUR = 3600
+DAY = 24
+SPANS = (1, DAY, 0)
+"""Hours that a stored sum may stand for; 0 = all there ever were. So no question has to add up many of them."""
+HOURS_KEPT = 40 * DAY
+DAYS_KEPT = 400 * DAY
+"""Sums of single hours and of days are kept for so many hours."""
 STEP = 1.1
 """Each bucket reaches so much further than the one before. Its middle is at most √1.1 − 1 = 4.9 % off."""
 INSTANT = -999
@@ -60,6 +66,22 @@ def ended_at(record: TaskRecord) -> float:
     return record.delivered_at if record.delivered_at is not None else record.finished_at or 0.0
 
 
+def pieces(first: int | None, last: int | None) -> list[tuple[int, int | None, int | None]]:
+    """The spans that make up the hours ``first <= hour < last``: each with its own first and last."""
+    if first is None and last is None:
+        return [(0, None, None)]
+    start = None if first is None else -(-first // DAY) * DAY
+    end = None if last is None else last // DAY * DAY
+    if start is not None and end is not None and start >= end:
+        return [(1, first, last)]
+    parts: list[tuple[int, int | None, int | None]] = [(DAY, start, end)]
+    if first != start:
+        parts.append((1, first, start))
+    if last != end:
+        parts.append((1, end, last))
+    return parts
+
+
 class Ledger:
     """Differences, or the sums of all there ever were: it depends on how long it is kept."""
 
@@ -87,9 +109,10 @@ class Ledger:
                 key = queue, source
                 counters[key] = counters.get(key, 0) - 1
                 if status in FINAL:
-                    self._ended(record)
+                    self.ended(record)
 
-    def _ended(self, record: TaskRecord) -> None:
+    def ended(self, record: TaskRecord) -> None:
+        """One more has ended."""
         finished = record.finished_at or 0.0
         seconds = seconds_of(record.started_at, ended_at(record))
         key = int(finished // HOUR), record.queue, record.type, record.status, bucket_of(seconds)

@@ -10,7 +10,8 @@ import msgspec
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
-from dlqueue.queue.figures import Figure, Ledger, ended_at, figures_of
+from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
+from dlqueue.queue.memory_schedules import MemorySchedules
 from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
@@ -32,10 +33,11 @@ from dlqueue.queue.store import Listener
 ORDERS = ("id", "priority", "created_at", "finished_at")
 
 
-class MemoryStore:
+class MemoryStore(MemorySchedules):
     """Everything in dictionaries; one process, no durability."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._tasks: dict[int, TaskRecord] = {}
         self._events: list[Event] = []
         self._last_id = 0
@@ -145,14 +147,15 @@ class MemoryStore:
         self._commit(changes)
         return len(changes)
 
-    async def forget_hours(self, before: int) -> None:
-        for key in [key for key in self._ledger.hours if key[0] < before]:
+    async def forget_hours(self, now: int) -> None:
+        for key in [key for key in self._ledger.hours if key[0] < now - DAYS_KEPT]:
             del self._ledger.hours[key]
 
     def _commit(self, changes: Sequence[Change]) -> None:
         self._ledger.note(changes)
         for change in changes:
             record = change.record
+            self._close_run(change)
             if change.delete:
                 self._tasks.pop(record.id, None)
                 self._dependents.pop(record.id, None)

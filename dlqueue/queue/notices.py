@@ -10,6 +10,7 @@ import msgspec
 
 from dlqueue.queue.errors import QueueClosed, WaitTimeout
 from dlqueue.queue.record import Change, Json, Progress, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context
@@ -40,8 +41,23 @@ class QueueNotice(msgspec.Struct, frozen=True):
     """What was set, where something was; None = as the program says again."""
 
 
-Notice = Change | ProgressReport | QueueNotice
-"""What subscribers hear: every committed change that has an event, progress in between, and queues."""
+class ScheduleNotice(msgspec.Struct, frozen=True):
+    """Something has become of a schedule."""
+
+    kind: str
+    """``created updated paused resumed deleted``; ``fired``: it has made a task; ``skipped refused``: it has not."""
+    schedule: Schedule
+    run: Run | None
+    at: float
+
+    @property
+    def task_id(self) -> int | None:
+        """The task that was made."""
+        return None if self.run is None else self.run.task_id
+
+
+Notice = Change | ProgressReport | QueueNotice | ScheduleNotice
+"""What subscribers hear: every committed change that has an event, progress in between, queues and schedules."""
 
 
 @dataclass(frozen=True, slots=True)

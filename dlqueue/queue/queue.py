@@ -39,6 +39,7 @@ from dlqueue.queue.record import (
 from dlqueue.queue.resources import Lack, Machine, Resources, ThisMachine
 from dlqueue.queue.retention import KEPT, Retention
 from dlqueue.queue.retry import RetryPolicy
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import Lanes, QueueSettings
 from dlqueue.queue.statistics import Statistics, measure
 from dlqueue.queue.status import Status
@@ -137,6 +138,10 @@ class Queue:
         self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock)
         self.queues = Queues(self._store, self.lanes, self._notices, self.clock, self._apply)
         """The named queues: create, change, pause, resume, look."""
+        self.schedules = Schedules(
+            self._store, self.clock, self._preparer, self.lanes, self.types, self._notices, self._intents.cancel
+        )
+        """Tasks that come again and again, by the clock."""
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -194,6 +199,7 @@ class Queue:
         self._state = "running"
         self._pool.start()
         self._folders.start()
+        self.schedules.ticker.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
         self._retention.start()
 
@@ -205,6 +211,7 @@ class Queue:
         started, self._state = self._state == "running", "stopping"
         await self._capacity.close()
         if started:
+            await self.schedules.ticker.stop()
             await self._pool.stop(grace)
             self._cleanup_start.cancel()
             await self._retention.stop()

@@ -43,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     estimate: Estimate | None = None
     standing: float = 0.0
     """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
+    schedule_run: int | None = None
+    """The line in the log of the schedule that made it; not for a submit to say."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):

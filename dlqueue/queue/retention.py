@@ -25,8 +25,6 @@ EVERY = 3600.0
 """Seconds from the start to the first look, and between two."""
 PAUSE = 0.1
 """Seconds between two batches of a round, in which others write."""
-HOURS_KEPT = 400 * 24
-"""Hourly sums are kept so long, whatever becomes of the tasks."""
 
 
 class Retention:
@@ -88,7 +86,7 @@ class Retention:
             await self._wait(wait)
             wait = EVERY
             try:
-                await self._store.forget_hours(int(self._clock.time() // HOUR) - HOURS_KEPT)
+                await self._store.forget_hours(int(self._clock.time() // HOUR))
                 if self._kept is not None and (count := await self.purge(Filter(), self._kept, PAUSE)):
                     log.info("%d tasks that ended more than %.3g days ago are forgotten", count, self._kept / 86400)
             except StorageError as error:

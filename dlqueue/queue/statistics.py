@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dlqueue.queue.errors import InvalidTask
-from dlqueue.queue.figures import HOUR, NEVER_BEGUN, Figure, middle_of
+from dlqueue.queue.figures import DAY, HOUR, HOURS_KEPT, NEVER_BEGUN, Figure, middle_of
 from dlqueue.queue.record import Filter
 from dlqueue.queue.status import FINAL, Status
 from dlqueue.queue.store import Store
@@ -71,12 +71,12 @@ async def measure(store: Store, filter: Filter, now: float) -> Statistics:
     wanted = FINAL.intersection(filter.status) if filter.status else FINAL
     if not wanted:
         raise InvalidTask("statistics are of tasks that have ended: completed, error or canceled", "status")
-    since, until = filter.since, filter.until if filter.until is not None and filter.until < now else None
+    since, until = filter.since, filter.until if filter.until is not None and filter.until <= now else None
     plain = msgspec.structs.replace(filter, status=tuple(sorted(wanted)), since=None, until=None)
     if since is not None and since >= (now if until is None else until):
         figures: Sequence[Figure] = ()
     elif plain == Filter(status=plain.status, queue=plain.queue, type=plain.type):
-        figures, since, until = await _from_hours(store, plain, since, until)
+        figures, since, until = await _from_hours(store, plain, since, until, int(now // HOUR) - HOURS_KEPT)
     else:
         figures = await store.ended(plain, since, until, None) or ()
     of = _SECONDS_OF if wanted == FINAL else None
@@ -90,8 +90,13 @@ _SECONDS_OF = Status.COMPLETED
 
 
 async def _from_hours(
-    store: Store, filter: Filter, since: float | None, until: float | None
+    store: Store, filter: Filter, since: float | None, until: float | None, oldest: int
 ) -> tuple[list[Figure], float | None, float | None]:
+    # Of what is older than that there are whole days only.
+    if since is not None and since < oldest * HOUR:
+        since = since // (DAY * HOUR) * DAY * HOUR
+    if until is not None and until < oldest * HOUR:
+        until = -(-until // (DAY * HOUR)) * DAY * HOUR
     first = None if since is None else math.ceil(since / HOUR)
     last = None if until is None else math.floor(until / HOUR)
     found: list[Figure] = []

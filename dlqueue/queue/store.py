@@ -23,14 +23,15 @@ from dlqueue.queue.record import (
     Submission,
     TaskRecord,
 )
+from dlqueue.queue.schedule_store import ScheduleStore
 from dlqueue.queue.status import Status
 
 Listener = Callable[[Sequence[Change]], None]
 """Is told of every committed change, in commit order, before the verb that made it returns."""
 
 
-class Store(Protocol):
-    """Tasks, their events and their dependencies."""
+class Store(ScheduleStore, Protocol):
+    """Tasks, their events and their dependencies; and schedules."""
 
     async def open(self, listener: Listener) -> None:
         """Make ready: create what is missing, lock out others where the store is for one process only."""
@@ -165,8 +166,8 @@ class Store(Protocol):
         ``limit`` tasks ended then."""
         ...
 
-    async def forget_hours(self, before: int) -> None:
-        """Drop the sums of the hours before this one."""
+    async def forget_hours(self, now: int) -> None:
+        """In this hour: drop the sums that are older than `dlqueue.queue.figures` says."""
         ...
 
     async def tallies(self) -> dict[str, dict[Status, int]]:

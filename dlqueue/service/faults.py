@@ -16,6 +16,7 @@ from dlqueue.queue import (
     QueueError,
     QueueFull,
     QueueNotFound,
+    ScheduleNotFound,
     StorageError,
     TaskNotFound,
     UnknownType,
@@ -42,6 +43,8 @@ def as_rpc_error(error: QueueError) -> errors.RpcError:
             return errors.NotFound(str(error), task_id=task_id)
         case QueueNotFound():
             return errors.NotFound(str(error), kind="queue", field="name")
+        case ScheduleNotFound():
+            return errors.NotFound(str(error), kind="schedule", field="name")
         case Conflict():
             return errors.Conflict(str(error), task_id=error.task_id)
         case QueueFull():

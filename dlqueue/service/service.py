@@ -13,7 +13,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, queues, statistics, times
+from dlqueue.protocol import messages, queues, schedules, statistics, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -26,6 +26,7 @@ from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
 from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
+from dlqueue.service.schedules import ScheduleVerbs
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
 
@@ -58,6 +59,7 @@ class Service:
         self._endpoints = endpoints
         self._downloads = Downloads(queue, endpoints, downloads)
         self._statistics = Statistics(queue)
+        self._schedules = ScheduleVerbs(queue, access, self._place)
         self._access = access
         self._queues = QueueVerbs(queue, access)
         self._store = store
@@ -382,6 +384,44 @@ class Service:
     @verb
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:
         return EventStream(self._queue, params, lambda owner: self._access.sees(caller, owner))
+
+    # -- schedules ----------------------------------------------------------------------------------------------------
+
+    @verb
+    async def schedules_list(self, caller: Caller, params: schedules.ListSchedules) -> schedules.SchedulePage:
+        return await self._schedules.list(caller, params)
+
+    @verb
+    async def schedules_get(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.get(caller, params.name)
+
+    @verb
+    async def schedules_create(self, caller: Caller, params: schedules.CreateSchedule) -> schedules.Schedule:
+        return await self._schedules.create(caller, params)
+
+    @verb
+    async def schedules_update(self, caller: Caller, params: schedules.UpdateSchedule) -> schedules.Schedule:
+        return await self._schedules.update(caller, params)
+
+    @verb
+    async def schedules_pause(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.pause(caller, params.name)
+
+    @verb
+    async def schedules_resume(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.resume(caller, params.name)
+
+    @verb
+    async def schedules_run(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.run(caller, params.name)
+
+    @verb
+    async def schedules_delete(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.delete(caller, params.name)
+
+    @verb
+    async def schedules_stats(self, caller: Caller, params: schedules.ScheduleLog) -> schedules.ScheduleStats:
+        return await self._schedules.stats(caller, params)
 
     # -- helpers of all -----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from typing import Any
 from dlqueue.protocol.messages import EventPage, ListEvents, PastEvent, Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
-from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice
+from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice, ScheduleNotice
 from dlqueue.queue.record import Change, Event
 from dlqueue.runtime.bus import Missed
+from dlqueue.service.schedules import notice_data
 from dlqueue.service.views import error_view, progress_view
 
 BUFFER = 2000
@@ -84,8 +85,11 @@ class EventStream:
     def _wanted(self, notice: Notice) -> bool:
         if isinstance(notice, QueueNotice):
             return "queue" in self._topics
+        task_id: int | None
         if isinstance(notice, Change):
             task_id, owner, topic = notice.record.id, notice.record.owner, "task"
+        elif isinstance(notice, ScheduleNotice):
+            task_id, owner, topic = notice.task_id, notice.schedule.owner, "schedule"
         else:
             task_id, owner, topic = notice.task_id, notice.owner, "progress"
         return topic in self._topics and (self._ids is None or task_id in self._ids) and self._sees(owner)
@@ -108,6 +112,8 @@ class EventStream:
                 yield self._message(None, "progress", notice.at, notice.task_id, data)
             elif isinstance(notice, QueueNotice):
                 yield self._message(None, "queue", notice.at, None, _queue_data(notice))
+            elif isinstance(notice, ScheduleNotice):
+                yield self._message(None, "schedule", notice.at, notice.task_id, notice_data(notice))
             elif last is None or notice.sequence > last:
                 yield self._message(notice.sequence, "task", notice.at, notice.record.id, _change_data(notice))
 

@@ -17,7 +17,7 @@ import bencode2
 import pytest
 
 from tests.daemon.instance import Instance, until
-from tests.plugins.aria2.conftest import bundled, system_command
+from tests.plugins.aria2.conftest import named
 from tests.plugins.aria2.live import Aria2
 from tests.plugins.aria2.swarm import Torrent, make_torrent
 from tests.webserver import WebServer
@@ -27,7 +27,7 @@ both_versions = pytest.mark.parametrize("version", ["system", "bundled"])
 
 
 def command(version: str) -> Path:
-    return bundled() if version == "bundled" else system_command()
+    return named(version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.daemon.aria2_world import Valve, aria2c_of, delivered_files, staging_left, web_seeded
 from tests.daemon.instance import Instance, until
 from tests.webserver import WebServer, pattern
@@ -198,19 +196,14 @@ def test_without_any_downloader_section(tmp_path: Path) -> None:
         assert nobody_left(daemon)
 
 
-@pytest.mark.parametrize("reload", [True, False])
-def test_taken_out_of_the_configuration(tmp_path: Path, reload: bool) -> None:
-    """Its aria2c goes too, with the reload or with the next start."""
+def test_taken_out_of_the_configuration(tmp_path: Path) -> None:
+    """Its aria2c goes too."""
     with WebServer() as server, Instance(tmp_path, MANAGED) as daemon:
         daemon.start()
         assert daemon.finished(daemon.add(server.put("file.bin", b"1")))["status"] == "completed"
         assert len(aria2c_of(tmp_path)) == 1
         text = daemon.config.read_text()
         daemon.config.write_text(text.replace(MANAGED, '[downloaders.web]\nkind = "http"\n'))
-        if reload:
-            daemon.call("daemon.reload")
-        else:
-            daemon.kill()
-            daemon.start()
-        until(lambda: nobody_left(daemon), "no aria2c is left")
+        daemon.call("daemon.reload")
+        assert nobody_left(daemon)
         assert daemon.finished(daemon.add(server.put("file.bin", b"2")))["download"]["downloader"] == "web"

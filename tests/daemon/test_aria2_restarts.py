@@ -74,8 +74,7 @@ def test_the_daemon_killed_at_every_point(tmp_path: Path, point: str) -> None:
 # -- aria2 dies -------------------------------------------------------------------------------------------------------
 
 
-@both_versions
-@pytest.mark.parametrize("session", ["kept", "lost"])
+@pytest.mark.parametrize(("version", "session"), [("system", "kept"), ("bundled", "lost")])
 def test_aria2_killed_for_a_while(tmp_path: Path, version: str, session: str) -> None:
     body = pattern(4 * MIB)
     with world(tmp_path, version=version) as w:

@@ -129,6 +129,9 @@ class Rig:
         if queue._retention._task is not None:
             victims.append(queue._retention._task)
         victims += [looker for looker in (queue._admission._looker, queue._folders._looker) if looker is not None]
+        ticker = queue.schedules.ticker
+        assert ticker.task is not None
+        victims.append(ticker.task)
         for victim in victims:
             victim.cancel()
         await asyncio.wait(victims, timeout=PATIENCE)

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, func, literal, or_, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    TextClause,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 
 from dlqueue.queue.errors import InvalidTask
 from dlqueue.queue.record import Due, Filter, Page
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.tables import (
     BEGUN,
+    FAILED,
     FINISHED,
+    OWNED,
     READY,
     TIMED,
     UNFINISHED,
     counter,
+    queue,
     task,
     task_data,
     task_hour,
     task_label,
 )
-from dlqueue.queue.status import FINAL
+from dlqueue.queue.status import FINAL, Status
 from dlqueue.queue.status import UNFINISHED as UNFINISHED_STATUSES
 
 ORDERS: dict[str, ColumnElement[Any]] = {
@@ -39,6 +55,16 @@ FRESH = or_(task.c.status == "queued", and_(task.c.attempt > 0, task.c.hold.is_(
 """`TaskRecord.fresh`."""
 
 
+MANY_QUEUES = 50
+"""With more of them it is no use to look into each."""
+
+
+def _keys(order: str, column: ColumnElement[Any] | None = None) -> list[ColumnElement[Any]]:
+    name = order.removeprefix("-")
+    keys = [task.c.id] if name == "id" else [ORDERS[name] if column is None else column, task.c.id]
+    return [key.desc() if order.startswith("-") else key.asc() for key in keys]
+
+
 class Query:
     """Statements for one namespace."""
 
@@ -49,14 +75,18 @@ class Query:
     # -- for people ---------------------------------------------------------------------------------------------------
 
     def _where(self, filter: Filter) -> ColumnElement[bool]:
-        conditions: list[ColumnElement[bool] | TextClause] = [self._ours, task.c.cleanup < 2]
+        conditions: list[ColumnElement[bool] | TextClause] = [self._ours]
         if filter.status:
             conditions.append(task.c.status.in_([str(status) for status in filter.status]))
             # Said once more in the words of the partial indexes, or SQLite would not use them.
             if UNFINISHED_STATUSES.issuperset(filter.status):
                 conditions.append(text(UNFINISHED))
             elif FINAL.issuperset(filter.status):
-                conditions.append(text(FINISHED))
+                conditions.append(text(FINISHED if Status.COMPLETED in filter.status else FAILED))
+        if not filter.status or not UNFINISHED_STATUSES.issuperset(filter.status):
+            conditions.append(task.c.cleanup < 2)
+        if filter.owner:
+            conditions.append(text(OWNED))
         if filter.ids:
             conditions.append(task.c.id.in_(filter.ids))
         for name in ("type", "queue", "owner", "correlation_id", "parent_id"):
@@ -86,18 +116,13 @@ class Query:
     def page(
         self, connection: Connection, filter: Filter, order: str, limit: int, cursor: str | None, count: bool
     ) -> Page:
-        name, descending = order.removeprefix("-"), order.startswith("-")
-        column = ORDERS.get(name)
-        if column is None:
+        name = order.removeprefix("-")
+        if name not in ORDERS:
             raise InvalidTask(f"{order!r} is not one of {', '.join(ORDERS)} (with - for descending)", "order")
-        statement = select(*rows.COLUMNS).join(task_data, task_data.c.task_id == task.c.id).where(self._where(filter))
-        if cursor is not None:
-            value, last_id = _read_cursor(cursor, order)
-            further = column < value if descending else column > value
-            behind = task.c.id < last_id if descending else task.c.id > last_id
-            statement = statement.where(behind if name == "id" else or_(further, and_(column == value, behind)))
-        keys = [task.c.id] if name == "id" else [column, task.c.id]
-        statement = statement.order_by(*(key.desc() if descending else key.asc() for key in keys)).limit(limit + 1)
+        # First the ids, by an index wherever there is one; only then the rows, with what they carry.
+        picked = self.picked(filter, order, limit + 1, cursor, self._queues(connection, filter)).subquery()
+        statement = select(*rows.COLUMNS).join(task_data, task_data.c.task_id == task.c.id)
+        statement = statement.join(picked, picked.c.id == task.c.id).order_by(*_keys(order))
         items = [rows.record_from(row) for row in connection.execute(statement)]
         following = None
         if len(items) > limit:
@@ -106,6 +131,46 @@ class Query:
             following = _make_cursor(order, getattr(last, name) or 0.0, last.id)
         total = int(connection.execute(self.count(filter)).scalar_one()) if count else None
         return Page(items, following, total)
+
+    def picked(
+        self, filter: Filter, order: str, limit: int, cursor: str | None, queues: Sequence[str] = ()
+    ) -> Select[Any]:
+        """The ids of a page, in order.
+
+        :param queues: where unfinished tasks may be, if only those are asked for: each queue and status has them in
+            the order of their ids, so that a few need not be looked for among a million.
+        """
+        if order in ("id", "-id") and queues:
+            parts = [
+                self._picked(msgspec.structs.replace(filter, queue=queue, status=(status,)), order, limit, cursor)
+                for queue in queues
+                for status in filter.status
+            ]
+            each = union_all(*(select(part.subquery().c.id) for part in parts)).subquery()
+            return select(each.c.id).order_by(each.c.id.desc() if order == "-id" else each.c.id).limit(limit)
+        return self._picked(filter, order, limit, cursor)
+
+    def _picked(self, filter: Filter, order: str, limit: int, cursor: str | None) -> Select[Any]:
+        name, descending = order.removeprefix("-"), order.startswith("-")
+        column = ORDERS[name]
+        if name == "finished_at" and filter.status and FINAL.issuperset(filter.status):
+            column = task.c.finished_at  # as the index has it
+        statement = select(task.c.id).where(self._where(filter))
+        if cursor is not None:
+            value, last_id = _read_cursor(cursor, order)
+            further = column < value if descending else column > value
+            behind = task.c.id < last_id if descending else task.c.id > last_id
+            statement = statement.where(behind if name == "id" else or_(further, and_(column == value, behind)))
+        return statement.order_by(*_keys(order, column)).limit(limit)
+
+    def _queues(self, connection: Connection, filter: Filter) -> Sequence[str]:
+        if not filter.status or not UNFINISHED_STATUSES.issuperset(filter.status):
+            return ()
+        if filter.queue is not None:
+            return (filter.queue,)
+        names = select(queue.c.name).where(queue.c.namespace == self._namespace).limit(MANY_QUEUES + 1)
+        found = [row[0] for row in connection.execute(names)]
+        return found if len(found) <= MANY_QUEUES else ()
 
     def ids(self, filter: Filter, limit: int, after: int) -> Select[Any]:
         return select(task.c.id).where(self._where(filter), task.c.id > after).order_by(task.c.id).limit(limit)
@@ -172,10 +237,10 @@ class Query:
             counter.c.namespace == self._namespace, counter.c.count != 0
         )
 
-    def hours(self, filter: Filter, first: int | None, last: int | None) -> Select[Any]:
+    def hours(self, filter: Filter, span: int, first: int | None, last: int | None) -> Select[Any]:
         kind = (task_hour.c.queue, task_hour.c.type, task_hour.c.outcome, task_hour.c.bucket)
         statement = select(*kind, func.sum(task_hour.c.count), func.sum(task_hour.c.seconds))
-        statement = statement.where(task_hour.c.namespace == self._namespace)
+        statement = statement.where(task_hour.c.namespace == self._namespace, task_hour.c.span == span)
         if first is not None:
             statement = statement.where(task_hour.c.hour >= first)
         if last is not None:

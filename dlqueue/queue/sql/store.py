@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
-from dlqueue.queue.figures import Figure, figures_of
+from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.record import (
     Answer,
     Decision,
@@ -31,6 +31,7 @@ from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.sql.queues import QueueRows
+from dlqueue.queue.sql.schedules import ScheduleVerbs, SqlSchedules
 from dlqueue.queue.sql.tables import queue as queue_table
 from dlqueue.queue.sql.tables import task_event
 from dlqueue.queue.sql.verbs import Verbs
@@ -43,7 +44,7 @@ R = TypeVar("R")
 READERS = 2
 
 
-class SqlStore:
+class SqlStore(SqlSchedules):
     """A SQLite file.
 
     :param url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -67,6 +68,7 @@ class SqlStore:
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
         self._queue_rows = QueueRows(namespace)
+        self._schedule_verbs = ScheduleVerbs(self._verbs)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -141,8 +143,8 @@ class SqlStore:
         answer: int = await self._do(self._verbs.purge, (ids, before, cleaned, now))
         return answer
 
-    async def forget_hours(self, before: int) -> None:
-        await self._do(self._verbs.forget_hours, before)
+    async def forget_hours(self, now: int) -> None:
+        await self._do(self._verbs.forget_hours, now)
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -244,10 +246,12 @@ class SqlStore:
         )
 
     async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
-        statement = self._query.hours(filter, first, last)
+        statements = [self._query.hours(filter, *piece) for piece in pieces(first, last)]
         return await self._read(
             lambda connection: [
-                Figure(row[0], row[1], Status(row[2]), *row[3:]) for row in connection.execute(statement)
+                Figure(row[0], row[1], Status(row[2]), *row[3:])
+                for statement in statements
+                for row in connection.execute(statement)
             ]
         )
 

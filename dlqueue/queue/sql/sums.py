@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import bindparam, delete
 from sqlalchemy.dialects.sqlite import insert
 
-from dlqueue.queue.figures import Ledger
+from dlqueue.queue.figures import SPANS, Ledger
 from dlqueue.queue.sql.rows import Driver, Statement
 from dlqueue.queue.sql.tables import counter, task_hour
 
@@ -26,7 +26,11 @@ _ADD_HOUR = Statement(
     )
 )
 FORGET = Statement(
-    delete(task_hour).where(task_hour.c.namespace == bindparam("of"), task_hour.c.hour < bindparam("before"))
+    delete(task_hour).where(
+        task_hour.c.namespace == bindparam("of"),
+        task_hour.c.span == bindparam("wide"),
+        task_hour.c.hour < bindparam("before"),
+    )
 )
 
 
@@ -54,7 +58,8 @@ class Sums(Ledger):
                 (
                     {
                         "namespace": namespace,
-                        "hour": hour,
+                        "span": span,
+                        "hour": hour - hour % span if span else 0,
                         "queue": queue,
                         "type": type,
                         "outcome": outcome.value,
@@ -63,6 +68,7 @@ class Sums(Ledger):
                         "seconds": seconds,
                     }
                     for (hour, queue, type, outcome, bucket), (count, seconds) in self.hours.items()
+                    for span in SPANS
                 ),
             )
         self.clear()

@@ -10,10 +10,12 @@ from sqlalchemy import bindparam, delete, func, or_, select, text, update
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
+from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
 from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
+from dlqueue.queue.sql.schedules import close_runs
 from dlqueue.queue.sql.sums import FORGET, Sums
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
@@ -223,8 +225,9 @@ class Verbs:
         return counts
 
     def forget_hours(self, driver: Driver, payloads: Sequence[int], changes: list[Change]) -> list[None]:
-        for before in payloads:
-            FORGET.run(driver, {"of": self.namespace, "before": before})
+        for now in payloads:
+            for span, kept in ((1, HOURS_KEPT), (DAY, DAYS_KEPT)):
+                FORGET.run(driver, {"of": self.namespace, "wide": span, "before": now - kept})
         return [None] * len(payloads)
 
     def before_commit(self, driver: Driver) -> None:
@@ -244,6 +247,7 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
+        close_runs(driver, self.namespace, moved)
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]

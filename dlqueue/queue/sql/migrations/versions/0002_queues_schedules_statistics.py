@@ -30,6 +30,7 @@ def upgrade() -> None:
     op.create_table(
         "task_hour",
         sa.Column("namespace", sa.String(64), primary_key=True),
+        sa.Column("span", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("queue", sa.String(128), primary_key=True),
         sa.Column("type", sa.String(128), primary_key=True),
@@ -52,6 +53,11 @@ def upgrade() -> None:
         sa.Column("last_task_id", sa.Integer),
         sa.Column("last_status", sa.String(16)),
         sa.Column("runs", sa.Integer, nullable=False),
+        sa.Column("completed", sa.Integer, nullable=False),
+        sa.Column("failed", sa.Integer, nullable=False),
+        sa.Column("canceled", sa.Integer, nullable=False),
+        sa.Column("skipped", sa.Integer, nullable=False),
+        sa.Column("refused", sa.Integer, nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("created_at", sa.Float, nullable=False),
     )
@@ -64,17 +70,21 @@ def upgrade() -> None:
         sa.Column("at", sa.Float, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("task_id", sa.Integer),
-        sa.Column("status", sa.String(16)),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("message", sa.Text),
         sa.Column("finished_at", sa.Float),
         sqlite_autoincrement=True,
     )
-    due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("task_id IS NOT NULL AND finished_at IS NULL")
+    due, run = sa.text("active = 1 AND next_run IS NOT NULL"), sa.text("finished_at IS NULL")
     op.create_index("ix_schedule_due", "schedule", ["namespace", "next_run", "name"], sqlite_where=due)
     op.create_index("ix_schedule_run_of", "schedule_run", ["namespace", "schedule", "id"])
-    op.create_index("ix_schedule_run_open", "schedule_run", ["task_id"], sqlite_where=run)
-    waiting = "status IN ('queued', 'suspending') AND hold IS NULL AND run_at IS NULL"
-    begun = sa.text(f"{waiting} AND lease_token > 0")
+    begun = sa.text(
+        "status NOT IN ('blocked', 'processing', 'paused', 'completed', 'error', 'canceled') "
+        "AND hold IS NULL AND run_at IS NULL AND lease_token > 0"
+    )
     op.create_index("ix_task_begun", "task", ["namespace", "id"], sqlite_where=begun)
+    op.create_index("ix_task_owner", "task", ["namespace", "owner", "id"], sqlite_where=sa.text("owner <> ''"))
+    op.create_index("ix_schedule_run_open", "schedule_run", ["namespace", "schedule", "task_id"], sqlite_where=run)
     op.execute(
         "INSERT INTO counter (namespace, queue, status, count) "
         "SELECT namespace, queue, status, count(*) FROM task GROUP BY namespace, queue, status"
@@ -88,9 +98,11 @@ def upgrade() -> None:
     for part in ended.partitions(1000):
         connection.exec_driver_sql("INSERT INTO ended VALUES (?, ?, ?, ?, ?, ?, ?)", [_ended(*row) for row in part])
     op.execute(
-        "INSERT INTO task_hour (namespace, hour, queue, type, outcome, bucket, count, seconds) "
-        "SELECT namespace, hour, queue, type, outcome, bucket, count(*), sum(seconds) FROM ended "
-        "GROUP BY namespace, hour, queue, type, outcome, bucket"
+        "INSERT INTO task_hour (namespace, span, hour, queue, type, outcome, bucket, count, seconds) "
+        "SELECT namespace, span, hour - CASE span WHEN 0 THEN hour WHEN 24 THEN hour % 24 ELSE 0 END AS first, "
+        "queue, type, outcome, bucket, count(*), sum(seconds) "
+        "FROM ended, (SELECT 1 AS span UNION ALL SELECT 24 UNION ALL SELECT 0) "
+        "GROUP BY namespace, span, first, queue, type, outcome, bucket"
     )
     op.execute("DROP TABLE ended")
 
