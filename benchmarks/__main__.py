@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.downloads import daemon, engine
+from benchmarks.queue import schedules
 
-for benchmark in (engine, daemon):
+for benchmark in (engine, daemon, schedules):
     print(f"== {benchmark.__name__}\n\n{benchmark.__doc__}")
     benchmark.main()

@@ -1,4 +1,4 @@
-"""Schedules of a real daemon: kill -9 between ticks and in the middle of one; no run is made twice, none is forgotten."""
+"""Schedules of a real daemon: kill -9 between ticks and in the middle of one. No run is made twice, or lost."""
 
 from __future__ import annotations
 
