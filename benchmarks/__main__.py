@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.downloads import daemon, engine
+from benchmarks.downloads import aria2, daemon, engine
 from benchmarks.queue import schedules
 
-for benchmark in (engine, daemon, schedules):
+for benchmark in (engine, daemon, aria2, schedules):
     print(f"== {benchmark.__name__}\n\n{benchmark.__doc__}")
     benchmark.main()

@@ -15,6 +15,8 @@ from dlqueue.config import loader, sections
 from dlqueue.protocol.errors import Code
 from dlqueue.protocol.methods import METHODS
 from dlqueue.queue.status import EDGES
+from dlqueue_aria2 import Aria2Config
+from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +40,7 @@ def section(text: str, heading: str) -> str:
     [
         ("## `[daemon]`", [f.name for f in fields(sections.DaemonSection)]),
         ("## `[store]`", [f.name for f in fields(sections.StoreSection)]),
-        ("## `[queues.NAME]`", [*(f.name for f in fields(sections.QueueSection)), *loader.QUEUE_KEYS_LATER]),
+        ("## `[queues.NAME]`", [f.name for f in fields(sections.QueueSection)]),
         (
             "## `[downloaders.NAME]`",
             [
@@ -47,7 +49,9 @@ def section(text: str, heading: str) -> str:
             ],
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
+        ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
+        ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )
@@ -57,6 +61,11 @@ def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     if heading != "## `[downloaders.NAME]`":  # holds the keys of the kinds too
         assert set(rows) <= set(keys)
+
+
+def test_every_option_of_aria2_is_named() -> None:
+    text = section(page("configuration.md"), "### kind `aria2`")
+    assert [option for option in sorted(OPTIONS) if f"`{option}`" not in text] == []
 
 
 def test_every_section_is_explained() -> None:

@@ -77,9 +77,9 @@ async def measured(title: str, folder: Path, crons: list[str], seconds: float, p
     used = after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
     p50, p99, most = (percentile(lags, share) * 1e3 for share in (0.5, 0.99, 1.0))
     print(
-        f"{title:<8} {len(crons):>6} schedules  {len(lags):>6} of {expected} runs"
-        f"  lag p50 {p50:6.1f} ms  p99 {p99:7.1f} ms  max {most:7.1f} ms"
-        f"  {used / max(len(lags), 1) * 1e6:5.0f} CPU-µs a run with its task  (created in {made_in:.1f} s)",
+        f"{title:<8} {len(crons):>6} schedules  {len(lags):>6} of {expected} runs  p50 {p50:6.1f} ms  p99 {p99:7.1f} ms"
+        f"  max {most:7.1f} ms  {used / max(len(lags), 1) * 1e6:5.0f} CPU-µs a run with its task"
+        f"  (created in {made_in:.1f} s)",
         flush=True,
     )
     if len(lags) != expected:

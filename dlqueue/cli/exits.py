@@ -43,6 +43,8 @@ _HINTS: dict[int, str] = {
 
 _HINTS_BY_KIND = {
     "downloader": "see what there is: dlqueue downloader ls",
+    "queue": "see what there is: dlqueue queue ls",
+    "capacity": "try again later, or wait for room: --on-full wait",
     "schedule": "see what there is: dlqueue schedule ls",
 }
 

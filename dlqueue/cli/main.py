@@ -31,7 +31,9 @@ _COMMANDS = {
     "edit": "change",
     "files": "change",
     "events": "events",
+    "stats": "stats",
     "downloader": "downloaders",
+    "queue": "queues",
     "schedule": "schedules",
     "task": "tasks",
     "completions": "completions",
@@ -44,9 +46,7 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "stats",
         "top",
-        "queue",
         "node",
         "token",
         "notify",

@@ -12,7 +12,7 @@ from dlqueue import __version__
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
-from dlqueue.units import parse_duration
+from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +52,39 @@ def indexes(ctx: click.Context, param: click.Parameter, value: str | None) -> li
         raise click.BadParameter(f"{error}; write for example 1,3-5", ctx, param) from None
 
 
+def estimate(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float] | None:
+    """`memory=2GiB,cpu=1.5,temp=500M,seconds=2h` as what a task needs."""
+    if value is None:
+        return None
+    given: dict[str, float] = {}
+    for part in value.split(","):
+        name, equals, text = part.strip().partition("=")
+        read = _ESTIMATED.get(name)
+        if read is None or not equals or name in given:
+            message = f'not an estimate: "{part}"; there are {", ".join(_ESTIMATED)}, as in memory=2GiB,cpu=1'
+            raise click.BadParameter(message, ctx, param)
+        try:
+            given[name] = read(text.strip())
+        except ValueError as error:
+            raise click.BadParameter(f"{name}: {error}", ctx, param) from None
+    return given
+
+
+def _cores(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f'not a number of cores: "{text}"') from None
+
+
+_ESTIMATED: dict[str, Callable[[str], float]] = {
+    "memory": parse_size,
+    "cpu": _cores,
+    "temp": parse_size,
+    "seconds": parse_duration,
+}
+
+
 def later(*names: str) -> Callable[[F], F]:
     """Options of the contract that this version does not have: refused by name, never ignored."""
 
@@ -81,6 +114,7 @@ def submission_options(command: F) -> F:
             click.option("--delay", callback=duration, metavar="DUR", help="Start after this time."),
             click.option("--max-retry", type=click.IntRange(min=0), metavar="N", help="Tries after a passing error."),
             click.option("--unique-key", metavar="K", help="At most one task with this key."),
+            click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If its queue is at its capacity."),
             click.option("--paused", is_flag=True, help="Do not start yet."),
             click.option("-q", "quiet", is_flag=True, help="Ids only."),
             later("--on-done", "--webhook"),
@@ -94,7 +128,7 @@ def submission(options: dict[str, Any]) -> dict[str, Any]:
     """What `submission_options` were given, as params; but for ``--after``, for which the daemon has to be asked."""
     if options["run_at"] is not None and options["delay"] is not None:
         raise click.UsageError("give either --at or --delay, not both")
-    names = ("priority", "queue", "run_at", "delay", "max_retry", "unique_key")
+    names = ("priority", "queue", "run_at", "delay", "max_retry", "unique_key", "on_full")
     given: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
     if options["tags"]:
         given["labels"] = {"tag": list(options["tags"])}

@@ -13,11 +13,14 @@ from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.delivery import say_delivered, until_delivered
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.ids import task_id
-from dlqueue.cli.options import dependencies, duration, later, submission, submission_options
+from dlqueue.cli.options import dependencies, duration, estimate, later, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
 from dlqueue.cli.taskrow import name_of
+
+_PLAIN = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "estimate")
+"""Options that are params."""
 
 
 @click.group("task", cls=Commands)
@@ -37,16 +40,20 @@ def task_command() -> None:
 @click.option("--on-dependency-failure", type=click.Choice(["cancel", "run"]), help="If what it waits for fails.")
 @click.option("--parent", metavar="ID", shell_complete=complete_ids, help="The task that it belongs to.")
 @click.option("--correlation-id", metavar="ID", help="A name of yours for it, to find it by.")
-@click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If the queue has no room.")
 @click.option("--wait", is_flag=True, help="Return when it is over.")
-@later("--estimate", "--notify")
+@click.option(
+    "--estimate",
+    callback=estimate,
+    metavar="memory=2GiB,cpu=1",
+    help="What a step needs (memory, cpu, temp, seconds): it begins only when that is free.",
+)
+@later("--notify")
 @everywhere
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
     asked: dict[str, Any] = {"type": type, "params": json_object(params), **submission(options)}
-    names = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "on_full")
-    asked |= {name: options[name] for name in names if options[name] is not None}
+    asked |= {name: options[name] for name in _PLAIN if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")
         if not key or not equals:

@@ -65,6 +65,8 @@ class Watch:
     looked: bool = False
     known: TransferState | None = TransferState.DOWNLOADING
     """The state that the task has been told of; None = that it is gone. It is woken for any other."""
+    known_total: int | None = None
+    """The size that the task has been told of, and has written down: it proves content whose entry is gone."""
     moved: asyncio.Event | None = None
     """Set instead of waking it, while its step waits a moment."""
 
@@ -308,6 +310,7 @@ class Coordinator:
                 raise Unavailable(self.last_error or f"{self.name} is down")
             await self._poll([key], asker=watch)
         watch.known = None if watch.gone or watch.latest is None else watch.latest.state
+        watch.known_total = None if watch.latest is None else watch.latest.total
         return Sight(None if watch.gone else watch.latest, watch.instance, watch.restarted)
 
     def latest(self, key: str) -> TransferStatus | None:
@@ -411,14 +414,19 @@ class Coordinator:
                 if new != watch.latest:
                     self.report(watch.task_id, watch.owner, new)
                 watch.latest, watch.instance = new, instance
-            # Mere bytes concern nobody's next step; a state does, once.
-            state = None if new is None else new.state
-            if watch is not asker and state is not watch.known:
-                watch.known = state
+            # Mere bytes concern nobody's next step; a state does, once, and the size.
+            state, total = (None, None) if new is None else (new.state, new.total)
+            if watch is asker:
+                continue
+            if state is not watch.known:
+                watch.known, watch.known_total = state, total
                 if watch.moved is not None:
                     watch.moved.set()
                 else:
                     await self._tell(f"transfer:{key}")
+            elif total not in (None, watch.known_total) and watch.moved is None:
+                watch.known_total = total
+                await self._tell(f"transfer:{key}")
 
     def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
         return self.downloader.poll(handles), self.downloader.instance()

@@ -59,9 +59,9 @@ def _unavailable(name: str, endpoints: Endpoints) -> str:
 def _transferring(record: TaskRecord, endpoints: Endpoints) -> Reason:
     state = read_state(record)
     name = state.downloader or ""
-    status = None
-    if name in endpoints and state.key is not None:
-        status = endpoints[name].latest(state.key)
+    if name not in endpoints or endpoints[name].down:
+        return Reason("downloader_unavailable", _unavailable(name, endpoints), name)
+    status = None if state.key is None else endpoints[name].latest(state.key)
     if state.phase == "seeding":
         given = state.uploaded_before + (state.uploaded if status is None else status.uploaded)
         ratio = f", ratio {given / state.total:.2f}" if state.total else ""

@@ -14,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from dlqueue.protocol import times
 from dlqueue.protocol.envelope import MAX_BATCH
 from dlqueue.protocol.errors import InvalidParams
+from dlqueue.protocol.estimate import Estimate
 from dlqueue.protocol.status import Status
 
 Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
@@ -106,6 +107,7 @@ class Submission:
     parent_id: int | None = None
     unique_key: str | None = None
     correlation_id: str | None = None
+    estimate: Estimate | None = None
     on_full: Literal["refuse", "wait"] | None = None
     paused: bool | None = None
 
@@ -120,8 +122,6 @@ class Submission:
         for dependency in self.depends_on or ():
             _identifier("depends_on", dependency)
         _identifier("parent_id", self.parent_id)
-        if self.on_full == "wait":
-            raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
         _few(self.all_labels())
 
     def all_labels(self) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, schedules
+from dlqueue.protocol import messages, queues, schedules, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -40,8 +40,9 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("estimate", "notify")
+_SUBMISSION_LATER = ("notify",)
 _m = messages
+_q = queues
 _s = schedules
 
 METHODS: dict[str, Method] = {
@@ -66,6 +67,7 @@ METHODS: dict[str, Method] = {
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
+        _row("tasks.stats", statistics.Stats, statistics.Statistics, "read", "read", "How tasks ended, and how long."),
         _row("tasks.cancel", _m.SteerData, _m.Task | _m.Count, "write", "operate", "Cancel; final at once."),
         _row("tasks.pause", _m.Steer, _m.Task | _m.Count, "write", "operate", "Pause at the end of the running step."),
         _row("tasks.resume", _m.Steer, _m.Task | _m.Count, "write", "operate", "Let paused tasks go on."),
@@ -78,6 +80,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
+        _row("tasks.purge", statistics.Purge, _m.Count, "write", "operate", "Forget tasks that ended long ago."),
         _row("tasks.update", _m.UpdateTask, _m.Task, "write", "operate", "Change priority, labels or time to begin."),
         _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
@@ -111,6 +114,13 @@ METHODS: dict[str, Method] = {
             "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
         ),
         _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("queues.list", _q.ListQueues, _q.QueuePage, "read", "read", "All queues, with their settings and sizes."),
+        _row("queues.get", _q.QueueName, _q.Queue, "read", "read", "One queue."),
+        _row("queues.create", _q.CreateQueue, _q.Queue, "write", "admin", "A queue that the configuration lacks."),
+        _row("queues.update", _q.UpdateQueue, _q.Queue, "write", "admin", "Other settings, from now on."),
+        _row("queues.pause", _q.QueueName, _q.Queue, "write", "operate", "Begin no step of its tasks."),
+        _row("queues.resume", _q.QueueName, _q.Queue, "write", "operate", "Begin steps of its tasks again."),
+        _row("queues.stats", _q.QueueName, _q.QueueStats, "read", "read", "How many tasks it has, and may have."),
         _row("schedules.list", _s.ListSchedules, _s.SchedulePage, "read", "read", "The schedules, by name."),
         _row("schedules.get", _s.ScheduleName, _s.Schedule, "read", "read", "One schedule."),
         _row("schedules.create", _s.CreateSchedule, _s.Schedule, "write", "submit", "Tasks that come by the clock."),
@@ -130,8 +140,6 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "doctor",
-    "tasks": "stats purge",
-    "queues": "list get create update pause resume stats",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

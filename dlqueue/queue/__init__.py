@@ -4,22 +4,28 @@ from dlqueue.queue.errors import (
     Conflict,
     CriticalError,
     IllegalTransition,
+    InvalidSetting,
     InvalidTask,
     QueueClosed,
     QueueError,
     QueueFull,
+    QueueNotFound,
     StorageError,
     TaskNotFound,
+    TempFull,
     UnknownType,
     WaitTimeout,
 )
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
+from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.schedule import Run, Schedule, ScheduleNotFound, ScheduleStats
 from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import QueueSettings
+from dlqueue.queue.statistics import Statistics
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Submitter, Task
@@ -32,10 +38,13 @@ __all__ = [
     "Context",
     "Counters",
     "CriticalError",
+    "Estimate",
     "Filter",
     "IllegalTransition",
+    "InvalidSetting",
     "InvalidTask",
     "LeaseLost",
+    "NamedQueue",
     "Outcome",
     "Page",
     "Progress",
@@ -43,6 +52,7 @@ __all__ = [
     "QueueClosed",
     "QueueError",
     "QueueFull",
+    "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
     "Run",
@@ -50,6 +60,7 @@ __all__ = [
     "ScheduleNotFound",
     "ScheduleStats",
     "Schedules",
+    "Statistics",
     "Status",
     "StorageError",
     "Store",
@@ -58,6 +69,7 @@ __all__ = [
     "TaskError",
     "TaskNotFound",
     "TaskRecord",
+    "TempFull",
     "UnknownType",
     "WaitTimeout",
     "Want",

@@ -36,6 +36,18 @@ class InvalidTask(QueueError):
         self.field = field
 
 
+class InvalidSetting(InvalidTask):
+    """A queue's name or setting that cannot be right; ``field`` names it."""
+
+
+class QueueNotFound(QueueError):
+    """No queue has this name: it was never named by the program, never created, and never had a task."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no queue {name[:100]!r}")
+        self.name = name
+
+
 class UnknownType(InvalidTask):
     """No task class of this name is registered here."""
 
@@ -70,3 +82,9 @@ class CriticalError(Exception):
     def __init__(self, message: str = "", kind: str = "critical") -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class TempFull(Exception):
+    """Told to a step: the temporary folders of all tasks together have reached their cap. It passes when some end."""
+
+    kind = "temp_full"

@@ -11,14 +11,17 @@ from functools import partial
 from msgspec import UNSET, UnsetType
 
 from dlqueue.queue import transitions
+from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
+from dlqueue.queue.rate import Rates
 from dlqueue.queue.record import Answer, Change, Decide, Decision, Due, Json, Progress, TaskError, TaskRecord
 from dlqueue.queue.runner import Interrupt, run_step
 from dlqueue.queue.settings import Lanes
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.queue.transitions import Settlement
 from dlqueue.runtime.clock import Clock, Timer, sleep
 from dlqueue.runtime.logcontext import task_context
@@ -45,6 +48,8 @@ class Pool:
         node: str,
         lanes: Lanes,
         report: Callable[[Context], None],
+        admission: Admission,
+        folders: TemporaryFolders,
     ) -> None:
         self._store = store
         self._agenda = agenda
@@ -53,6 +58,9 @@ class Pool:
         self._node = node
         self._lanes = lanes
         self._report = report
+        self.rates = Rates()
+        self._admission = admission
+        self._folders = folders
         self._idle: list[asyncio.Future[TaskRecord]] = []
         self._in_lane: Counter[str] = Counter()
         self._changed = asyncio.Event()
@@ -78,6 +86,9 @@ class Pool:
 
     def resized(self) -> None:
         """The lanes have other limits now. Steps that run beyond a lower one are let through."""
+        rates = self._lanes.rates()
+        self.rates.set(rates)
+        self._agenda.split(rates)
         while self._workers < self._lanes.workers:
             self._tasks.append(asyncio.create_task(self._work(), name=f"dlqueue-worker-{self._workers}"))
             self._workers += 1
@@ -189,23 +200,33 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
         when = self._agenda.next_time()
+        opens = self.rates.next_time(self._clock.time()) if self.rates else None
+        if opens is not None:
+            when = opens if when is None else min(when, opens)
         self._timer = None if when is None else self._clock.call_at(when, self.nudge)
 
     def _choose(self) -> list[Due]:
         batch: list[Due] = []
         taken: Counter[str] = Counter()
+        now = self._clock.time()
 
         def admits(lane: str) -> bool:
-            return self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
+            free = self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
+            return free and lane not in self._lanes.paused
+
+        def starts(lane: str) -> bool:
+            return self.rates.opens_at(lane, now) <= now
 
         while len(batch) < len(self._idle) - (self._workers - self._lanes.workers):
-            due = self._agenda.pop(admits)
+            due = self._agenda.pop(admits, starts)
             if due is None:
                 break
             # A type that nobody here knows is kept in the store, and reported, but cannot be run.
             if due.type in self._types:
                 batch.append(due)
                 taken[due.queue] += 1
+                if due.fresh:
+                    self.rates.started(due.queue, now)
         return batch
 
     async def _claim(self, batch: Sequence[Due]) -> None:
@@ -213,21 +234,32 @@ class Pool:
         decisions: list[Decision] = []
         for due in batch:
             runs_step = self._types[due.type].pause_runs_step
-            decisions.append((due.id, partial(transitions.claim, node=self._node, now=now, runs_step=runs_step)))
+            decisions.append((due.id, partial(self._admission.claim, node=self._node, now=now, runs_step=runs_step)))
         try:
             answers = await self._store.transact(decisions)
         except BaseException:
             for due in batch:
                 self._agenda.put_back(due)
+                self._not_started(due)
+            self._admission.claimed()
             raise
         for due, answer in zip(batch, answers, strict=True):
+            claimed = isinstance(answer, Change) and answer.record.status is Status.PROCESSING
+            if not claimed:
+                self._not_started(due)
             if answer is None and due.run_at is not None and due.run_at > now:
                 self._agenda.put_back(due)  # the clock has been turned back since it was found due
-            elif isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
+            elif isinstance(answer, Change) and claimed:
                 record = answer.record
                 self._running[record.id] = Interrupt(record)
                 self._in_lane[record.queue] += 1
+                self._admission.started(record)
                 self._idle.pop().set_result(record)
+        self._admission.claimed()
+
+    def _not_started(self, due: Due) -> None:
+        if due.fresh:
+            self.rates.take_back(due.queue)
 
     async def _fill(self) -> None:
         # Later first: it may turn out that the lanes have missed something.
@@ -242,7 +274,7 @@ class Pool:
             if lane is None:
                 rows = await self._store.timed(self._types, self._agenda.now, WINDOW)
             else:
-                rows = await self._store.ready(lane.name, self._types, self._agenda.now, WINDOW)
+                rows = await self._store.ready(lane.name, self._types, self._agenda.now, WINDOW, lane.fresh)
         except BaseException:
             self._agenda.filling_failed(lane)
             raise
@@ -251,12 +283,9 @@ class Pool:
     # -- a worker -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[TaskRecord] | None = None
         while True:
-            turn: asyncio.Future[TaskRecord] = loop.create_future()
-            self._idle.append(turn)
-            self._changed.set()
-            record = await turn
+            record = await (turn or self._take_turn())
             interrupt = self._running[record.id]
             try:
                 with task_context(record.id, record.correlation_id):
@@ -269,7 +298,17 @@ class Pool:
                 await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
             finally:
                 self._forget(interrupt)
-                self._in_lane[record.queue] -= 1
+                self._admission.ended(record)
+                turn = interrupt.following
+                if turn is None:
+                    self._in_lane[record.queue] -= 1
+
+    def _take_turn(self) -> asyncio.Future[TaskRecord]:
+        """A worker is free, or will be in the transaction that is handed over next."""
+        turn: asyncio.Future[TaskRecord] = asyncio.get_running_loop().create_future()
+        self._idle.append(turn)
+        self._changed.set()
+        return turn
 
     def _forget(self, interrupt: Interrupt) -> None:
         # The task may have been taken again by another worker as soon as its end was written.
@@ -281,14 +320,22 @@ class Pool:
         task = self._types[record.type]
         asked = self._wake_count
         try:
-            context = Context(task, record, partial(self._save, record), self._report)
+            context = Context(task, record, partial(self._save, record), self._report, self._folders)
         except (CriticalError, QueueError) as error:
             problem = error if isinstance(error, CriticalError) else CriticalError(str(error), "params")
             end: Settlement | None = _unreadable(task, problem, self._clock.time())
             await self._settle(record, end, asked)
             return
-        policy = self._lanes.policy_of(record)
-        end, left_behind = await run_step(task, context, interrupt, policy, self._clock)
+        end, left_behind = await run_step(task, context, interrupt, self._lanes.policy_of, self._clock)
+        if self._folders.has(record.id):
+            await self._folders.measure(record.id)
+        if left_behind is None:
+            self._admission.ended(record)
+        if end is not None and left_behind is None and not _again_at_once(end, self._clock.time()):
+            # The next claim goes into the transaction that writes this end, behind it: one commit, not two, and at no
+            # point of the database's history are more steps running than may.
+            interrupt.following = self._take_turn()
+            self._in_lane[record.queue] -= 1
         await self._settle(record, end, asked)
         if left_behind is not None:
             log.warning("task %d: its blocking step overran and is still running; it keeps its worker", record.id)
@@ -359,6 +406,11 @@ class Pool:
             progress=context.latest_progress,
             checkpoint=False,
         )
+
+
+def _again_at_once(end: Settlement, now: float) -> bool:
+    """Does the task want to go on without a pause? Then it takes part in the choice of the next one."""
+    return end.target is Status.SUSPENDING and end.hold is None and end.run_at is not None and end.run_at <= now
 
 
 def _release(record: TaskRecord, *, token: int, now: float) -> Change | None:

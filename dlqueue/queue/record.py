@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
 
 from dlqueue.queue.errors import QueueError
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.status import FINAL, Status, Want
 
 Json: TypeAlias = Any
@@ -38,6 +40,9 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_execution: float | None = None
     on_dependency_failure: str = "cancel"
+    estimate: Estimate | None = None
+    standing: float = 0.0
+    """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
     schedule_run: int | None = None
     """The line in the log of the schedule that made it; not for a submit to say."""
 
@@ -120,6 +125,11 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     depends_on: tuple[int, ...] = ()
 
     @property
+    def fresh(self) -> bool:
+        """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
+        return self.status is Status.QUEUED or (self.attempt > 0 and self.hold is None and self.run_at is not None)
+
+    @property
     def final(self) -> bool:
         """Is its life over (but for a retry by a person)?"""
         return self.status in FINAL
@@ -149,14 +159,10 @@ class Change(msgspec.Struct, kw_only=True):
     error: TaskError | None = None
     sequence: int = 0
     """Durable event id in commit order; 0 if the change has no event."""
-    with_data: bool = True
-    """False if state, progress, result, error, labels, options and intent are as before."""
-    with_params: bool = False
-    """True if params are others than before, which is rare."""
+    changed: frozenset[str] = frozenset()
+    """Fields of the record that may be others than before; ``revision`` always is."""
     delete: bool = False
     """The row goes altogether."""
-    relabeled: bool = False
-    """The labels are others than before."""
     started_at: float | None = None
     """When the step began, where the change ended one."""
     node: str | None = None
@@ -207,6 +213,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Created in ``[since, until)``."""
     correlation_id: str | None = None
     parent_id: int | None = None
+    ids: tuple[int, ...] = ()
+    """One of these; none = any."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -228,10 +236,24 @@ class Due(msgspec.Struct, frozen=True):
     run_at: float | None
     revision: int = 0
     """Of the task when this was seen: of two entries the newer one counts."""
+    fresh: bool = True
+    """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
 
     def __lt__(self, other: Due) -> bool:
         # For a heap that holds two entries of one task: any order will do.
         return self.revision < other.revision
+
+
+class QueueRow(msgspec.Struct, frozen=True):
+    """What the store keeps of a queue that was created, changed or paused at run time."""
+
+    name: str
+    settings: dict[str, Json] = {}
+    """What was set, by the names of `QueueSettings`."""
+    filed: dict[str, Json] = {}
+    """What the program (its configuration) said of the same then."""
+    paused: bool = False
+    created_at: float = 0.0
 
 
 Decision = tuple[int, Decide]
@@ -242,9 +264,6 @@ Answer = Change | QueueError | None
 def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
     """The first revision of a task."""
     status = Status.PAUSED if new.paused else Status.BLOCKED if new.depends_on else Status.QUEUED
-    fields = {
-        name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
-    }
     return TaskRecord(
         id=task_id,
         status=status,
@@ -252,5 +271,9 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
         created_at=now,
         run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
-        **fields,
+        **dict(zip(_TAKEN, _taken(new), strict=True)),
     )
+
+
+_TAKEN = [name for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")]
+_taken = attrgetter(*_TAKEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
@@ -36,10 +36,12 @@ class Interrupt:
     def __init__(self, record: TaskRecord) -> None:
         self.record = record
         self.context: Context | None = None
-        self.scope = anyio.CancelScope()
         self.reason: BaseException | str | None = None
         """An exception (a time limit), ``"cancel"`` or ``"stop"``; the first one counts."""
-        self.told = asyncio.Event()
+        self.tell: Callable[[], object] | None = None
+        """How to reach the step while it runs."""
+        self.following: asyncio.Future[TaskRecord] | None = None
+        """Where its worker waits for its next task, once the step has ended."""
 
     def stop(self, reason: BaseException | str) -> None:
         """Tell the step to end: an async one is cancelled, a blocking one can look at ``ctx.cancelled``."""
@@ -47,12 +49,12 @@ class Interrupt:
             self.reason = reason
         if self.context is not None:
             self.context.cancelled = True
-        self.told.set()
-        self.scope.cancel()
+        if self.tell is not None:
+            self.tell()
 
 
 async def run_step(
-    task: Task, context: Context, interrupt: Interrupt, policy: RetryPolicy, clock: Clock
+    task: Task, context: Context, interrupt: Interrupt, policy: Callable[[TaskRecord], RetryPolicy], clock: Clock
 ) -> tuple[Settlement | None, asyncio.Future[object] | None]:
     """How it ended; None = it was stopped and has not failed.
 
@@ -63,25 +65,26 @@ async def run_step(
     context.cancelled = interrupt.reason is not None  # told to stop before it began
     started = clock.time()
     left_behind: asyncio.Future[object] | None = None
-    with ExitStack() as timers:
-        for when, reason in _limits(task, interrupt.record, started):
-            timers.callback(_Limit(clock, when, interrupt, reason).cancel)
-        try:
-            if inspect.iscoroutinefunction(task.run):
-                outcome = await _in_scope(task, context, interrupt)
-            else:
-                outcome, left_behind = await _in_thread(task, context, interrupt)
-            end = _ended(context, outcome, clock.time()) if interrupt.reason is None or outcome is not None else None
-        except LeaseLost:
+    limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
+    try:
+        if inspect.iscoroutinefunction(task.run):
+            outcome = await _in_scope(task, context, interrupt)
+        else:
+            outcome, left_behind = await _in_thread(task, context, interrupt)
+        end = _ended(context, outcome, clock.time()) if interrupt.reason is None or outcome is not None else None
+    except LeaseLost:
+        return None, None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001
+        # Whatever a task raises is its outcome; but what it raises because we stop it is not.
+        if interrupt.reason == "stop":
             return None, None
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001
-            # Whatever a task raises is its outcome; but what it raises because we stop it is not.
-            if interrupt.reason == "stop":
-                return None, None
-            late = isinstance(interrupt.reason, BaseException)
-            end = None if late else _failed(task, context, interrupt.record, error, policy, clock.time())
+        late = isinstance(interrupt.reason, BaseException)
+        end = None if late else _failed(task, context, interrupt.record, error, policy, clock.time())
+    finally:
+        for limit in limits:
+            limit.cancel()
     if end is None:
         if not isinstance(interrupt.reason, BaseException):
             if interrupt.reason != "cancel":
@@ -130,12 +133,15 @@ class _Limit:
 
 
 async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
-    with interrupt.scope:
+    with anyio.CancelScope() as scope:
+        interrupt.tell = scope.cancel
+        if interrupt.reason is not None:
+            scope.cancel()
         try:
             return await task.run(context)
         except asyncio.CancelledError:
             current = asyncio.current_task()
-            if interrupt.scope.cancel_called or current is None or current.cancelling():
+            if scope.cancel_called or current is None or current.cancelling():
                 raise
             raise RuntimeError("the step was cancelled from inside") from None
     return None
@@ -156,7 +162,11 @@ async def _in_thread(
     thread: asyncio.Future[object] = asyncio.ensure_future(
         anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
     )
-    told: asyncio.Future[object] = asyncio.ensure_future(interrupt.told.wait())
+    event = asyncio.Event()
+    interrupt.tell = event.set
+    if interrupt.reason is not None:
+        event.set()
+    told: asyncio.Future[object] = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({thread, told}, return_when=asyncio.FIRST_COMPLETED)
         if not thread.done() and not isinstance(interrupt.reason, BaseException):
@@ -212,7 +222,7 @@ def _failed(
     context: Context,
     record: TaskRecord,
     error: BaseException,
-    policy: RetryPolicy,
+    policy: Callable[[TaskRecord], RetryPolicy],
     now: float,
     keep_state: bool = True,
 ) -> Settlement:
@@ -224,7 +234,7 @@ def _failed(
         except CriticalError:
             log.warning("task %d: its state cannot be saved as JSON; the last saved one counts", record.id)
     failures = 0 if getattr(error, "renew", False) else record.attempt
-    delay = policy.delay(failures, error) if _is_retryable(task, error) else None
+    delay = policy(record).delay(failures, error) if _is_retryable(task, error) else None
     if delay is None:
         if not isinstance(error, (CriticalError, StepTimeout)):
             context.logger.info("failed: %s", told.message, exc_info=error if record.attempt == 0 else None)

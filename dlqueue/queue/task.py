@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ from dlqueue.queue.errors import CriticalError, InvalidTask
 from dlqueue.queue.outcome import Outcome
 from dlqueue.queue.record import Json, Progress, TaskRecord
 from dlqueue.queue.status import Status, Want
+from dlqueue.queue.temporary import TemporaryFolders
 
 logger = logging.getLogger("dlqueue.task")
 
@@ -105,8 +107,10 @@ class Context:
         record: TaskRecord,
         save: Save,
         report: Callable[[Context], None] | None = None,
+        folders: TemporaryFolders | None = None,
     ) -> None:
         self._save = save
+        self._folders = folders
         self._report = report
         self._record = record
         self.task_id = record.id
@@ -116,13 +120,17 @@ class Context:
         """1 for the first try of the present retry budget."""
         self.owner = record.owner
         self.labels: Mapping[str, list[str]] = record.labels
-        self.logger = logging.LoggerAdapter(logger, {"task_id": record.id, "correlation_id": record.correlation_id})
         self.cancelled = False
         """True once this step has been told to stop; a blocking step looks at it now and then."""
         self.want = record.want
         """``pause`` if this step is to prepare a pause."""
         self.latest_progress = record.progress
         self.progress_dirty = False
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Its records are about this task."""
+        return logging.LoggerAdapter(logger, {"task_id": self.task_id, "correlation_id": self._record.correlation_id})
 
     @property
     def status(self) -> Status:
@@ -152,6 +160,17 @@ class Context:
         self.progress_dirty = True
         if self._report is not None:
             self._report(self)
+
+    def temp_folder(self, name: str | None = None) -> Path:
+        """A folder of this task's own (0700), or the one called ``name`` in it. It is there for all steps of the task
+        and removed when the task is over, clean-up included.
+
+        :raises TempFull: all tasks together have reached the cap. Not caught, it is a passing error.
+        :raises ValueError: ``name`` is not one plain name.
+        """
+        if self._folders is None:
+            raise RuntimeError("there are no temporary folders here")
+        return self._folders.of(self._record, name)
 
     async def checkpoint(self) -> None:
         """Save the state now.

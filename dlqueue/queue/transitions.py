@@ -42,6 +42,9 @@ class Settlement(msgspec.Struct, kw_only=True):
     crashed: bool = False
 
 
+_MOVED = frozenset({"status", "since"})
+
+
 def move(record: TaskRecord, target: Status, now: float, kind: str, message: str | None = None, **patch: Any) -> Change:
     """Along one edge of the table; ``patch`` are the other columns that change with it."""
     check_edge(record.id, record.status, target)
@@ -50,19 +53,29 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
     new = msgspec.structs.replace(record, status=target, since=now, revision=record.revision + 1, **patch)
     return Change(
         record=new,
+        changed=_MOVED.union(patch),
         source=record.status,
         kind=kind,
         at=now,
         message=message,
         error=patch.get("error"),
         node=new.node or record.node,
+        started_at=record.since if record.status is Status.PROCESSING else None,
     )
 
 
 def amend(record: TaskRecord, now: float, kind: str = "", message: str | None = None, **patch: Any) -> Change:
     """A change that leaves the status as it is."""
     new = msgspec.structs.replace(record, revision=record.revision + 1, **patch)
-    return Change(record=new, source=record.status, kind=kind, at=now, message=message, node=record.node)
+    return Change(
+        record=new,
+        changed=frozenset(patch),
+        source=record.status,
+        kind=kind,
+        at=now,
+        message=message,
+        node=record.node,
+    )
 
 
 # -- the life of a step ----------------------------------------------------------------------------------------------
@@ -89,7 +102,7 @@ def claim(record: TaskRecord, node: str, now: float, runs_step: bool = False) ->
         expires = None if limit is None else now + limit
     if expires is not None and now >= expires:
         return _overrun(record, now)
-    change = move(
+    return move(
         record,
         Status.PROCESSING,
         now,
@@ -101,8 +114,6 @@ def claim(record: TaskRecord, node: str, now: float, runs_step: bool = False) ->
         started_at=started,
         expires_at=expires,
     )
-    change.with_data = False
-    return change
 
 
 def _unheld(record: TaskRecord, now: float) -> float | None:
@@ -162,7 +173,8 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
     if target in (Status.ERROR, Status.CANCELED):
         patch["cleanup"] = max(record.cleanup, int(end.cleanup))
     change = move(record, target, now, kind, end.message, **patch)
-    change.started_at = end.started_at
+    if end.started_at is not None:
+        change.started_at = end.started_at
     change.error = None if end.error is UNSET else end.error
     return change
 
@@ -233,13 +245,16 @@ def rescue(record: TaskRecord, now: float) -> Change | None:
     return move(record, Status.QUEUED, now, "rescued", message, node=None, crashes=crashes, lease_token=token)
 
 
+def hold(record: TaskRecord, hold: str, message: str, now: float) -> Change:
+    """It could run, but not yet: until it is woken."""
+    return amend(record, now, "held", message, hold=hold, run_at=None, since=now)
+
+
 def wake(record: TaskRecord, now: float) -> Change | None:
     """What it waited for has come."""
     if record.status not in WAITING or record.hold is None:
         return None
-    change = amend(record, now, hold=None, run_at=None, expires_at=_unheld(record, now))
-    change.with_data = False
-    return change
+    return amend(record, now, hold=None, run_at=None, expires_at=_unheld(record, now))
 
 
 # -- intents: what a person wants ------------------------------------------------------------------------------------
@@ -318,9 +333,7 @@ def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], mes
     params = msgspec.json.decode(msgspec.json.encode(reworded(record.params)))
     if params == record.params:
         return None
-    change = amend(record, now, "edited", message, params=params)
-    change.with_data, change.with_params = False, True
-    return change
+    return amend(record, now, "edited", message, params=params)
 
 
 def retry(record: TaskRecord, now: float) -> Change | None:
@@ -388,10 +401,7 @@ def update(
         said.append("other labels")
     if not patch:
         return None
-    change = amend(record, now, "updated", ", ".join(said), **patch)
-    change.relabeled = "labels" in patch
-    change.with_data = change.relabeled
-    return change
+    return amend(record, now, "updated", ", ".join(said), **patch)
 
 
 def _begin(record: TaskRecord, run_at: float, now: float) -> float | None:
@@ -420,6 +430,13 @@ def remove(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
     return change
 
 
+def purge(record: TaskRecord, now: float, before: float, needs_cleanup: bool) -> Change | None:
+    """`remove` for what is old; None if it is not, or if something is still to be done for it."""
+    if not record.final or record.cleanup or record.finished_at is None or record.finished_at >= before:
+        return None
+    return remove(record, now, needs_cleanup and record.touched and record.status is not Status.COMPLETED)
+
+
 # -- clean-up of a final task ----------------------------------------------------------------------------------------
 
 
@@ -427,9 +444,7 @@ def begin_cleanup(record: TaskRecord, node: str, now: float) -> Change | None:
     """Take a final task's clean-up; None if there is none to do."""
     if not record.final or not record.cleanup:
         return None
-    change = amend(record, now, lease_token=record.lease_token + 1, node=node)
-    change.with_data = False
-    return change
+    return amend(record, now, lease_token=record.lease_token + 1, node=node)
 
 
 def end_cleanup(record: TaskRecord, begun: TaskRecord, state: bytes | None, now: float, done: bool) -> Change | None:

@@ -89,16 +89,20 @@ def reader(declared: type[Any], later: frozenset[str]) -> Callable[[dict[str, An
 
 
 def _builder(declared: type[Any]) -> Callable[[dict[str, Any]], Any]:
-    """From checked values to the dataclass, with the dataclasses in its lists."""
-    lists = {name: member for name, hint in get_type_hints(declared).items() if (member := _listed(hint))}
-    if not lists:
+    """From checked values to the dataclass, with the dataclasses in it and in its lists."""
+    hints = get_type_hints(declared)
+    lists = {name: _builder(member) for name, hint in hints.items() if (member := _listed(hint))}
+    members = {name: _builder(member) for name, hint in hints.items() if (member := _optional(hint))}
+    if not lists and not members:
         return lambda values: declared(**values)
-    builders = {name: _builder(member) for name, member in lists.items()}
 
     def build(values: dict[str, Any]) -> Any:
         made = dict(values)
-        for name, member in builders.items():
+        for name, member in lists.items():
             made[name] = [_placed(f"{name}.{index}", member, value) for index, value in enumerate(values[name])]
+        for name, member in members.items():
+            if made.get(name) is not None:
+                made[name] = _placed(name, member, made[name])
         return declared(**made)
 
     return build
@@ -108,6 +112,14 @@ def _listed(hint: Any) -> type[Any] | None:
     """The dataclass that a list holds, if it does."""
     member = next(iter(get_args(hint)), None) if get_origin(hint) is list else None
     return member if isinstance(member, type) and dataclasses.is_dataclass(member) else None
+
+
+def _optional(hint: Any) -> type[Any] | None:
+    """The dataclass of a field that need not be given, if it is one."""
+    members = [part for part in get_args(hint) if part is not types.NoneType]
+    if get_origin(hint) not in (Union, types.UnionType) or len(members) != 1:
+        return None
+    return members[0] if isinstance(members[0], type) and dataclasses.is_dataclass(members[0]) else None
 
 
 def _placed(place: str, build: Callable[[dict[str, Any]], Any], value: dict[str, Any]) -> Any:
@@ -154,5 +166,6 @@ def _meant(given: object, expected: str) -> str:
 def _names_at(declared: type[Any], location: list[Any]) -> list[str]:
     for part in location:
         if isinstance(part, str):
-            declared = _listed(get_type_hints(declared).get(part)) or declared
+            hint = get_type_hints(declared).get(part)
+            declared = _listed(hint) or _optional(hint) or declared
     return [field.name for field in dataclasses.fields(declared)]

@@ -273,8 +273,9 @@ class Managed:
             self._rpc = None
         if process is None:
             return
-        # The second signal does not wait for trackers any more; the session is saved all the same.
-        for number, patience in ((signal.SIGTERM, 1.0), (signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)):
+        # It looks at its signals once a second. After the second one it does not wait for trackers any more; the
+        # session is saved all the same.
+        for number, patience in ((signal.SIGTERM, 1.4), (signal.SIGTERM, 1.2), (signal.SIGKILL, 5.0)):
             if process.poll() is not None:
                 return
             process.send_signal(number)

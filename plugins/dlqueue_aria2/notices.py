@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import websocket
 
@@ -75,14 +77,22 @@ class Notices:
                     self._socket.sock.shutdown(socket.SHUT_RDWR)
 
     def _connect(self, rpc: Rpc) -> websocket.WebSocket | None:
+        parts = urlsplit(rpc.url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
+            # The library asks the environment for a proxy, whatever it is told, unless it is given a connection.
+            plain = socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT)
+        except OSError:
+            return None
+        try:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            secure = ssl.create_default_context().wrap_socket if parts.scheme == "https" else None
+            connection = secure(plain, server_hostname=parts.hostname) if secure else plain
             made = websocket.create_connection(
-                f"ws{rpc.url[len('http') :]}",
-                timeout=CONNECT_TIMEOUT,
-                http_no_proxy=["*"],
-                sockopt=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+                f"ws{rpc.url[len('http') :]}", CONNECT_TIMEOUT, socket=connection, redirect_limit=0
             )
         except (OSError, websocket.WebSocketException):
+            plain.close()
             return None
         with self._lock:
             self._socket = made

@@ -35,8 +35,8 @@ _OWN_HEADERS = frozenset(
 )
 _CHECKSUM = re.compile(r"(sha-1|sha-256|sha-512|md5)=([0-9a-fA-F]+)")
 _DIGITS = {"sha-1": 40, "sha-256": 64, "sha-512": 128, "md5": 32}
-_FOREVER = "99999999"
-"""Minutes."""
+_FOREVER = "35000000"
+"""Minutes: 66 years. aria2 counts seconds in 31 bits; with more than they hold, the seeding ends as it begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,7 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
         "--label", "a=b", "--label", "a=c=d", "--delay", "1h", "--max-retry", "3", "--retry-delay", "5s", "--timeout",
         "10s", "--max-execution", "2h", "--after", "1", "--on-dependency-failure", "run", "--parent", "1",
         "--unique-key", "k", "--correlation-id", "c", "--paused",
+        "--estimate", "memory=2GiB, cpu=1.5,seconds=2h,temp=5k",
     )  # fmt: skip
     assert (code, out, err) == (0, "2\tqueued\tprobe\n", "")
     params = daemon.service.calls[-1][2]
@@ -201,6 +202,7 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
     assert (params.max_execution, params.depends_on, params.parent_id) == (7200.0, [1], 1)
     assert (params.on_dependency_failure, params.unique_key, params.correlation_id) == ("run", "k", "c")
     assert params.paused is True
+    assert params.estimate.parts() == {"memory": 2 * 2**30, "cpu": 1.5, "seconds": 7200, "temp": 5000}
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"n": 1}'))
     assert dlqueue("task", "submit", "probe", "--params", "-", "-q")[1] == "3\n"
     assert daemon.service.calls[-1][2].params == {"n": 1}
@@ -217,6 +219,11 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
         ["probe", "--notify", "x"],
         ["probe", "--parent", "1-2"],
         ["probe", "--timeout", "soon"],
+        ["probe", "--estimate", "memory"],
+        ["probe", "--estimate", "disk=1"],
+        ["probe", "--estimate", "memory=much"],
+        ["probe", "--estimate", "cpu=two"],
+        ["probe", "--estimate", "cpu=1,cpu=2"],
     ],
 )
 def test_task_submit_wrong_usage(daemon: StubDaemon, dlqueue: Run, arguments: list[str]) -> None:

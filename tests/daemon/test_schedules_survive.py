@@ -1,4 +1,4 @@
-"""Schedules of a real daemon: kill -9 between ticks and in the middle of one. No run is made twice, or lost."""
+"""Schedules of a real daemon, killed between ticks and in the middle of one: no run is made twice, none forgotten."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.task import LOST_MAX
 from dlqueue.queue import QueueSettings, Status
 from dlqueue.sdk import Rejected, TransferState, Unavailable
@@ -105,10 +106,12 @@ async def test_the_key_is_saved_before_the_downloader_is_asked(build: Builder) -
 
 
 async def test_bytes_alone_run_no_step(build: Builder) -> None:
+    """Only the size is written down, once it is known."""
     house = await build.puppets()
     task_id = await house.add()
     key = await house.runs(task_id)
-    before = await house.queue.get(task_id)
+    house.puppet().show(key, downloaded=0, total=10)
+    before = await house.when(task_id, lambda r: read_state(r).total == 10 and r.status is Status.SUSPENDING)
     for done in range(1, 6):
         polls = len(house.puppet().polls)
         house.puppet().show(key, downloaded=done, total=10)

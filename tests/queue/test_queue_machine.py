@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -251,6 +252,11 @@ class QueueMachine(RuleBasedStateMachine):
                     assert event.target in EDGES[at]
                 at = event.target
             assert self.store._tasks[task_id].status == at
+
+    @invariant()
+    def counters_are_what_counting_says(self) -> None:
+        counted = Counter(record.status for record in self.store._tasks.values())
+        assert self.runner.run(self.store.tally()) == dict(counted)
 
     @invariant()
     def final_is_final(self) -> None:

@@ -233,3 +233,49 @@ async def test_a_downloader_that_is_not_configured_any_more(build: Builder) -> N
     house.clock.advance(61)
     await house.runs(task_id)
     assert (await house.state(task_id)).downloader == "new"
+
+
+class Greedy(Working):
+    """Knows what it needs."""
+
+    type = "greedy"
+
+
+async def test_resources(build: Builder) -> None:
+    task = Greedy()
+    house = await build.puppets(tasks=(task,))
+    ask = Asking(house)
+    submit = {"type": "greedy", "params": {}, "estimate": {"cpu": house.queue._admission._resources._whole("cpu")}}
+    first, second = await ask("tasks.submit", **submit), await ask("tasks.submit", **submit)
+    await house.holds(second["id"], "resources")
+    answer = await why(house, second["id"])
+    assert (answer["status"], answer["reason"], answer["blocking"]) == ("queued", "resources", "cpu")
+    assert "cores, 0 cores left" in answer["message"]
+    assert (await ask("tasks.get", id=second["id"]))["hold"] == "resources"
+    assert (await ask("tasks.get", id=first["id"]))["status"] == "processing"
+    task.let_go.set()
+    await house.when(second["id"], lambda record: record.started_at is not None)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "field"),
+    [
+        ({"memory": 2**62}, "estimate.memory"),
+        ({"cpu": 1e9}, "estimate.cpu"),
+        ({"temp": 2**62}, "estimate.temp"),
+        ({"memory": -1}, "estimate.memory"),
+        ({"memory": 1.5}, "estimate.memory"),
+        ({"seconds": 1e300}, "estimate.seconds"),
+        ({"disk": 1}, "estimate.disk"),
+        ("much", "estimate"),
+    ],
+)
+async def test_estimates_that_are_refused(build: Builder, estimate: Any, field: str) -> None:
+    house = await build.puppets(tasks=(Greedy(),))
+    for method, params in (
+        ("tasks.submit", {"type": "greedy", "params": {}}),
+        ("downloads.add", {"url": URL, "directory": str(house.destination)}),
+    ):
+        error = await Asking(house).refused(method, **params, estimate=estimate)
+        assert (error.code, error.field) == (-32602, field)
+    assert await house.queue.count() == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, schedules, status
+from dlqueue.protocol import messages, queues, schedules, status
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -25,6 +25,15 @@ DOWNLOADER: dict[str, Any] = {
     "upload_speed": 0, "breaker": {"state": "closed", "until": None}, "last_error": None, "node": "stub",
     "paused": False,
 }  # fmt: skip
+
+
+def a_queue(name: str, **fields: Any) -> dict[str, Any]:
+    """One as `queues.get` answers it."""
+    return {
+        "name": name, "pending": 0, "running": 0, "completed": 0, "failed": 0, "size": 0, "capacity": None,
+        "concurrency": 8, "rate": None, "ageing": 0.0, "max_retry": 0, "retry_delay": 0.0, "backoff_factor": 2.0,
+        "backoff_max": 60.0, "paused": False, "changed": [], **fields,
+    }  # fmt: skip
 
 
 SCHEDULE: dict[str, Any] = {
@@ -78,6 +87,9 @@ class StubService:
         self.downloaders: dict[str, dict[str, Any]] = {}
         self.tested: dict[str, Any] = {"ok": True, "version": "1", "checks": []}
         self.kinds: list[dict[str, Any]] = []
+        self.queues: dict[str, dict[str, Any]] = {}
+        self.page = 1000
+        """Queues in a page at most."""
         self.schedules: dict[str, dict[str, Any]] = {}
         self.schedule_log: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
@@ -297,6 +309,44 @@ class StubService:
 
     async def downloaders_kinds(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"items": self.kinds, "next_cursor": None, "total": len(self.kinds)}
+
+    def queue(self, name: str) -> dict[str, Any]:
+        if name not in self.queues:
+            raise NotFound(f"no queue {name!r}", kind="queue", field="name")
+        return self.queues[name]
+
+    async def queues_list(self, caller: Caller, params: queues.ListQueues) -> dict[str, Any]:
+        names = sorted(name for name in self.queues if params.cursor is None or name > params.cursor)
+        page = names[: min(params.limit or 100, self.page)]
+        following = page[-1] if len(page) < len(names) else None
+        items = [self.queues[name] for name in page]
+        return {"items": items, "next_cursor": following, "total": len(self.queues)}
+
+    async def queues_get(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        return self.queue(params.name)
+
+    async def queues_stats(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        return self.queue(params.name)
+
+    async def queues_create(self, caller: Caller, params: queues.CreateQueue) -> dict[str, Any]:
+        self._enter("queues.create", caller, params)
+        if params.name in self.queues:
+            raise Conflict(f"there is a queue {params.name!r} already")
+        self.queues[params.name] = a_queue(params.name, **params.settings(), changed=sorted(params.settings()))
+        return self.queues[params.name]
+
+    async def queues_update(self, caller: Caller, params: queues.UpdateQueue) -> dict[str, Any]:
+        self._enter("queues.update", caller, params)
+        self.queue(params.name).update(params.settings())
+        return self.queue(params.name)
+
+    async def queues_pause(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        self.queue(params.name)["paused"] = True
+        return self.queue(params.name)
+
+    async def queues_resume(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        self.queue(params.name)["paused"] = False
+        return self.queue(params.name)
 
     def schedule(self, name: str) -> dict[str, Any]:
         if name not in self.schedules:

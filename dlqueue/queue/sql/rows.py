@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache, cached_property
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol, cast
 
 import msgspec
-from sqlalchemy import ClauseElement, Connection, bindparam, delete, insert, select, update
+from sqlalchemy import ClauseElement, Connection, bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 
 from dlqueue.queue.record import Change, Event, Options, Progress, TaskError, TaskRecord
@@ -41,6 +41,11 @@ def _json(value: object) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
+def standing_of(options: str | None) -> float:
+    """What the stored options say of the rank."""
+    return 0.0 if options is None else _decode_options(options).standing
+
+
 class Driver(Protocol):
     """What is used of the database driver's own connection."""
 
@@ -49,6 +54,11 @@ class Driver(Protocol):
     def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Any: ...
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> Any: ...
+
+
+INSERTED = 20
+"""Rows of one INSERT. SQLite writes the sequence of an AUTOINCREMENT once per statement, and that costs as much as the
+row."""
 
 
 def driver_of(connection: Connection) -> Driver:
@@ -78,8 +88,23 @@ class Statement:
         """Once for every row, in one call of the driver; answers how many rows were changed."""
         if self._fixed:
             rows = [{**self._fixed, **row} for row in rows]
-        batch = [self._row(row) for row in rows]
+        return self.all(driver, [self._row(row) for row in rows])
+
+    def all(self, driver: Driver, batch: Sequence[Sequence[Any]]) -> int:
+        """The same for rows that have their values in the order of `names`."""
         return int(driver.executemany(self.sql, batch).rowcount) if batch else 0
+
+    def insert_all(self, driver: Driver, batch: Sequence[Sequence[Any]]) -> None:
+        """For an INSERT: the same with fewer statements."""
+        whole = len(batch) - len(batch) % INSERTED
+        for start in range(0, whole, INSERTED):
+            driver.execute(self._several, [value for row in batch[start : start + INSERTED] for value in row])
+        self.all(driver, batch[whole:])
+
+    @cached_property
+    def _several(self) -> str:
+        head, values, row = self.sql.partition(" VALUES ")
+        return head + values + ", ".join([row] * INSERTED)
 
 
 def record_from(row: Sequence[Any]) -> TaskRecord:
@@ -134,27 +159,24 @@ def record_from(row: Sequence[Any]) -> TaskRecord:
     )
 
 
-def hot(record: TaskRecord, namespace: str) -> dict[str, Any]:
-    """The columns of `task`."""
-    values = dict(zip(_HOT_NAMES, _hot_values(record), strict=True))
-    values["namespace"], values["status"], values["want"] = namespace, record.status.value, record.want.value
-    return values
+def _hot_of(names: Iterable[str]) -> Callable[[TaskRecord], tuple[Any, ...]]:
+    """Values of a record for these parameters of a statement on `task`. The driver wants plain text, not our enums."""
+    return attrgetter(*(_HOT_PATHS.get(name, name) for name in names))
 
 
-def cold(record: TaskRecord) -> dict[str, Any]:
-    """The columns of `task_data`."""
-    return {
-        "task_id": record.id,
-        "params": encode(record.params),
-        "state": None if record.state is None else record.state.decode(),
-        "progress": _json(record.progress),
-        "result": _json(record.result),
-        "error": _json(record.error),
-        "labels": _json(record.labels or None),
-        "options": None if record.options == Options() else _json(record.options),
-        "intent": _json(record.intent),
-        "depends_on": _json(record.depends_on or None),
-    }
+_HOT_PATHS = {"status": "status._value_", "want": "want._value_", "id_": "id", "revision_": "revision"}
+_COLD_VALUES: dict[str, Callable[[TaskRecord], Any]] = {
+    "task_id": lambda record: record.id,
+    "params": lambda record: encode(record.params),
+    "state": lambda record: None if record.state is None else record.state.decode(),
+    "progress": lambda record: _json(record.progress),
+    "result": lambda record: _json(record.result),
+    "error": lambda record: _json(record.error),
+    "labels": lambda record: _json(record.labels) if record.labels else None,
+    "options": lambda record: None if record.options == Options() else _json(record.options),
+    "intent": lambda record: _json(record.intent),
+    "depends_on": lambda record: _json(record.depends_on) if record.depends_on else None,
+}
 
 
 def event_from(row: Sequence[Any]) -> Event:
@@ -187,53 +209,14 @@ def label_rows(records: Iterable[TaskRecord]) -> Iterable[dict[str, Any]]:
 EVENT_COLUMNS = tuple(column for column in task_event.c if column.name != "namespace")
 
 
-def event_row(change: Change, namespace: str) -> dict[str, Any]:
-    record = change.record
-    return {
-        "sequence": change.sequence,
-        "namespace": namespace,
-        "task_id": record.id,
-        "at": change.at,
-        "kind": change.kind,
-        "source": None if change.source is None else str(change.source),
-        "target": str(record.status),
-        "node": change.node,
-        "message": change.message,
-        "error": _json(change.error),
-        "attempt": record.attempt,
-        "started_at": change.started_at,
-    }
-
-
-INSERT_TASK = Statement(insert(task).values({column.name: bindparam(column.name) for column in task.c}))
-INSERT_DATA = Statement(insert(task_data).values({column.name: bindparam(column.name) for column in task_data.c}))
-INSERT_EVENT = Statement(insert(task_event).values({column.name: bindparam(column.name) for column in task_event.c}))
+_INSERT_TASK = Statement(insert(task).values({column.name: bindparam(column.name) for column in task.c}))
+_INSERT_DATA = Statement(insert(task_data).values({column.name: bindparam(column.name) for column in task_data.c}))
+_INSERT_EVENT = Statement(insert(task_event).values({column.name: bindparam(column.name) for column in task_event.c}))
 INSERT_DEPENDENCY = Statement(
     insert(task_dependency).values({column.name: bindparam(column.name) for column in task_dependency.c})
 )
 INSERT_LABEL = Statement(insert(task_label).values({column.name: bindparam(column.name) for column in task_label.c}))
 
-# Only what can change in a task's life is set: an index on a column that is not named here is not touched.
-_CHANGING = (
-    "status", "want", "hold", "affinity", "priority", "rank", "run_at", "since", "attempt", "retries", "crashes",
-    "cleanup", "node", "lease_token", "revision", "unique_key", "started_at", "finished_at", "delivered_at",
-    "expires_at", "executed_seconds",
-)  # fmt: skip
-# The revision guards once more what the transaction guards already: two writers can never both win.
-UPDATE_TASK = Statement(
-    update(task)
-    .where(task.c.id == bindparam("id_"), task.c.revision == bindparam("before"))
-    .values({name: bindparam(name) for name in _CHANGING})
-)
-_CHANGING_DATA = ("state", "progress", "result", "error", "labels", "options", "intent")
-UPDATE_DATA = Statement(
-    update(task_data)
-    .where(task_data.c.task_id == bindparam("task_id"))
-    .values({name: bindparam(name) for name in _CHANGING_DATA})
-)
-UPDATE_PARAMS = Statement(
-    update(task_data).where(task_data.c.task_id == bindparam("task_id")).values(params=bindparam("params"))
-)
 DELETE_LABELS = Statement(delete(task_label).where(task_label.c.task_id == bindparam("id_")))
 DELETES = (
     Statement(delete(task).where(task.c.id == bindparam("id_"))),
@@ -266,3 +249,97 @@ def load(driver: Driver, namespace: str, ids: Collection[int]) -> dict[int, Task
         for row in _select_by_ids(size).run(driver, {**values, "namespace": namespace}):
             found[row[0]] = record_from(row)
     return found
+
+
+# -- new and changed rows ---------------------------------------------------------------------------------------------
+
+
+def insert_tasks(driver: Driver, namespace: str, records: Sequence[TaskRecord]) -> None:
+    """New rows of `task` and `task_data`."""
+    place = _INSERT_TASK.names.index("namespace")
+    hot = [_new_hot(record) for record in records]
+    _INSERT_TASK.insert_all(driver, [(*values[:place], namespace, *values[place:]) for values in hot])
+    _INSERT_DATA.insert_all(driver, [[value(record) for value in _new_cold] for record in records])
+
+
+_new_cold = [_COLD_VALUES[name] for name in _INSERT_DATA.names]
+_new_hot = _hot_of(name for name in _INSERT_TASK.names if name != "namespace")
+
+
+def update_tasks(driver: Driver, changes: Sequence[Change]) -> bool:
+    """The changed columns, and no others: an index on a column that is not named is not touched. The revision guards
+    once more what the transaction guards already: two writers can never both win. False if one was not as expected."""
+    batch: dict[frozenset[str], list[TaskRecord]] = {}
+    seen: set[int] = set()
+    right = True
+    for change in changes:
+        if change.record.id in seen:  # a second change of one task comes after the first
+            right &= _update_batch(driver, batch)
+            batch, seen = {}, set()
+        seen.add(change.record.id)
+        batch.setdefault(change.changed, []).append(change.record)
+    return _update_batch(driver, batch) and right
+
+
+def _update_batch(driver: Driver, batch: Mapping[frozenset[str], Sequence[TaskRecord]]) -> bool:
+    right = True
+    for changed, records in batch.items():
+        hot, hot_values, cold, cold_values = _update(changed)
+        right &= hot.all(driver, [hot_values(record) for record in records]) == len(records)
+        if cold is not None:
+            cold.all(driver, [[value(record) for value in cold_values] for record in records])
+    return right
+
+
+@cache
+def _update(
+    changed: frozenset[str],
+) -> tuple[
+    Statement,
+    Callable[[TaskRecord], tuple[Any, ...]],
+    Statement | None,
+    Sequence[Callable[[TaskRecord], Any]],
+]:
+    """The statements that write these fields, and where their values come from."""
+    hot_names = [column.name for column in HOT if column.name in changed | {"revision"}]
+    hot = Statement(
+        update(task)
+        .where(task.c.id == bindparam("id_"), task.c.revision == bindparam("revision_") - literal_column("1"))
+        .values({name: bindparam(name) for name in hot_names})
+    )
+    cold_names = [column.name for column in COLD if column.name in changed]
+    cold = Statement(
+        update(task_data)
+        .where(task_data.c.task_id == bindparam("task_id"))
+        .values({name: bindparam(name) for name in cold_names or ["params"]})
+    )
+    return (
+        hot,
+        _hot_of(hot.names),
+        cold if cold_names else None,
+        [_COLD_VALUES[name] for name in cold.names],
+    )
+
+
+def insert_events(driver: Driver, namespace: str, changes: Iterable[Change]) -> None:
+    """What happened, in order."""
+    _INSERT_EVENT.insert_all(driver, [_event(change, namespace) for change in changes])
+
+
+def _event(change: Change, namespace: str) -> tuple[Any, ...]:
+    record = change.record
+    # In the order of the table's columns.
+    return (
+        change.sequence,
+        namespace,
+        record.id,
+        change.at,
+        change.kind,
+        None if change.source is None else change.source.value,
+        record.status.value,
+        change.node,
+        change.message,
+        None if change.error is None else _json(change.error),
+        record.attempt,
+        change.started_at,
+    )

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound
+from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.record import Filter, NewTask, Options
 from dlqueue.queue.status import Status, Want
 from dlqueue.queue.testing.bench import NOW, Bench, Suite
@@ -37,7 +38,13 @@ class Submits(Suite):
             parent_id=parent.id,
             run_at=NOW + 60,
             max_retry=3,
-            options=Options(retry_delay=1.5, timeout=2, max_execution=3600, on_dependency_failure="run"),
+            options=Options(
+                retry_delay=1.5,
+                timeout=2,
+                max_execution=3600,
+                on_dependency_failure="run",
+                estimate=Estimate(memory=2**33, cpu=0.5, temp=7, seconds=90.5),
+            ),
         )
         (submission,) = await bench.submit_all(task)
         record = submission.record
