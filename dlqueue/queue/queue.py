@@ -435,7 +435,7 @@ class Queue:
         return await self._intents.cancel(task_id, intent)
 
     async def cleaned(self, task_id: int) -> None:
-        """Wait until the clean-up of a task that has ended was run once. It may have failed: it is tried again later."""
+        """Wait until the clean-up of a task that has ended was run once; if that failed it is tried again later."""
         await self._cleaner.tried(task_id)
 
     async def pause(self, task_id: int) -> TaskRecord:
