@@ -434,6 +434,10 @@ class Queue:
         """See `Intents.cancel`."""
         return await self._intents.cancel(task_id, intent)
 
+    async def cleaned(self, task_id: int) -> None:
+        """Wait until the clean-up of a task that has ended was run once. It may have failed: it is tried again later."""
+        await self._cleaner.tried(task_id)
+
     async def pause(self, task_id: int) -> TaskRecord:
         """See `Intents.pause`."""
         return await self._intents.pause(task_id)

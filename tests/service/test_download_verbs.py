@@ -263,3 +263,26 @@ async def test_bad_seed_rules_are_named(build: Builder, seed: Any, field: str) -
     error = await ask.refused("downloads.add", url=URL, seed=seed)
     assert error.code == -32602
     assert (error.field or "").startswith(field)
+
+
+# -- cancel with the data ---------------------------------------------------------------------------------------------
+
+
+async def test_who_cancels_with_the_data_finds_it_gone(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    key = await house.runs(task_id)
+    (house.puppet().requests[key].directory / "part").write_bytes(b"part")
+    assert (await ask("tasks.cancel", id=task_id, delete_data=True))["status"] == "canceled"
+    assert house.files() == {}
+
+
+async def test_a_downloader_that_is_down_does_not_hold_up_a_cancel(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    await house.runs(task_id)
+    house.puppet().goes("remove", Unavailable("gone"))
+    assert (await ask("tasks.cancel", id=task_id, delete_data=True))["status"] == "canceled"
+    assert house.files() != {}
