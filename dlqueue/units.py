@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``2h30m``, ``500ms``, ``2MiB``, ``500k``. Standard library only."""
+"""Durations, sizes and rates as people write them: ``2h30m``, ``2MiB``, ``10/s``. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ _LONGEST = 36500 * 86400.0  # a hundred years: beyond it date arithmetic overflo
 _SIZE = re.compile(rf"({_NUMBER}) ?([kmgtp]i?)?b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _LARGEST = 2**63 - 1  # what the database can hold
+
+
+_RATE = re.compile(rf"({_NUMBER}) ?/ ?([smhd])")
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MOST_STARTS = 100_000
+"""In one period: each of them is remembered for as long."""
 
 
 def parse_duration(text: str | float) -> float:
@@ -39,6 +45,22 @@ def parse_size(text: str | int) -> int:
     if not 0 <= size <= _LARGEST:
         raise ValueError("a size must be between 0 and 2^63 − 1 bytes")
     return size
+
+
+def parse_rate(text: str) -> tuple[int, float]:
+    """``"10/s"``, ``"100/m"``, ``"1000/h"``, ``"0.5/s"`` as so many starts in so many seconds: ``(10, 1.0)``,
+    ``(1, 2.0)`` for the last. Raises `ValueError` with a message for a person."""
+    if not isinstance(text, str):
+        raise ValueError('not a rate: text such as "10/s", "100/m" or "1000/h"')  # noqa: TRY004 - one error type
+    found = _RATE.fullmatch(text.strip()) if text.isascii() else None
+    if not found:
+        raise ValueError(f"not a rate: {_quoted(text)}; write for example 10/s, 100/m, 1000/h or 0.5/s")
+    number, period = float(found[1]), _PERIODS[found[2]]
+    if not 0.001 <= number <= MOST_STARTS:
+        raise ValueError(f"a rate must be between 0.001 and {MOST_STARTS} in a period")
+    # What is left of a whole number makes the period longer: 2.5 in a second are 2 in 0.8 s.
+    count = max(int(number), 1)
+    return count, period * count / number
 
 
 def format_duration(seconds: float) -> str:

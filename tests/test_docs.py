@@ -40,7 +40,7 @@ def section(text: str, heading: str) -> str:
     [
         ("## `[daemon]`", [f.name for f in fields(sections.DaemonSection)]),
         ("## `[store]`", [f.name for f in fields(sections.StoreSection)]),
-        ("## `[queues.NAME]`", [*(f.name for f in fields(sections.QueueSection)), *loader.QUEUE_KEYS_LATER]),
+        ("## `[queues.NAME]`", [f.name for f in fields(sections.QueueSection)]),
         (
             "## `[downloaders.NAME]`",
             [
@@ -51,6 +51,7 @@ def section(text: str, heading: str) -> str:
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
+        ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )

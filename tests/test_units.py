@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlqueue.units import format_duration, format_size, parse_duration, parse_size
+from dlqueue.units import format_duration, format_size, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,27 @@ def test_durations(text: str | float, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "starts", "seconds"),
+    [
+        ("10/s", 10, 1), ("100/m", 100, 60), ("1000 / h", 1000, 3600), ("5/d", 5, 86400), ("0.5/s", 1, 2),
+        ("2.5/s", 2, 0.8), ("0.001/s", 1, 1000),
+    ],
+)  # fmt: skip
+def test_rates(text: str, starts: int, seconds: float) -> None:
+    count, period = parse_rate(text)
+    assert count == starts and period == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "/s", "10/", "10/w", "10/min", "-1/s", "0/s", "0.0001/s", "1e3/s", "100001/s", "nan/s", "٣/s", 10, None],
+)
+def test_what_is_no_rate_is_refused(text: Any) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        parse_rate(text)
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,11 @@ class Bench:
         return target
 
     @contextmanager
-    def daemon(self) -> Iterator[int]:
-        """A warm daemon; gives its process id."""
+    def daemon(self, first: str = "s0") -> Iterator[int]:
+        """A warm daemon; gives its process id.
+
+        :param first: what it downloads to get warm.
+        """
         with subprocess.Popen(
             [*DLQUEUE, "daemon", "--user"], env=self.environ, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
@@ -72,7 +75,7 @@ class Bench:
                     break
                 except DaemonUnreachable:
                     time.sleep(0.05)
-            self.run([*DLQUEUE, "get", "-q", self.url("s0")])  # warm
+            self.run([*DLQUEUE, "get", "-q", self.url(first)])
             yield process.pid
             process.send_signal(signal.SIGTERM)
 

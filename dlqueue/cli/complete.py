@@ -1,4 +1,4 @@
-"""What a shell may offer for a word that is being typed: ids of tasks, names of downloaders."""
+"""What a shell may offer for a word that is being typed: ids of tasks, names of downloaders and queues."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def complete_downloaders(ctx: click.Context, param: click.Parameter, incomplete:
     """The configured downloaders."""
     found = _asked("downloaders.list")
     return [_item(one["name"], one["kind"]) for one in found if one["name"].startswith(incomplete)]
+
+
+def complete_queues(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """The queues that there are."""
+    found = _asked("queues.list", limit=_MOST)
+    return [_item(one["name"], f"{one['size']} unfinished") for one in found if one["name"].startswith(incomplete)]
+
+
+def complete_schedules(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:
+    """The schedules."""
+    found = _asked("schedules.list", limit=_MOST)
+    return [_item(one["name"], one["cron"] or "") for one in found if one["name"].startswith(incomplete)]
 
 
 def _asked(method: str, **params: Any) -> list[dict[str, Any]]:

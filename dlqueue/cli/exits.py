@@ -41,7 +41,12 @@ _HINTS: dict[int, str] = {
 }
 
 
-_HINTS_BY_KIND = {"downloader": "see what there is: dlqueue downloader ls"}
+_HINTS_BY_KIND = {
+    "downloader": "see what there is: dlqueue downloader ls",
+    "queue": "see what there is: dlqueue queue ls",
+    "capacity": "try again later, or wait for room: --on-full wait",
+    "schedule": "see what there is: dlqueue schedule ls",
+}
 
 
 class Failed(Exception):

@@ -31,7 +31,10 @@ _COMMANDS = {
     "edit": "change",
     "files": "change",
     "events": "events",
+    "stats": "stats",
     "downloader": "downloaders",
+    "queue": "queues",
+    "schedule": "schedules",
     "task": "tasks",
     "completions": "completions",
     "daemon": "admin",
@@ -43,11 +46,8 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "stats",
         "top",
-        "queue",
         "node",
-        "schedule",
         "token",
         "notify",
         "setup",

@@ -114,6 +114,7 @@ def submission_options(command: F) -> F:
             click.option("--delay", callback=duration, metavar="DUR", help="Start after this time."),
             click.option("--max-retry", type=click.IntRange(min=0), metavar="N", help="Tries after a passing error."),
             click.option("--unique-key", metavar="K", help="At most one task with this key."),
+            click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If its queue is at its capacity."),
             click.option("--paused", is_flag=True, help="Do not start yet."),
             click.option("-q", "quiet", is_flag=True, help="Ids only."),
             later("--on-done", "--webhook"),
@@ -127,7 +128,7 @@ def submission(options: dict[str, Any]) -> dict[str, Any]:
     """What `submission_options` were given, as params; but for ``--after``, for which the daemon has to be asked."""
     if options["run_at"] is not None and options["delay"] is not None:
         raise click.UsageError("give either --at or --delay, not both")
-    names = ("priority", "queue", "run_at", "delay", "max_retry", "unique_key")
+    names = ("priority", "queue", "run_at", "delay", "max_retry", "unique_key", "on_full")
     given: dict[str, Any] = {name: options[name] for name in names if options[name] is not None}
     if options["tags"]:
         given["labels"] = {"tag": list(options["tags"])}

@@ -18,7 +18,7 @@ MAX_BYTES = 3 * 1024 * 1024
 MOST_REFUSALS = 20
 """Refusals told one by one."""
 _SUBMISSION = frozenset(
-    {"queue", "priority", "labels", "delay", "run_at", "max_retry", "depends_on", "unique_key", "paused"}
+    {"queue", "priority", "labels", "delay", "run_at", "max_retry", "depends_on", "unique_key", "on_full", "paused"}
 )
 
 

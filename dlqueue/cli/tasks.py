@@ -19,7 +19,7 @@ from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
 from dlqueue.cli.taskrow import name_of
 
-_PLAIN = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "on_full", "estimate")
+_PLAIN = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "estimate")
 """Options that are params."""
 
 
@@ -40,7 +40,6 @@ def task_command() -> None:
 @click.option("--on-dependency-failure", type=click.Choice(["cancel", "run"]), help="If what it waits for fails.")
 @click.option("--parent", metavar="ID", shell_complete=complete_ids, help="The task that it belongs to.")
 @click.option("--correlation-id", metavar="ID", help="A name of yours for it, to find it by.")
-@click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If the queue has no room.")
 @click.option("--wait", is_flag=True, help="Return when it is over.")
 @click.option(
     "--estimate",
@@ -53,7 +52,7 @@ def task_command() -> None:
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
-    asked: dict[str, Any] = {"type": type, "params": _object(params), **submission(options)}
+    asked: dict[str, Any] = {"type": type, "params": json_object(params), **submission(options)}
     asked |= {name: options[name] for name in _PLAIN if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")
@@ -80,7 +79,8 @@ def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool,
     return code
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """The value of ``--params``; ``-`` reads it from standard input."""
     try:
         value: Any = json.loads(sys.stdin.read() if text == "-" else text)
     except (ValueError, RecursionError) as error:

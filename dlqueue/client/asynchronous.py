@@ -68,6 +68,8 @@ class AsyncClient:
         self.tasks = verbs.AsyncTasks("tasks", self._call)
         self.downloads = verbs.AsyncDownloads("downloads", self._call)
         self.downloaders = verbs.AsyncDownloaders("downloaders", self._call)
+        self.queues = verbs.AsyncQueues("queues", self._call)
+        self.schedules = verbs.AsyncSchedules("schedules", self._call)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises :class:`DaemonUnreachable`."""
@@ -154,7 +156,7 @@ class AsyncClient:
         self._next_id += 1
         identity = self._next_id
         waiting = self._pending[identity] = _Pending(anyio.Event())
-        limit = verbs.patience(method, self._timeout)
+        limit = verbs.patience(method, params or {}, self._timeout)
         try:
             with anyio.fail_after(limit):
                 async with self._sending:

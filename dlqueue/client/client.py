@@ -24,7 +24,8 @@ class Client:
     def __init__(self, socket: str | Path | None = None, *, timeout: float | None = ANSWER_SECONDS) -> None:
         """Connect to ``socket``, else to ``DLQUEUE_SOCKET``, else to the user's daemon, else to the system's.
 
-        ``timeout`` in seconds bounds every call but `tasks.wait`. Raises :class:`DaemonUnreachable`.
+        ``timeout`` in seconds bounds every call but `tasks.wait` and submits that wait for room.
+        Raises :class:`DaemonUnreachable`.
         """
         self._connection = Connection(socket)
         self._timeout = timeout
@@ -33,6 +34,8 @@ class Client:
         self.tasks = verbs.Tasks("tasks", self._call)
         self.downloads = verbs.Downloads("downloads", self._call)
         self.downloaders = verbs.Downloaders("downloaders", self._call)
+        self.queues = verbs.Queues("queues", self._call)
+        self.schedules = verbs.Schedules("schedules", self._call)
 
     @property
     def path(self) -> Path:
@@ -46,7 +49,7 @@ class Client:
         """Any method by its name. Raises :class:`RpcError` and :class:`DaemonUnreachable`."""
         asked = params or {}
         with self._turn:
-            return self._connection.call(method, asked, verbs.patience(method, self._timeout))
+            return self._connection.call(method, asked, verbs.patience(method, asked, self._timeout))
 
     def events(
         self, *, topics: list[str] | None = None, task_ids: list[int] | None = None, since: int | None = None

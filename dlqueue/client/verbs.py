@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages
+    from dlqueue.protocol import messages, queues, schedules, statistics
 
 R = TypeVar("R")
 
@@ -57,11 +57,13 @@ class _Tasks(Space):
     get: Verb[messages.Task] = Verb()
     list: Verb[messages.TaskPage] = Verb()
     count: Verb[int] = Verb()
+    stats: Verb[statistics.Statistics] = Verb()
     cancel: Verb[Any] = Verb()
     pause: Verb[Any] = Verb()
     resume: Verb[Any] = Verb()
     retry: Verb[Any] = Verb()
     remove: Verb[Any] = Verb()
+    purge: Verb[messages.Count] = Verb()
     update: Verb[messages.Task] = Verb()
     wait: Verb[messages.Task] = Verb()
     progress: Verb[messages.Progress | None] = Verb()
@@ -86,6 +88,28 @@ class _Downloaders(Space):
     kinds: Verb[messages.KindPage] = Verb()
 
 
+class _Queues(Space):
+    list: Verb[queues.QueuePage] = Verb()
+    get: Verb[queues.Queue] = Verb()
+    create: Verb[queues.Queue] = Verb()
+    update: Verb[queues.Queue] = Verb()
+    pause: Verb[queues.Queue] = Verb()
+    resume: Verb[queues.Queue] = Verb()
+    stats: Verb[queues.QueueStats] = Verb()
+
+
+class _Schedules(Space):
+    list: Verb[schedules.SchedulePage] = Verb()
+    get: Verb[schedules.Schedule] = Verb()
+    create: Verb[schedules.Schedule] = Verb()
+    update: Verb[schedules.Schedule] = Verb()
+    pause: Verb[schedules.Schedule] = Verb()
+    resume: Verb[schedules.Schedule] = Verb()
+    run: Verb[schedules.Schedule] = Verb()
+    delete: Verb[schedules.Schedule] = Verb()
+    stats: Verb[schedules.ScheduleStats] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -96,6 +120,12 @@ class Downloads(_Downloads): ...
 
 
 class Downloaders(_Downloaders): ...
+
+
+class Queues(_Queues): ...
+
+
+class Schedules(_Schedules): ...
 
 
 class AsyncDaemon(_Daemon, AsyncSpace): ...
@@ -110,9 +140,15 @@ class AsyncDownloads(_Downloads, AsyncSpace): ...
 class AsyncDownloaders(_Downloaders, AsyncSpace): ...
 
 
-def patience(method: str, default: float | None) -> float | None:
+class AsyncQueues(_Queues, AsyncSpace): ...
+
+
+class AsyncSchedules(_Schedules, AsyncSpace): ...
+
+
+def patience(method: str, params: Json, default: float | None) -> float | None:
     """How long an answer may take, in seconds: what waits by nature may take as long as it was told to."""
-    return None if method in envelope.WAITING else default
+    return None if envelope.waits(method, params) else default
 
 
 def given(params: Json) -> Json:

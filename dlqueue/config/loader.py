@@ -16,26 +16,27 @@ from dlqueue.config.files import Sources
 from dlqueue.config.problems import ConfigError, Problem, dotted, nearest, quoted
 from dlqueue.config.sections import (
     DOWNLOADS_QUEUE,
-    NAME,
     Config,
     DaemonSection,
     DownloaderSection,
     PolicySection,
     QueueSection,
+    RetentionSection,
     SeedingSection,
     StoreSection,
 )
 from dlqueue.config.tables import NOT_YET, Checker
+from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "policy")
-SECTIONS_LATER = ("routes", "retention", "http", "notify", "node", "hooks")
-QUEUE_KEYS_LATER = ("capacity", "rate")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "retention", "policy")
+SECTIONS_LATER = ("routes", "http", "notify", "node", "hooks")
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
     ("store", StoreSection),
     ("seeding", SeedingSection),
+    ("retention", RetentionSection),
     ("policy", PolicySection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
@@ -115,6 +116,7 @@ class _Builder:
             queues=self._queues(),
             downloaders=self._downloaders(),
             seeding=self._section(SeedingSection, "seeding"),
+            retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
             files=tuple(self.checker.sources.files),
         )
@@ -138,9 +140,9 @@ class _Builder:
                 self._problem(section, name, message=f"must be a table; write [{section}.NAME] and the keys below it")
         return names
 
-    def _section(self, cls: type[Any], *at: str, later: tuple[str, ...] = ()) -> Any:
+    def _section(self, cls: type[Any], *at: str) -> Any:
         table = self.checker.table(at)
-        self.checker.keys(table, at, [one.name for one in dataclasses.fields(cls)], later)
+        self.checker.keys(table, at, [one.name for one in dataclasses.fields(cls)])
         return cls(**self.checker.values(cls, table, at))
 
     def _daemon(self) -> DaemonSection:
@@ -176,7 +178,7 @@ class _Builder:
         queues = {"downloads": DOWNLOADS_QUEUE}
         for name in self._named("queues"):
             self._check_name("queues", name)
-            queue = self._section(QueueSection, "queues", name, later=QUEUE_KEYS_LATER)
+            queue = self._section(QueueSection, "queues", name)
             default = queues.get(name, QueueSection())
             queues[name] = dataclasses.replace(
                 default, **{k: v for k, v in dataclasses.asdict(queue).items() if v is not None}
@@ -245,11 +247,7 @@ class _Builder:
 
     def _check_name(self, section: str, name: str) -> None:
         if not NAME.fullmatch(name):
-            self._problem(
-                section,
-                name,
-                message="a name is 1 to 64 letters, digits, dots, - and _, and begins with a letter or digit",
-            )
+            self._problem(section, name, message=f"a name is {NAME_RULE}")
 
     def _problem(self, *at: str, message: str) -> None:
         self.checker.sources.problem(at, message)

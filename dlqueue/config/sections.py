@@ -1,13 +1,13 @@
 """What the configuration says, as plain frozen values. The defaults are here; `docs/configuration.md` explains them.
 
-Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``secret`` also a reference; with
-``off`` the value ``false`` means None. A downloader's ``config_type`` may use the same four.
+Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``rate`` text such as ``10/s``,
+``secret`` also a reference; with ``off`` the value ``false`` means None. A downloader's ``config_type`` may use them
+too.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -16,17 +16,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dlqueue.config.problems import Problem
+from dlqueue.names import NAME
 from dlqueue.places import Mode, Places
 from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-"""What names of queues, downloaders and namespaces are made of: some of them become folder names."""
 
 SCHEME = r"^[a-z][a-z0-9+.-]*$"
 """What URL schemes are made of."""
 
 _DURATION = {"duration": True}
 _OFF = {"off": True}
+_RATE = {"rate": True}
 
 
 def _workers() -> int:
@@ -60,6 +59,8 @@ class QueueSection:
     """``[queues.NAME]``; ``None`` = not set here. Times are seconds."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    capacity: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    rate: str | None = field(default=None, metadata=_RATE)
     max_retry: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     retry_delay: float | None = field(default=None, metadata=_DURATION)
     backoff_factor: Annotated[float, Field(ge=1, le=100)] | None = None
@@ -102,6 +103,14 @@ class SeedingSection:
     """Seconds without a byte sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class RetentionSection:
+    """``[retention]``: seconds; ``None`` (written ``false``) = for ever."""
+
+    finished: float | None = field(default=30 * 86_400.0, metadata=_DURATION | _OFF)
+    """How long a task is kept after its end."""
+
+
 DOWNLOADS_QUEUE = QueueSection(
     concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
 )
@@ -119,6 +128,7 @@ class Config:
     queues: Mapping[str, QueueSection]
     downloaders: Mapping[str, DownloaderSection]
     seeding: SeedingSection
+    retention: RetentionSection
     policy: PolicySection
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
@@ -152,6 +162,7 @@ class Config:
             "queues": _shown(self.queues, reveal),
             "downloaders": {name: downloader(section) for name, section in self.downloaders.items()},
             "seeding": _shown(self.seeding, reveal),
+            "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),
         }
 

@@ -16,8 +16,9 @@ from dlqueue import __version__
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
-from dlqueue.config.sections import NAME, SCHEME
-from dlqueue.units import parse_duration, parse_size
+from dlqueue.config.sections import SCHEME
+from dlqueue.names import NAME, NAME_RULE
+from dlqueue.units import parse_duration, parse_rate, parse_size
 
 NOT_YET = f"not supported yet by dlqueue {__version__.rsplit('.', 1)[0]}"
 
@@ -84,6 +85,8 @@ class Checker:
                 value = parse_duration(value)
             elif metadata.get("size"):
                 value = parse_size(value)
+            elif metadata.get("rate"):
+                parse_rate(value)
         except ValueError as error:
             self.sources.problem(at, f"{error}{hint_off}")
             raise _Reported from None
@@ -161,7 +164,7 @@ _WANTED = {
 
 _PATTERNS = {
     SCHEME: 'must be the name of a scheme in small letters, such as "https", without ://',
-    f"^{NAME.pattern}$": "must be 1 to 64 letters, digits, dots, - and _, beginning with a letter or digit",
+    f"^{NAME.pattern}$": f"must be {NAME_RULE}",
 }
 
 

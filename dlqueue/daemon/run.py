@@ -16,7 +16,7 @@ from dlqueue.daemon import logs
 from dlqueue.daemon.reading import Reader, default_mode
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.wiring import House, build
-from dlqueue.downloads.recovery import adopt_transfers, look_again
+from dlqueue.downloads.recovery import adopt_transfers, look_again, sweep_uploads
 from dlqueue.queue import Filter, QueueError, Status, StorageError
 from dlqueue.transports.unix import SocketError, UnixServer
 
@@ -117,15 +117,17 @@ class _Daemon:
         await house.queue.open()
         try:
             await house.endpoints.open()
-            await adopt_transfers(house.queue, house.endpoints, house.downloads.uploads)
+            await adopt_transfers(house.queue, house.endpoints)
             house.queue.start()
             await server.start()
             await look_again(house.queue, house.endpoints)
             log.info("ready: socket %s, node %s", self._socket, house.queue.node)
             self._notifier.ready()
             house.reloader.started()
+            sweeping = asyncio.create_task(self._sweep(house), name="dlqueue-sweep")
             idle = asyncio.create_task(self._end_when_idle(house, server)) if self._ends_when_idle else None
             await self._stop.wait()
+            sweeping.cancel()
             if idle is not None:
                 idle.cancel()
         finally:
@@ -138,6 +140,12 @@ class _Daemon:
             await house.endpoints.close()
         log.info("stopped")
         return 0
+
+    async def _sweep(self, house: House) -> None:
+        try:
+            await sweep_uploads(house.queue, house.downloads.uploads)
+        except (QueueError, OSError) as error:
+            log.warning("the uploads cannot be looked through now: %s", error)
 
     async def _end_when_idle(self, house: House, server: UnixServer) -> None:
         """Looks once a second: cheap, and nobody minds a second."""
@@ -154,7 +162,8 @@ class _Daemon:
 
     async def _has_work(self, house: House) -> bool:
         page = await house.queue.find(Filter(status=_WORKING), limit=100)
-        return any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
+        unfinished = any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
+        return unfinished or await house.queue.schedules.any_due()
 
 
 def _say(problem: object) -> None:

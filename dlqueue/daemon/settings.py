@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 from dlqueue.config import Config, QueueSection
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.seeding import SeedRule
-from dlqueue.queue import QueueSettings
+from dlqueue.queue import Queue, QueueSettings
 from dlqueue.sdk import Downloader
 
 
@@ -20,12 +22,24 @@ def queues(config: Config) -> dict[str, QueueSettings]:
 def _queue(section: QueueSection) -> QueueSettings:
     return QueueSettings(
         concurrency=section.concurrency,
+        capacity=section.capacity,
+        rate=section.rate,
         max_retry=section.max_retry,
         retry_delay=section.retry_delay,
         backoff_factor=section.backoff_factor,
         backoff_max=section.backoff_max,
         ageing=section.ageing or 0.0,
     )
+
+
+def shown(config: Config, queue: Queue) -> dict[str, Any]:
+    """The effective configuration for a person, with what was set at run time."""
+    shown = config.as_shown()
+    sections = shown["queues"]
+    for name, changed in queue.queues.changed().items():
+        section = sections.setdefault(name, dict.fromkeys(field.name for field in fields(QueueSection)))
+        section.update(changed)
+    return shown
 
 
 def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str, EndpointConfig]:

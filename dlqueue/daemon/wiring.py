@@ -55,6 +55,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         workers=config.daemon.workers,
         queues=settings.queues(config),
         clock=clock,
+        retention=config.retention.finished,
         temp_root=config.places.state / "temp",
     )
 
@@ -90,7 +91,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         downloads,
         access,
         f"sqlite, durability {config.store.durability}",
-        lambda: reloader.config.as_shown(),
+        lambda: settings.shown(reloader.config, queue),
         stop,
         reloader.answer,
         believes_cwd=config.mode == "user",

@@ -342,6 +342,9 @@ def _fsync(path: Path) -> None:
 def make_staging(staging: Path) -> None:
     """The folder of one creation key, for nobody else to read."""
     while True:
+        # Whoever may write to the destination could have laid a link that leads out of it.
+        if staging.parent.name == STAGING and staging.parent.is_symlink():
+            raise OSError(errno.ELOOP, "is a symbolic link", str(staging.parent))
         try:
             staging.mkdir(mode=0o700)
         except FileExistsError:
@@ -350,8 +353,7 @@ def make_staging(staging: Path) -> None:
             # The first one, or another download has just removed the folder above, which was empty.
             staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             continue
-        # Whoever may write to the destination could have laid a link that leads out of it.
-        if staging.is_symlink() or (staging.parent.name == STAGING and staging.parent.is_symlink()):
+        if staging.is_symlink():
             raise OSError(errno.ELOOP, "is a symbolic link", str(staging))
         return
 

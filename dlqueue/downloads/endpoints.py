@@ -230,5 +230,8 @@ class Endpoints:
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""
         downloader = self.slots.release(task_id)
-        if downloader is not None and (free := self.slots.free(downloader)):
-            await self._wake(f"slot:{downloader}", free)
+        # Without a slot it may have been woken for one already; where, nobody remembers.
+        for name in self.names() if downloader is None else (downloader,):
+            asked, free = self.slots.asked(name), self.slots.free(name)
+            if asked and free and not await self._wake(f"slot:{name}", free):
+                self.slots.nobody(name, asked)

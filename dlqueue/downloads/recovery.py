@@ -13,26 +13,36 @@ from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import Filter, Queue, Status, TaskRecord
 from dlqueue.queue.status import UNFINISHED
 
+_PAGE = 500
+_RUNNING = ("transfer:", "downloader:", "route")
+"""Holds of a task whose transfer may run."""
 
-async def adopt_transfers(queue: Queue, endpoints: Endpoints, uploads: Uploads) -> None:
-    """Give running transfers their slots, and sweep the files that nobody needs. Call it after `Queue.open` and before
-    `Queue.start`."""
-    needed: list[str] = []
-    cursor = None
-    while True:
-        page = await queue.find(
-            Filter(status=tuple(UNFINISHED), type=RemoteDownload.type), order="id", limit=1000, cursor=cursor
-        )
-        for record in page.items:
-            needed += [kept for field in ("torrent", "metalink") if (kept := record.params.get(field)) is not None]
+
+async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
+    """Give running transfers their slots. Only what has begun is read: a million that have not are not. Call it after
+    `Queue.open` and before `Queue.start`."""
+    begun = await queue.midway(_RUNNING)
+    for start in range(0, len(begun), _PAGE):
+        wanted = Filter(ids=tuple(begun[start : start + _PAGE]), type=RemoteDownload.type)
+        for record in (await queue.find(wanted, limit=_PAGE)).items:
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
-            elif (waited := _waits_for_slot(record)) is not None:
-                endpoints.slots.want(waited, record.id)
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+
+
+async def sweep_uploads(queue: Queue, uploads: Uploads) -> None:
+    """Drop the files that no unfinished task has needed for long. The tasks are read only if one of them is so old."""
+    stale = await asyncio.to_thread(uploads.stale)
+    needed: list[str] = []
+    for field in ("torrent", "metalink") if stale else ():
+        cursor = None
+        while True:
+            unfinished = Filter(status=tuple(UNFINISHED), type=RemoteDownload.type, text=f'"{field}":"')
+            page = await queue.find(unfinished, order="id", limit=_PAGE, cursor=cursor)
+            needed += [kept for record in page.items if (kept := record.params.get(field)) is not None]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
     await asyncio.to_thread(uploads.sweep, needed)
 
 

@@ -10,26 +10,23 @@ class Slots:
         self._limits: dict[str, int] = {}
         self._held: dict[str, set[int]] = {}
         self._where: dict[int, str] = {}
-        self._wanted: dict[int, str] = {}
-        """Who waits, and where. If one goes away that has been woken for a slot already, the next one must be."""
+        self._asked: dict[str, int] = {}
+        """How often a slot was refused since nobody waited. Who waits is in the store only: they may be a million."""
 
     def define(self, downloader: str, limit: int) -> None:
         self._limits[downloader] = limit
         self._held.setdefault(downloader, set())
+        self._asked[downloader] = self.asked(downloader) + 1  # somebody may wait since before we were there
 
     def acquire(self, downloader: str, task_id: int) -> bool:
         """True if the task has a slot there now. It has one at most, anywhere."""
         if self._where.get(task_id) == downloader:
             return True
         if len(self._held[downloader]) >= self._limits[downloader]:
-            self.want(downloader, task_id)
+            self._asked[downloader] = self.asked(downloader) + 1
             return False
         self.adopt(downloader, task_id)
         return True
-
-    def want(self, downloader: str, task_id: int) -> None:
-        """It waits for a slot."""
-        self._wanted[task_id] = downloader
 
     def adopt(self, downloader: str, task_id: int) -> None:
         """A transfer that runs already has a slot, whatever the limit says."""
@@ -38,13 +35,20 @@ class Slots:
         self._where[task_id] = downloader
 
     def release(self, task_id: int) -> str | None:
-        """Give it up, or the wish for one; answers where."""
-        wanted = self._wanted.pop(task_id, None)
+        """Give it up; answers where, or None if it had none."""
         downloader = self._where.pop(task_id, None)
-        if downloader is None:
-            return wanted
-        self._held[downloader].discard(task_id)
+        if downloader is not None:
+            self._held[downloader].discard(task_id)
         return downloader
+
+    def asked(self, downloader: str) -> int:
+        """0 if nobody waits for a slot there, else a number that changes whenever one more does."""
+        return self._asked.get(downloader, 0)
+
+    def nobody(self, downloader: str, asked: int) -> None:
+        """Nobody waited when `asked` was so."""
+        if self.asked(downloader) == asked:
+            self._asked[downloader] = 0
 
     def free(self, downloader: str) -> int:
         return max(self._limits.get(downloader, 0) - len(self._held.get(downloader, ())), 0)

@@ -41,6 +41,7 @@ LOST_MAX = 3
 """How often a transfer that its downloader has forgotten is created anew."""
 LINGER = 0.1
 """Seconds that a step waits for a transfer that it has begun: what a small file takes."""
+LOOK_SELDOM = 300.0
 SPACE_AGAIN = 30.0
 
 StagingRule = Callable[[DownloadParams], Path]
@@ -136,7 +137,7 @@ class RemoteDownload(Task):
             return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
         coordinator = self._endpoints[name]
         if coordinator.down:
-            return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{name}", renew=False)
+            return ResumeAfter(_seldom(ctx), hold=f"downloader:{name}", renew=False)
         if coordinator.paused:
             return ResumeAfter(None, hold=f"paused:{name}", renew=False)
         if not self._endpoints.slots.acquire(name, ctx.task_id):
@@ -173,7 +174,7 @@ class RemoteDownload(Task):
         if await coordinator.settled(key, LINGER):
             return await self._monitor(ctx)
         _show(ctx, None)
-        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=False)
+        return ResumeAfter(_seldom(ctx), hold=f"transfer:{key}", renew=False)
 
     def _prepare(self, params: DownloadParams, staging: Path) -> None:
         """The staging folder, in a destination that is still where it may be."""
@@ -247,7 +248,7 @@ class RemoteDownload(Task):
             return await self._resume(ctx, name, handle)
         # It may have gone on without us: whatever runs has a slot.
         self._endpoints.slots.adopt(name, ctx.task_id)
-        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=renew)
+        return ResumeAfter(_seldom(ctx), hold=f"transfer:{key}", renew=renew)
 
     async def _whole(self, ctx: Context, status: TransferStatus) -> Outcome:
         reach("whole")
@@ -278,7 +279,7 @@ class RemoteDownload(Task):
         except NotFound:
             coordinator.unwatch(ctx.state.key or "")  # the next step asks anew, and learns why
             return ResumeAfter(0.0, renew=False)
-        return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{ctx.state.key}", renew=False)
+        return ResumeAfter(_seldom(ctx), hold=f"transfer:{ctx.state.key}", renew=False)
 
     async def _prepare_pause(self, ctx: Context) -> Outcome:
         """Before the task is paused its transfer is. One that cannot be reached goes on by itself; the task is paused
@@ -360,7 +361,7 @@ class RemoteDownload(Task):
         if not keep_slot:
             await self._endpoints.release(ctx.task_id)
         ctx.progress(message=f"waiting for {name}: {error}")
-        return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{name}", renew=False)
+        return ResumeAfter(_seldom(ctx), hold=f"downloader:{name}", renew=False)
 
     async def _failed(self, ctx: Context, error: Rejected) -> Outcome:
         """What next, by the class of the error."""
@@ -450,6 +451,11 @@ class RemoteDownload(Task):
 
     async def cleanup(self, ctx: Context) -> None:
         await self._handover.cleanup(ctx)
+
+
+def _seldom(ctx: Context) -> float:
+    """Seconds after which a step that will be woken looks by itself all the same; many of them not all at once."""
+    return LOOK_SELDOM * (0.8 + ctx.task_id % 41 / 100)
 
 
 def _note(state: DownloadState, status: TransferStatus) -> None:

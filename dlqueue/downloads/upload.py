@@ -57,16 +57,24 @@ class Uploads:
         """:raises FileNotFoundError: it is not kept any more."""
         return (self._folder / name).read_bytes()
 
+    def stale(self) -> list[str]:
+        """What would be swept away, unless a task needs it."""
+        if not self._folder.is_dir():
+            return []
+        # File times are the system's, whatever clock the queue goes by.
+        limit = time.time() - KEPT
+        found = []
+        for path in self._folder.iterdir():
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < limit and _NAME.fullmatch(path.stem):
+                    found.append(path.name)
+        return found
+
     def sweep(self, needed: Iterable[str]) -> None:
         """Renew those that are needed, and drop the others that are old."""
         for name in needed:
             with contextlib.suppress(OSError):
                 os.utime(self._folder / name)
-        if not self._folder.is_dir():
-            return
-        # File times are the system's, whatever clock the queue goes by.
-        limit = time.time() - KEPT
-        for path in self._folder.iterdir():
+        for name in self.stale():
             with contextlib.suppress(OSError):
-                if path.stat().st_mtime < limit and (_NAME.fullmatch(path.stem)):
-                    path.unlink()
+                (self._folder / name).unlink()

@@ -20,6 +20,13 @@ WAITING = frozenset({"tasks.wait"})
 """Methods that take as long as their caller likes, and end when the caller leaves or the daemon stops."""
 
 
+def waits(method: str, params: dict[str, Any]) -> bool:
+    """Whether this call does: one of these methods, or a submit that waits for room in its queue."""
+    tasks = params.get("tasks")
+    asked = [params, *(tasks if isinstance(tasks, list) else [])]
+    return method in WAITING or any(isinstance(one, dict) and one.get("on_full") == "wait" for one in asked)
+
+
 def encode(message: Any) -> bytes:
     """One line. Raises ``TypeError`` or ``ValueError`` for what JSON cannot say, which is a defect of the sender."""
     text = _text(message)

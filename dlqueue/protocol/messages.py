@@ -122,8 +122,6 @@ class Submission:
         for dependency in self.depends_on or ():
             _identifier("depends_on", dependency)
         _identifier("parent_id", self.parent_id)
-        if self.on_full == "wait":
-            raise InvalidParams("on_full", '"wait" is not supported yet by this version', kind="unsupported")
         _few(self.all_labels())
 
     def all_labels(self) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages
+from dlqueue.protocol import messages, queues, schedules, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -42,6 +42,8 @@ def _row(
 
 _SUBMISSION_LATER = ("notify",)
 _m = messages
+_q = queues
+_s = schedules
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -65,6 +67,7 @@ METHODS: dict[str, Method] = {
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
+        _row("tasks.stats", statistics.Stats, statistics.Statistics, "read", "read", "How tasks ended, and how long."),
         _row("tasks.cancel", _m.SteerData, _m.Task | _m.Count, "write", "operate", "Cancel; final at once."),
         _row("tasks.pause", _m.Steer, _m.Task | _m.Count, "write", "operate", "Pause at the end of the running step."),
         _row("tasks.resume", _m.Steer, _m.Task | _m.Count, "write", "operate", "Let paused tasks go on."),
@@ -77,6 +80,7 @@ METHODS: dict[str, Method] = {
             "operate",
             "Forget tasks; cancels the unfinished.",
         ),
+        _row("tasks.purge", statistics.Purge, _m.Count, "write", "operate", "Forget tasks that ended long ago."),
         _row("tasks.update", _m.UpdateTask, _m.Task, "write", "operate", "Change priority, labels or time to begin."),
         _row("tasks.wait", _m.Wait, _m.Task, "read", "read", "Answers when the task is final, or delivered."),
         _row("tasks.progress", _m.TaskId, _m.Progress | None, "read", "read", "How far it is."),
@@ -110,6 +114,22 @@ METHODS: dict[str, Method] = {
             "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
         ),
         _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("queues.list", _q.ListQueues, _q.QueuePage, "read", "read", "All queues, with their settings and sizes."),
+        _row("queues.get", _q.QueueName, _q.Queue, "read", "read", "One queue."),
+        _row("queues.create", _q.CreateQueue, _q.Queue, "write", "admin", "A queue that the configuration lacks."),
+        _row("queues.update", _q.UpdateQueue, _q.Queue, "write", "admin", "Other settings, from now on."),
+        _row("queues.pause", _q.QueueName, _q.Queue, "write", "operate", "Begin no step of its tasks."),
+        _row("queues.resume", _q.QueueName, _q.Queue, "write", "operate", "Begin steps of its tasks again."),
+        _row("queues.stats", _q.QueueName, _q.QueueStats, "read", "read", "How many tasks it has, and may have."),
+        _row("schedules.list", _s.ListSchedules, _s.SchedulePage, "read", "read", "The schedules, by name."),
+        _row("schedules.get", _s.ScheduleName, _s.Schedule, "read", "read", "One schedule."),
+        _row("schedules.create", _s.CreateSchedule, _s.Schedule, "write", "submit", "Tasks that come by the clock."),
+        _row("schedules.update", _s.UpdateSchedule, _s.Schedule, "write", "operate", "Change what is given."),
+        _row("schedules.pause", _s.ScheduleName, _s.Schedule, "write", "operate", "No runs until it is resumed."),
+        _row("schedules.resume", _s.ScheduleName, _s.Schedule, "write", "operate", "Run again, from the next time on."),
+        _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
+        _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
+        _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -120,9 +140,6 @@ METHODS: dict[str, Method] = {
 
 _LATER = {
     "daemon": "doctor",
-    "tasks": "stats purge",
-    "queues": "list get create update pause resume stats",
-    "schedules": "list get create update pause resume run delete stats",
     "nodes": "list drain",
     "tokens": "list create revoke",
 }

@@ -4,10 +4,12 @@ from dlqueue.queue.errors import (
     Conflict,
     CriticalError,
     IllegalTransition,
+    InvalidSetting,
     InvalidTask,
     QueueClosed,
     QueueError,
     QueueFull,
+    QueueNotFound,
     StorageError,
     TaskNotFound,
     TempFull,
@@ -18,8 +20,12 @@ from dlqueue.queue.estimate import Estimate
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
+from dlqueue.queue.queues import NamedQueue
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule, ScheduleNotFound, ScheduleStats
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import QueueSettings
+from dlqueue.queue.statistics import Statistics
 from dlqueue.queue.status import EDGES, Status, Want
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context, LeaseLost, Submitter, Task
@@ -35,8 +41,10 @@ __all__ = [
     "Estimate",
     "Filter",
     "IllegalTransition",
+    "InvalidSetting",
     "InvalidTask",
     "LeaseLost",
+    "NamedQueue",
     "Outcome",
     "Page",
     "Progress",
@@ -44,8 +52,15 @@ __all__ = [
     "QueueClosed",
     "QueueError",
     "QueueFull",
+    "QueueNotFound",
     "QueueSettings",
     "ResumeAfter",
+    "Run",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleStats",
+    "Schedules",
+    "Statistics",
     "Status",
     "StorageError",
     "Store",

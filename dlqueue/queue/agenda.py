@@ -20,15 +20,19 @@ WINDOW = 5000
 
 Key = tuple[float, int]
 _BEFORE_ALL: Key = (-math.inf, 0)
+_RESUMED = "\0"
+"""Tells the second lane of a queue from the first; no name has it."""
 
 
 class Lane:
     """The tasks of one queue that may run now."""
 
-    __slots__ = ("edge", "heap", "loading", "name")
+    __slots__ = ("edge", "fresh", "heap", "loading", "name")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, fresh: bool | None = None) -> None:
         self.name = name
+        self.fresh = fresh
+        """Where a queue has a rate it has two lanes: what would be a start, and what would not; None = both."""
         self.heap: list[tuple[Key, Due]] = []
         self.edge: Key | None = None
         """Everything with a key up to this is in the heap; None = everything is."""
@@ -40,6 +44,7 @@ class Agenda:
 
     def __init__(self) -> None:
         self._lanes: dict[str, Lane] = {}
+        self._rated: frozenset[str] = frozenset()
         self._later: list[tuple[Key, Due]] = []
         self._later_edge: Key | None = None
         self._later_loading = False
@@ -51,17 +56,32 @@ class Agenda:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def lane(self, name: str) -> Lane:
-        lane = self._lanes.get(name)
+    def lane(self, name: str, fresh: bool = True) -> Lane:
+        key, kind = name, None
+        if name in self._rated:
+            key, kind = name if fresh else name + _RESUMED, fresh
+        lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[name] = Lane(name)
+            lane = self._lanes[key] = Lane(name, kind)
         return lane
+
+    def split(self, rated: Iterable[str]) -> None:
+        """Only these queues have a rate: in each of them what may not start yet must not stand in the way of what has
+        been started before."""
+        rated = frozenset(rated)
+        if rated != self._rated:
+            names = {lane.name for lane in self._lanes.values()}
+            self.forget()
+            self._rated = rated
+            self._lanes.clear()
+            self.expect(names)
 
     def expect(self, queues: Iterable[str]) -> None:
         """Nothing that is known counts: these queues, all others, and what has a time must be read from the store."""
         self._later_edge = _BEFORE_ALL
         for name in queues:
             self.lane(name)
+            self.lane(name, fresh=False)
         self._mistrust_lanes()
 
     def forget(self) -> None:
@@ -91,6 +111,7 @@ class Agenda:
                     record.rank,
                     record.run_at,
                     record.revision,
+                    record.fresh,
                 ),
                 force=False,
             )
@@ -103,7 +124,7 @@ class Agenda:
 
     def _put(self, due: Due, force: bool) -> None:
         self._entries.pop(due.id, None)
-        lane = self.lane(due.queue)
+        lane = self.lane(due.queue, due.fresh)
         if due.run_at is None:
             self._put_ready(lane, due, force)
         else:
@@ -127,7 +148,7 @@ class Agenda:
             _, due = heapq.heappop(self._later)
             if self._entries.get(due.id) is due:
                 del self._entries[due.id]
-                self._put_ready(self.lane(due.queue), due)
+                self._put_ready(self.lane(due.queue, due.fresh), due)
 
     def next_time(self) -> float | None:
         """When the next entry becomes due; None = nothing has a time."""
@@ -135,12 +156,15 @@ class Agenda:
             heapq.heappop(self._later)
         return self._later[0][0][0] if self._later else None
 
-    def pop(self, admits: Callable[[str], bool]) -> Due | None:
-        """The best ready task over all lanes that ``admits`` (a queue name) lets through."""
+    def pop(self, admits: Callable[[str], bool], starts: Callable[[str], bool] = lambda queue: True) -> Due | None:
+        """The best ready task over all lanes that ``admits`` (a queue name) lets through.
+
+        :param starts: asked of the queues that have a rate: may they start one more?
+        """
         best: tuple[tuple[int, int], Lane] | None = None
         for lane in self._lanes.values():
             head = self._head(lane)
-            if head is None or not admits(lane.name):
+            if head is None or not admits(lane.name) or (lane.fresh and not starts(lane.name)):
                 continue
             order = (-head.priority, head.id)
             if best is None or order < best[0]:

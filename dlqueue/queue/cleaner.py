@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from msgspec import UnsetType
@@ -21,6 +22,8 @@ from dlqueue.runtime.logcontext import task_context
 log = logging.getLogger(__name__)
 
 AT_ONCE = 8
+WINDOW = 1000
+"""Clean-ups that are in memory; more of them wait in the store."""
 FIRST_RETRY = 1.0
 LAST_RETRY = 600.0
 """Seconds between tries of a clean-up that fails, doubling from the first to the last."""
@@ -41,17 +44,30 @@ class Cleaner:
         self._again: set[int] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._stopped = False
+        self._after = 0
+        """Above this id there may be clean-ups in the store that had no room here."""
+        self._filling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Take up what an earlier run left."""
-        delay, left = FIRST_RETRY, None
+        await self._fill()
+
+    async def _fill(self) -> None:
+        delay = FIRST_RETRY
+        left: Sequence[int] | None = None
         while left is None:
+            room, after = WINDOW - len(self._tasks), self._after
+            self._after = sys.maxsize  # what has no room while the store is asked sets it back
             try:
-                left = await self._store.cleanups(limit=100_000)
+                left = await self._store.cleanups(room, after)
             except StorageError as error:
-                log.warning("clean-ups left by an earlier run cannot be read: %s; next try in %g s", error, delay)
+                self._after = min(self._after, after)
+                log.warning("clean-ups that are due cannot be read: %s; next try in %g s", error, delay)
                 await sleep(self._clock, delay)
                 delay = min(delay * 2, LAST_RETRY)
+            else:
+                if len(left) == room:
+                    self._after = min(self._after, left[-1])
         for task_id in left:
             self._begin(task_id)
 
@@ -60,6 +76,9 @@ class Cleaner:
         self._stopped = True
         for task in self._tasks.values():
             task.cancel()
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def note(self, record: TaskRecord) -> None:
@@ -76,7 +95,9 @@ class Cleaner:
             self._again.add(record.id)
 
     def _begin(self, task_id: int) -> None:
-        if task_id not in self._tasks and not self._stopped:
+        if len(self._tasks) >= WINDOW:
+            self._after = min(self._after, task_id - 1)
+        elif task_id not in self._tasks and not self._stopped:
             task = self._tasks[task_id] = asyncio.create_task(self._clean(task_id), name=f"dlqueue-cleanup-{task_id}")
             task.add_done_callback(partial(self._ended, task_id))
 
@@ -85,6 +106,9 @@ class Cleaner:
         if task_id in self._again:
             self._again.discard(task_id)
             self._begin(task_id)
+        filling = self._filling is not None and not self._filling.done()
+        if self._after < sys.maxsize and not filling and not self._stopped and len(self._tasks) < WINDOW // 2:
+            self._filling = asyncio.create_task(self._fill(), name="dlqueue-cleanups")
 
     async def _clean(self, task_id: int) -> None:
         delay = FIRST_RETRY

@@ -36,6 +36,18 @@ class InvalidTask(QueueError):
         self.field = field
 
 
+class InvalidSetting(InvalidTask):
+    """A queue's name or setting that cannot be right; ``field`` names it."""
+
+
+class QueueNotFound(QueueError):
+    """No queue has this name: it was never named by the program, never created, and never had a task."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no queue {name[:100]!r}")
+        self.name = name
+
+
 class UnknownType(InvalidTask):
     """No task class of this name is registered here."""
 

@@ -103,13 +103,16 @@ class Intents:
         given = None if labels is None else {key: list(values) for key, values in labels.items()}
 
         def decide(record: TaskRecord) -> Change | None:
-            ranked = None if priority is None else rank(priority, record.created_at, self._lanes[record.queue].ageing)
+            ranked = None if priority is None else self._rank(record, priority)
             return transitions.update(
                 record, now, priority=priority, rank=ranked, labels=given, run_at=run_at, if_revision=if_revision
             )
 
         await self._decide(task_id, decide)
         return await self._store.get(task_id)
+
+    def _rank(self, record: TaskRecord, priority: int) -> float:
+        return rank(priority, record.created_at, self._lanes[record.queue].ageing, record.options.standing)
 
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """Forget it (an unfinished one is cancelled first); answers the task as it was last."""

@@ -10,6 +10,8 @@ import msgspec
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
+from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
+from dlqueue.queue.memory_schedules import MemorySchedules
 from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
@@ -20,6 +22,7 @@ from dlqueue.queue.record import (
     Filter,
     NewTask,
     Page,
+    QueueRow,
     Submission,
     TaskRecord,
     new_record,
@@ -30,16 +33,19 @@ from dlqueue.queue.store import Listener
 ORDERS = ("id", "priority", "created_at", "finished_at")
 
 
-class MemoryStore:
+class MemoryStore(MemorySchedules):
     """Everything in dictionaries; one process, no durability."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._tasks: dict[int, TaskRecord] = {}
         self._events: list[Event] = []
         self._last_id = 0
         self._sequence = 0
         self._dependents: dict[int, list[int]] = {}
         self._queues: set[str] = set()
+        self._ledger = Ledger()
+        self._queue_rows: dict[str, QueueRow] = {}
         self._listener: Listener = lambda changes: None
 
     async def open(self, listener: Listener) -> None:
@@ -125,16 +131,31 @@ class MemoryStore:
 
     async def rerank(self, queue: str, ageing: float) -> bool:
         found = [r for r in self._tasks.values() if r.queue == queue and r.status in UNFINISHED]
-        if not found or is_ranked(found[0].rank, found[0].priority, found[0].created_at, ageing):
+        if not found or is_ranked(
+            found[0].rank, found[0].priority, found[0].created_at, ageing, found[0].options.standing
+        ):
             return False
         for record in found:
-            ranked = rank(record.priority, record.created_at, ageing)
+            ranked = rank(record.priority, record.created_at, ageing, record.options.standing)
             self._tasks[record.id] = msgspec.structs.replace(record, rank=ranked, revision=record.revision + 1)
         return True
 
+    async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
+        needed = {other for r in self._tasks.values() if not r.final for other in r.depends_on}
+        found = self.load([task_id for task_id in ids if task_id not in needed]).values()
+        changes = [c for r in found if (c := transitions.purge(r, now, before, r.type in cleaned)) is not None]
+        self._commit(changes)
+        return len(changes)
+
+    async def forget_hours(self, now: int) -> None:
+        for key in [key for key in self._ledger.hours if key[0] < now - DAYS_KEPT]:
+            del self._ledger.hours[key]
+
     def _commit(self, changes: Sequence[Change]) -> None:
+        self._ledger.note(changes)
         for change in changes:
             record = change.record
+            self._close_run(change)
             if change.delete:
                 self._tasks.pop(record.id, None)
                 self._dependents.pop(record.id, None)
@@ -208,11 +229,15 @@ class MemoryStore:
     async def queues(self) -> list[str]:
         return sorted(self._queues)
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         found = [
             r
             for r in self._waiting(types)
-            if r.queue == queue and (r.hold is None if r.run_at is None else r.run_at <= now)
+            if r.queue == queue
+            and (r.hold is None if r.run_at is None else r.run_at <= now)
+            and (fresh is None or r.fresh is fresh)
         ]
         return [_due(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
 
@@ -226,14 +251,67 @@ class MemoryStore:
     async def processing(self) -> list[int]:
         return sorted(r.id for r in self._tasks.values() if r.status is Status.PROCESSING)
 
-    async def cleanups(self, limit: int) -> list[int]:
-        return sorted(r.id for r in self._tasks.values() if r.cleanup)[:limit]
+    async def cleanups(self, limit: int, after: int = 0) -> list[int]:
+        return sorted(r.id for r in self._tasks.values() if r.cleanup and r.id > after)[:limit]
 
-    async def tally(self) -> dict[Status, int]:
+    async def expired(
+        self, filter: Filter, before: float, limit: int, after: tuple[float, int] = (0.0, 0)
+    ) -> list[tuple[float, int]]:
+        ended = [(r.finished_at, r.id) for r in self._matching(filter) if r.finished_at is not None and not r.cleanup]
+        return sorted(key for key in ended if after < key < (before, 0))[:limit]
+
+    async def midway(self, holds: Collection[str]) -> list[int]:
+        def is_midway(record: TaskRecord) -> bool:
+            if record.hold is not None:
+                return record.hold.startswith(tuple(holds))
+            return record.status in WAITING and record.run_at is None and record.touched
+
+        return sorted(record.id for record in self._tasks.values() if is_midway(record))
+
+    async def tally(self, queue: str | None = None) -> dict[Status, int]:
         counts: dict[Status, int] = {}
-        for record in self._tasks.values():
-            counts[record.status] = counts.get(record.status, 0) + 1
+        for (name, status), count in self._ledger.counters.items():
+            if count and queue in (None, name):
+                counts[status] = counts.get(status, 0) + count
         return counts
+
+    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+        return [
+            Figure(queue, type, outcome, bucket, int(count), seconds)
+            for (hour, queue, type, outcome, bucket), (count, seconds) in self._ledger.hours.items()
+            if (first is None or hour >= first)
+            and (last is None or hour < last)
+            and filter.queue in (None, queue)
+            and filter.type in (None, type)
+            and (not filter.status or outcome in filter.status)
+        ]
+
+    async def ended(
+        self, filter: Filter, since: float | None, until: float | None, limit: int | None
+    ) -> list[Figure] | None:
+        found = [
+            (r.queue, r.type, r.status, r.started_at, ended_at(r))
+            for r in self._matching(filter)
+            if r.finished_at is not None
+            and (since is None or r.finished_at >= since)
+            and (until is None or r.finished_at < until)
+        ]
+        return None if limit is not None and len(found) > limit else figures_of(found)
+
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        counts: dict[str, dict[Status, int]] = {}
+        for (name, status), count in self._ledger.counters.items():
+            if count:
+                counts.setdefault(name, {})[status] = count
+        return counts
+
+    # -- queues that are set at run time ------------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        self._queue_rows |= {row.name: row for row in rows}
+
+    async def queue_rows(self) -> list[QueueRow]:
+        return list(self._queue_rows.values())
 
 
 def _canonical(value: Any) -> bytes:
@@ -241,7 +319,16 @@ def _canonical(value: Any) -> bytes:
 
 
 def _due(record: TaskRecord) -> Due:
-    return Due(record.id, record.queue, record.type, record.priority, record.rank, record.run_at, record.revision)
+    return Due(
+        record.id,
+        record.queue,
+        record.type,
+        record.priority,
+        record.rank,
+        record.run_at,
+        record.revision,
+        record.fresh,
+    )
 
 
 def _event(change: Change) -> Event:
@@ -262,6 +349,8 @@ def _event(change: Change) -> Event:
 
 def _matches(record: TaskRecord, filter: Filter) -> bool:
     if record.cleanup > 1 or (filter.status and record.status not in filter.status):
+        return False
+    if filter.ids and record.id not in filter.ids:
         return False
     for name in ("type", "queue", "owner", "correlation_id", "parent_id"):
         value = getattr(filter, name)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from dlqueue.queue.errors import QueueClosed, WaitTimeout
-from dlqueue.queue.record import Change, Progress, TaskRecord
+from dlqueue.queue.record import Change, Json, Progress, TaskRecord
+from dlqueue.queue.schedule import Run, Schedule
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context
@@ -29,8 +30,34 @@ class ProgressReport(msgspec.Struct, frozen=True):
     progress: Progress
 
 
-Notice = Change | ProgressReport
-"""What subscribers hear: every committed change that has an event, and progress in between."""
+class QueueNotice(msgspec.Struct, frozen=True):
+    """Something happened to a queue itself."""
+
+    queue: str
+    kind: str
+    """``created changed paused resumed``, or ``full``: from now on submits are refused or wait."""
+    at: float
+    settings: dict[str, Json] = {}
+    """What was set, where something was; None = as the program says again."""
+
+
+class ScheduleNotice(msgspec.Struct, frozen=True):
+    """Something has become of a schedule."""
+
+    kind: str
+    """``created updated paused resumed deleted``; ``fired``: it has made a task; ``skipped refused``: it has not."""
+    schedule: Schedule
+    run: Run | None
+    at: float
+
+    @property
+    def task_id(self) -> int | None:
+        """The task that was made."""
+        return None if self.run is None else self.run.task_id
+
+
+Notice = Change | ProgressReport | QueueNotice | ScheduleNotice
+"""What subscribers hear: every committed change that has an event, progress in between, queues and schedules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +137,10 @@ class Notices:
             self._counts[status] += 1
         if source is Status.SUSPENDING:
             self._counts["suspending"] -= 1
+
+    def tell_of_queue(self, queue: str, kind: str, settings: dict[str, Json] | None = None) -> None:
+        """Something happened to a queue itself."""
+        self.bus.publish(QueueNotice(queue, kind, self._clock.time(), settings or {}))
 
     def publish_progress(self, task_id: int, owner: str, progress: Progress) -> None:
         """Tell subscribers how far a task is that is between two of its steps."""

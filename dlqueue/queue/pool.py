@@ -14,6 +14,7 @@ from dlqueue.queue import transitions
 from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
+from dlqueue.queue.rate import Rates
 from dlqueue.queue.record import Answer, Change, Decide, Decision, Due, Json, Progress, TaskError, TaskRecord
 from dlqueue.queue.runner import Interrupt, run_step
 from dlqueue.queue.settings import Lanes
@@ -57,6 +58,7 @@ class Pool:
         self._node = node
         self._lanes = lanes
         self._report = report
+        self.rates = Rates()
         self._admission = admission
         self._folders = folders
         self._idle: list[asyncio.Future[TaskRecord]] = []
@@ -84,6 +86,9 @@ class Pool:
 
     def resized(self) -> None:
         """The lanes have other limits now. Steps that run beyond a lower one are let through."""
+        rates = self._lanes.rates()
+        self.rates.set(rates)
+        self._agenda.split(rates)
         while self._workers < self._lanes.workers:
             self._tasks.append(asyncio.create_task(self._work(), name=f"dlqueue-worker-{self._workers}"))
             self._workers += 1
@@ -195,23 +200,33 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
         when = self._agenda.next_time()
+        opens = self.rates.next_time(self._clock.time()) if self.rates else None
+        if opens is not None:
+            when = opens if when is None else min(when, opens)
         self._timer = None if when is None else self._clock.call_at(when, self.nudge)
 
     def _choose(self) -> list[Due]:
         batch: list[Due] = []
         taken: Counter[str] = Counter()
+        now = self._clock.time()
 
         def admits(lane: str) -> bool:
-            return self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
+            free = self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
+            return free and lane not in self._lanes.paused
+
+        def starts(lane: str) -> bool:
+            return self.rates.opens_at(lane, now) <= now
 
         while len(batch) < len(self._idle) - (self._workers - self._lanes.workers):
-            due = self._agenda.pop(admits)
+            due = self._agenda.pop(admits, starts)
             if due is None:
                 break
             # A type that nobody here knows is kept in the store, and reported, but cannot be run.
             if due.type in self._types:
                 batch.append(due)
                 taken[due.queue] += 1
+                if due.fresh:
+                    self.rates.started(due.queue, now)
         return batch
 
     async def _claim(self, batch: Sequence[Due]) -> None:
@@ -225,18 +240,26 @@ class Pool:
         except BaseException:
             for due in batch:
                 self._agenda.put_back(due)
+                self._not_started(due)
             self._admission.claimed()
             raise
         for due, answer in zip(batch, answers, strict=True):
+            claimed = isinstance(answer, Change) and answer.record.status is Status.PROCESSING
+            if not claimed:
+                self._not_started(due)
             if answer is None and due.run_at is not None and due.run_at > now:
                 self._agenda.put_back(due)  # the clock has been turned back since it was found due
-            elif isinstance(answer, Change) and answer.record.status is Status.PROCESSING:
+            elif isinstance(answer, Change) and claimed:
                 record = answer.record
                 self._running[record.id] = Interrupt(record)
                 self._in_lane[record.queue] += 1
                 self._admission.started(record)
                 self._idle.pop().set_result(record)
         self._admission.claimed()
+
+    def _not_started(self, due: Due) -> None:
+        if due.fresh:
+            self.rates.take_back(due.queue)
 
     async def _fill(self) -> None:
         # Later first: it may turn out that the lanes have missed something.
@@ -251,7 +274,7 @@ class Pool:
             if lane is None:
                 rows = await self._store.timed(self._types, self._agenda.now, WINDOW)
             else:
-                rows = await self._store.ready(lane.name, self._types, self._agenda.now, WINDOW)
+                rows = await self._store.ready(lane.name, self._types, self._agenda.now, WINDOW, lane.fresh)
         except BaseException:
             self._agenda.filling_failed(lane)
             raise

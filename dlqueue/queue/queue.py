@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,14 @@ from urllib.parse import quote
 from dlqueue.queue import transitions
 from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import Agenda
+from dlqueue.queue.capacity import Capacity, OnFull
 from dlqueue.queue.cleaner import Cleaner
 from dlqueue.queue.errors import InvalidTask, QueueClosed
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.pool import Pool
+from dlqueue.queue.queues import Queues
 from dlqueue.queue.record import (
     Change,
     Decide,
@@ -35,11 +37,14 @@ from dlqueue.queue.record import (
     TaskRecord,
 )
 from dlqueue.queue.resources import Lack, Machine, Resources, ThisMachine
+from dlqueue.queue.retention import KEPT, Retention
 from dlqueue.queue.retry import RetryPolicy
+from dlqueue.queue.schedules import Schedules
 from dlqueue.queue.settings import Lanes, QueueSettings
+from dlqueue.queue.statistics import Statistics, measure
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
-from dlqueue.queue.submission import Preparer
+from dlqueue.queue.submission import OwnerLevel, Preparer
 from dlqueue.queue.task import Task
 from dlqueue.queue.temporary import TemporaryFolders
 from dlqueue.runtime.bus import Bus
@@ -54,9 +59,11 @@ class Queue:
     :param workers: steps at once over all queues; None = number of processors.
     :param max_retry: and the next three: the retry policy of tasks whose class or queue says nothing.
     :param max_execution: seconds from a task's start to its end; None = no limit.
-    :param capacity: unfinished tasks in each queue at most; more are refused with `QueueFull`.
+    :param capacity: unfinished tasks in each queue at most; more are refused with `QueueFull`, or wait.
     :param name: the queue that a submit without ``queue`` goes to.
-    :param queues: settings of named queues.
+    :param retention: seconds that tasks are kept after their end; None = for ever.
+    :param queues: settings of named queues; what is set at run time (`Queue.queues`) lies over them.
+    :param owner_level: of an owner (a mapping, or asked at each submit); each level is worth 10 points of priority.
     :param memory_budget: bytes that tasks with an ``estimate`` may use together; None = as much as the machine has.
     :param cpu_budget: cores, likewise.
     :param temp_root: where the temporary folders of the tasks are made; no other queue may use it. None = beside a
@@ -83,6 +90,8 @@ class Queue:
         clock: Clock | None = None,
         durability: str = "disk",
         namespace: str = "default",
+        retention: float | None = KEPT,
+        owner_level: OwnerLevel | None = None,
         memory_budget: int | None = None,
         cpu_budget: float | None = None,
         temp_root: str | os.PathLike[str] | None = None,
@@ -123,8 +132,16 @@ class Queue:
         )
         self._folders.is_running = lambda task_id: self._pool.running(task_id) is not None
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node, self._folders)
-        self._preparer = Preparer(self.types, self.lanes, self.clock, resources)
+        self._retention = Retention(self._store, self.clock, self.types, retention)
+        self._preparer = Preparer(self.types, self.lanes, self.clock, resources, owner_level)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
+        self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock)
+        self.queues = Queues(self._store, self.lanes, self._notices, self.clock, self._apply)
+        """The named queues: create, change, pause, resume, look."""
+        self.schedules = Schedules(
+            self._store, self.clock, self._preparer, self.lanes, self.types, self._notices, self._intents.cancel
+        )
+        """Tasks that come again and again, by the clock."""
 
     def register(self, task: Task) -> None:
         """Add a type of task. :raises ValueError: the name is taken or missing."""
@@ -169,6 +186,7 @@ class Queue:
         for start in range(0, len(left), 100):
             await self._store.transact([(task_id, decide) for task_id in left[start : start + 100]])
         self._notices.open((await self._store.tally()).get(Status.SUSPENDING, 0))
+        await self.queues.open()
         queues = await self._store.queues()
         await self._rank_again(queues)
         self._agenda.expect(queues)
@@ -181,7 +199,9 @@ class Queue:
         self._state = "running"
         self._pool.start()
         self._folders.start()
+        self.schedules.ticker.start()
         self._cleanup_start = asyncio.ensure_future(self._cleaner.start())
+        self._retention.start()
 
     async def shutdown(self, grace: float = 10) -> None:
         """Take no more work, give running steps ``grace`` seconds, put the rest back, close the store. Nothing is
@@ -189,9 +209,12 @@ class Queue:
         if self._state in ("stopping", "closed"):
             return
         started, self._state = self._state == "running", "stopping"
+        await self._capacity.close()
         if started:
+            await self.schedules.ticker.stop()
             await self._pool.stop(grace)
             self._cleanup_start.cancel()
+            await self._retention.stop()
             await self._cleaner.stop()
         self._admission.stop()
         await self._folders.stop()
@@ -209,6 +232,8 @@ class Queue:
             self._admission.note(record)
             self._folders.note(record)
             self._notices.tell(change)
+        if self._capacity.awaited:
+            self._capacity.look({change.record.queue for change in changes if change.record.final or change.delete})
         self._pool.nudge()
 
     async def configure(self, workers: int, queues: Mapping[str, QueueSettings]) -> None:
@@ -216,14 +241,23 @@ class Queue:
 
         :raises StorageError: nothing has changed.
         """
-        before, self.lanes.named = self.lanes.named, dict(queues)
-        try:
-            await self._rank_again({*before, *queues})
-        except BaseException:
-            self.lanes.named = before
-            raise
+        await self.queues.configure(queues)
         self.workers = self.lanes.workers = workers
-        self._pool.resized()
+        self._resized()
+
+    async def _apply(self, queues: Iterable[str]) -> None:
+        """What the lanes say of these queues now takes effect."""
+        await self._rank_again(queues)
+        self._resized()
+
+    def _resized(self) -> None:
+        if self._state == "running":
+            self._pool.resized()
+        self._capacity.look_everywhere()
+
+    def keep(self, retention: float | None) -> None:
+        """Keep tasks so many seconds after their end from now on; None = for ever."""
+        self._retention.keep(retention)
 
     async def _rank_again(self, queues: Iterable[str]) -> None:
         """Ranks are stored, and those of different ageing cannot be compared."""
@@ -235,7 +269,7 @@ class Queue:
 
     # -- submit -------------------------------------------------------------------------------------------------------
 
-    async def submit(self, type: str, params: Json = None, **options: Any) -> TaskRecord:
+    async def submit(self, type: str, params: Json = None, *, on_full: OnFull = "refuse", **options: Any) -> TaskRecord:
         """Store a task; when this returns it will be run, whatever happens.
 
         Options: ``queue, priority, delay`` (seconds) or ``run_at`` (a time), ``unique_key, owner, labels,
@@ -243,28 +277,33 @@ class Queue:
         retry_delay, timeout, max_execution, paused``, ``estimate`` (``{"memory": bytes, "cpu": cores, "temp": bytes,
         "seconds": …}``: it begins only when that is free).
 
+        :param on_full: where the queue has as many unfinished tasks as its capacity: refuse, or wait until there is
+            room, in turn with others who wait. Who is cancelled meanwhile has submitted nothing.
         :raises InvalidTask: something given cannot be right (`UnknownType` among them).
         :raises Conflict: the unique key belongs to a task with another type or other params.
         :raises QueueFull: the capacity is reached.
         """
-        return (await self.submit_all([self.prepare(type, params, **options)]))[0].record
+        return (await self.submit_all([self.prepare(type, params, **options)], on_full))[0].record
 
     async def submit_many(
-        self, tasks: Iterable[tuple[str, Json] | tuple[str, Json, Mapping[str, Any]]]
+        self,
+        tasks: Iterable[tuple[str, Json] | tuple[str, Json, Mapping[str, Any]]],
+        *,
+        on_full: OnFull = "refuse",
     ) -> list[TaskRecord]:
         """All or nothing, in one transaction. Each task is (type, params) or (type, params, options)."""
         new = [self.prepare(task[0], task[1], **(task[2] if len(task) > 2 else {})) for task in tasks]
-        return [submission.record for submission in await self.submit_all(new)]
+        return [submission.record for submission in await self.submit_all(new, on_full)]
 
-    async def submit_all(self, tasks: Sequence[NewTask]) -> list[Submission]:
+    async def submit_all(self, tasks: Sequence[NewTask], on_full: OnFull = "refuse") -> list[Submission]:
         """The same for prepared tasks; also tells which of them are new."""
+        if on_full not in ("refuse", "wait"):
+            raise InvalidTask("must be refuse or wait", "on_full")
         if self._state not in ("running", "new"):
             raise QueueClosed("the queue is stopping; submit again when it is back")
         if not tasks:
             return []
-        rooms = {name: self.lanes.capacity(name) for name in {new.queue for new in tasks}}
-        capacity = {name: room for name, room in rooms.items() if room is not None}
-        return await self._store.submit(tasks, self.clock.time(), capacity)
+        return await self._capacity.submit(tasks, on_full)
 
     def prepare(self, type: str, params: Json = None, **options: Any) -> NewTask:
         """Check a submit and fill in what its class and queue say, without storing it. :raises InvalidTask: see
@@ -294,6 +333,26 @@ class Queue:
     async def count(self, *, status: Status | str | Sequence[Status | str] | None = None, **conditions: Any) -> int:
         """How many tasks match; conditions as for `list`."""
         return await self._store.count(make_filter(status, **conditions))
+
+    async def stats(
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        status: Status | str | Sequence[Status | str] | None = None,
+        **conditions: Any,
+    ) -> Statistics:
+        """What ended in ``[since, until)``: how many tasks, how they ended, how long they took. Conditions as for
+        `list`; see `dlqueue.queue.statistics.measure`."""
+        return await self.measure(make_filter(status, since=since, until=until, **conditions))
+
+    async def measure(self, filter: Filter) -> Statistics:
+        """`stats` with a ready-made filter."""
+        return await measure(self._store, filter, self.clock.time())
+
+    async def tally(self, queue: str | None = None) -> Mapping[Status, int]:
+        """How many tasks there are in each status (in this queue), however many they are."""
+        return await self._store.tally(queue)
 
     async def find(
         self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
@@ -333,6 +392,12 @@ class Queue:
     def is_full(self, queue: str) -> bool:
         """Does this queue run as many steps as it may at once?"""
         return self._pool.in_lane(queue) >= self.lanes.concurrency(queue)
+
+    def opens_at(self, record: TaskRecord) -> float | None:
+        """When the rate of its queue lets this task start; None = it is not what it waits for."""
+        now = self.clock.time()
+        opens = self._pool.rates.opens_at(record.queue, now) if record.fresh else now
+        return opens if opens > now else None
 
     def lack(self, record: TaskRecord) -> Lack | None:
         """What a task with an ``estimate`` waits for (hold ``resources``), as of now."""
@@ -392,6 +457,22 @@ class Queue:
     async def remove(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.remove`."""
         return await self._intents.remove(task_id, intent)
+
+    async def purge(
+        self, older_than: float, *, status: Status | str | Sequence[Status | str] | None = None, **conditions: Any
+    ) -> int:
+        """Forget tasks that ended more than ``older_than`` seconds ago; see `Retention.purge`. Conditions as for
+        `list`."""
+        return await self.purge_matching(make_filter(status, **conditions), older_than)
+
+    async def purge_matching(self, filter: Filter, older_than: float) -> int:
+        """`purge` with a ready-made filter."""
+        return await self._retention.purge(filter, older_than)
+
+    async def midway(self, holds: Collection[str]) -> Sequence[int]:
+        """Unfinished tasks that have begun: those that hold something beginning with one of ``holds``, and those that
+        were put back into the queue."""
+        return await self._store.midway(holds)
 
     async def wake(self, hold: str, n: int | None = None) -> int:
         """End the wait of up to ``n`` tasks that hold ``hold``, best rank first (a trailing ``*`` matches any rest).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -40,6 +41,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     max_execution: float | None = None
     on_dependency_failure: str = "cancel"
     estimate: Estimate | None = None
+    standing: float = 0.0
+    """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
+    schedule_run: int | None = None
+    """The line in the log of the schedule that made it; not for a submit to say."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +123,11 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     intent: dict[str, Json] | None = None
     """What came with the last ``want``, such as ``{"delete_data": true}``."""
     depends_on: tuple[int, ...] = ()
+
+    @property
+    def fresh(self) -> bool:
+        """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
+        return self.status is Status.QUEUED or (self.attempt > 0 and self.hold is None and self.run_at is not None)
 
     @property
     def final(self) -> bool:
@@ -203,6 +213,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Created in ``[since, until)``."""
     correlation_id: str | None = None
     parent_id: int | None = None
+    ids: tuple[int, ...] = ()
+    """One of these; none = any."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -224,10 +236,24 @@ class Due(msgspec.Struct, frozen=True):
     run_at: float | None
     revision: int = 0
     """Of the task when this was seen: of two entries the newer one counts."""
+    fresh: bool = True
+    """Would to take it be a start (a new task, or a retry)? Not so between two of its steps."""
 
     def __lt__(self, other: Due) -> bool:
         # For a heap that holds two entries of one task: any order will do.
         return self.revision < other.revision
+
+
+class QueueRow(msgspec.Struct, frozen=True):
+    """What the store keeps of a queue that was created, changed or paused at run time."""
+
+    name: str
+    settings: dict[str, Json] = {}
+    """What was set, by the names of `QueueSettings`."""
+    filed: dict[str, Json] = {}
+    """What the program (its configuration) said of the same then."""
+    paused: bool = False
+    created_at: float = 0.0
 
 
 Decision = tuple[int, Decide]
@@ -238,9 +264,6 @@ Answer = Change | QueueError | None
 def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
     """The first revision of a task."""
     status = Status.PAUSED if new.paused else Status.BLOCKED if new.depends_on else Status.QUEUED
-    fields = {
-        name: getattr(new, name) for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")
-    }
     return TaskRecord(
         id=task_id,
         status=status,
@@ -248,5 +271,9 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
         created_at=now,
         run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
-        **fields,
+        **dict(zip(_TAKEN, _taken(new), strict=True)),
     )
+
+
+_TAKEN = [name for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")]
+_taken = attrgetter(*_TAKEN)

@@ -14,7 +14,12 @@ class QueueSettings(msgspec.Struct, frozen=True):
     """How one named queue is run; None = as the `Queue` says."""
 
     concurrency: int | None = None
+    """Steps at once."""
     capacity: int | None = None
+    """Unfinished tasks at most."""
+    rate: str | None = None
+    """Starts per period (``10/s``, ``100/m``, ``1000/h``): of new tasks and of retries; a step that comes after
+    `ResumeAfter` is no start."""
     max_retry: int | None = None
     retry_delay: float | None = None
     backoff_factor: float | None = None
@@ -44,6 +49,9 @@ class Lanes:
         self.policy = policy
         self.max_execution = max_execution
         self.named = dict(named)
+        """What is in force: what the program says, and over it what was set at run time."""
+        self.paused: set[str] = set()
+        """Nothing of these queues is claimed."""
         self._capacity = capacity
         self._silent = QueueSettings()
 
@@ -59,6 +67,28 @@ class Lanes:
         """Unfinished tasks at most; None = no limit."""
         capacity = self[queue].capacity
         return self._capacity if capacity is None else capacity
+
+    def in_force(self, queue: str) -> QueueSettings:
+        """With what is meant where its settings say nothing."""
+        settings, default = self[queue], self.policy
+
+        def given(value: float | None, otherwise: float) -> float:
+            return otherwise if value is None else value
+
+        return QueueSettings(
+            concurrency=self.concurrency(queue),
+            capacity=self.capacity(queue),
+            rate=settings.rate,
+            max_retry=default.max_retry if settings.max_retry is None else settings.max_retry,
+            retry_delay=given(settings.retry_delay, default.retry_delay),
+            backoff_factor=given(settings.backoff_factor, default.backoff_factor),
+            backoff_max=given(settings.backoff_max, default.backoff_max),
+            ageing=settings.ageing,
+        )
+
+    def rates(self) -> dict[str, str]:
+        """Of the queues that have one."""
+        return {name: settings.rate for name, settings in self.named.items() if settings.rate is not None}
 
     def policy_of(self, record: TaskRecord) -> RetryPolicy:
         """How failures of this task are retried."""

@@ -9,15 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from dlqueue.queue.record import Answer, Change, Decision, Due, Event, Filter, NewTask, Page, Submission, TaskRecord
+from dlqueue.queue.figures import Figure
+from dlqueue.queue.record import (
+    Answer,
+    Change,
+    Decision,
+    Due,
+    Event,
+    Filter,
+    NewTask,
+    Page,
+    QueueRow,
+    Submission,
+    TaskRecord,
+)
+from dlqueue.queue.schedule_store import ScheduleStore
 from dlqueue.queue.status import Status
 
 Listener = Callable[[Sequence[Change]], None]
 """Is told of every committed change, in commit order, before the verb that made it returns."""
 
 
-class Store(Protocol):
-    """Tasks, their events and their dependencies."""
+class Store(ScheduleStore, Protocol):
+    """Tasks, their events and their dependencies; and schedules."""
 
     async def open(self, listener: Listener) -> None:
         """Make ready: create what is missing, lock out others where the store is for one process only."""
@@ -57,8 +71,16 @@ class Store(Protocol):
         ...
 
     async def rerank(self, queue: str, ageing: float) -> bool:
-        """Give all unfinished tasks of a queue the rank of `dlqueue.queue.rank` under this ageing, and a new revision;
+        """Give all unfinished tasks of a queue the rank of `dlqueue.queue.rank` under this ageing (and with the
+        ``standing`` of their options), and a new revision;
         nobody is told. False if they have it already: one look at one of them tells."""
+        ...
+
+    async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
+        """Delete those of these tasks that ended before ``before``, whose clean-up is not due and that no unfinished
+        task depends on, with all that belongs to them. A failed or canceled task of a type in ``cleaned`` that has
+        ever run goes when its clean-up has run once more (as `transitions.remove` says). Answers how many went or
+        will."""
         ...
 
     # -- reads ------------------------------------------------------------------------------------------------------
@@ -92,9 +114,14 @@ class Store(Protocol):
         """Every queue that ever had a task."""
         ...
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         """Waiting tasks of these types that may run by ``now`` (without hold and wake time, or the time has come),
-        best first."""
+        best first.
+
+        :param fresh: only those of which `TaskRecord.fresh` says so; None = all.
+        """
         ...
 
     async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
@@ -105,10 +132,54 @@ class Store(Protocol):
         """Tasks in the middle of a step, by whomever."""
         ...
 
-    async def cleanups(self, limit: int) -> list[int]:
-        """Final tasks whose clean-up is due."""
+    async def cleanups(self, limit: int, after: int = 0) -> list[int]:
+        """Final tasks whose clean-up is due, with ids above ``after``, ascending."""
         ...
 
-    async def tally(self) -> dict[Status, int]:
-        """How many tasks there are in each status."""
+    async def expired(
+        self, filter: Filter, before: float, limit: int, after: tuple[float, int] = (0.0, 0)
+    ) -> list[tuple[float, int]]:
+        """When they ended, and the ids, of final tasks that ended before ``before`` and match, the oldest first;
+        ``after``: behind this one. What `purge` may refuse is among them."""
+        ...
+
+    async def midway(self, holds: Collection[str]) -> list[int]:
+        """Tasks that hold something that begins with one of ``holds``, and those that wait for a worker only though a
+        step of them has begun before (woken, or put back by a stop, a crash or a person); ascending. Those that have
+        not begun are not looked at."""
+        ...
+
+    async def tally(self, queue: str | None = None) -> dict[Status, int]:
+        """How many tasks there are in each status (in this queue); statuses without any may be left out. Costs the
+        same however many they are."""
+        ...
+
+    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+        """The sums of these hours since 1970, ``first <= hour < last``: of all tasks that ended then, also of those
+        that are gone. Of the filter, status, queue and type count."""
+        ...
+
+    async def ended(
+        self, filter: Filter, since: float | None, until: float | None, limit: int | None
+    ) -> list[Figure] | None:
+        """The same of the rows that are there, of tasks that match and ended in ``[since, until)``. None if more than
+        ``limit`` tasks ended then."""
+        ...
+
+    async def forget_hours(self, now: int) -> None:
+        """In this hour: drop the sums that are older than `dlqueue.queue.figures` says."""
+        ...
+
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        """`tally` of each queue that has tasks."""
+        ...
+
+    # -- queues that are set at run time ----------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        """Keep these, each in place of the one of its name, all or nothing."""
+        ...
+
+    async def queue_rows(self) -> list[QueueRow]:
+        """All that were kept."""
         ...

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from dlqueue.queue.errors import InvalidTask, UnknownType
 from dlqueue.queue.estimate import Estimate, read_estimate
-from dlqueue.queue.rank import rank
+from dlqueue.queue.rank import rank, standing
 from dlqueue.queue.record import Json, NewTask, Options
 from dlqueue.queue.resources import Resources
 from dlqueue.queue.settings import Lanes
 from dlqueue.queue.task import Submitter, Task
 from dlqueue.runtime.clock import Clock
+
+OwnerLevel = Mapping[str, float] | Callable[[str], float]
+"""Of each owner, how many levels above the others (or below) their tasks stand."""
 
 INTEGER_MAX = 2**31 - 1
 SECONDS_MAX = 10 * 365 * 86400.0
@@ -25,8 +28,16 @@ SECONDS_MAX = 10 * 365 * 86400.0
 class Preparer:
     """Knows the types and the queues that there are."""
 
-    def __init__(self, types: Mapping[str, Task], lanes: Lanes, clock: Clock, resources: Resources) -> None:
+    def __init__(
+        self,
+        types: Mapping[str, Task],
+        lanes: Lanes,
+        clock: Clock,
+        resources: Resources,
+        owner_level: OwnerLevel | None = None,
+    ) -> None:
         self._types = types
+        self._owner_level = owner_level or {}
         self._lanes = lanes
         self._clock = clock
         self._resources = resources
@@ -92,6 +103,7 @@ class Preparer:
         settings = self._lanes[lane]
         if max_execution is None and task.limited:
             max_execution = self._lanes.max_execution
+        stands = standing(self._level_of(owner), None if estimated is None else estimated.seconds)
         retries = (max_retry, task.max_retry, settings.max_retry, self._lanes.policy.max_retry)
         params = _checked("params", params)
         for field, text in (
@@ -107,7 +119,7 @@ class Preparer:
             params=params,
             queue=lane,
             priority=priority,
-            rank=rank(priority, now, settings.ageing),
+            rank=rank(priority, now, settings.ageing, stands),
             owner=owner,
             labels={key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()},
             correlation_id=correlation_id,
@@ -118,11 +130,17 @@ class Preparer:
             run_at=at if at is not None and at > now else None,
             paused=paused,
             max_retry=next(value for value in retries if value is not None),
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated),
+            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands),
         )
+
+    def _level_of(self, owner: str) -> float:
+        level = self._owner_level
+        return level(owner) if callable(level) else level.get(owner, 0)
 
 
 def _checked(field: str, value: Json) -> Json:
+    if value is None or (value.__class__ is str and value.isascii()):
+        return value
     try:
         value = msgspec.to_builtins(value)
         msgspec.json.encode(value)

@@ -120,13 +120,17 @@ class Context:
         """1 for the first try of the present retry budget."""
         self.owner = record.owner
         self.labels: Mapping[str, list[str]] = record.labels
-        self.logger = logging.LoggerAdapter(logger, {"task_id": record.id, "correlation_id": record.correlation_id})
         self.cancelled = False
         """True once this step has been told to stop; a blocking step looks at it now and then."""
         self.want = record.want
         """``pause`` if this step is to prepare a pause."""
         self.latest_progress = record.progress
         self.progress_dirty = False
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Its records are about this task."""
+        return logging.LoggerAdapter(logger, {"task_id": self.task_id, "correlation_id": self._record.correlation_id})
 
     @property
     def status(self) -> Status:

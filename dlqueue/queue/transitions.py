@@ -60,6 +60,7 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
         message=message,
         error=patch.get("error"),
         node=new.node or record.node,
+        started_at=record.since if record.status is Status.PROCESSING else None,
     )
 
 
@@ -172,7 +173,8 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
     if target in (Status.ERROR, Status.CANCELED):
         patch["cleanup"] = max(record.cleanup, int(end.cleanup))
     change = move(record, target, now, kind, end.message, **patch)
-    change.started_at = end.started_at
+    if end.started_at is not None:
+        change.started_at = end.started_at
     change.error = None if end.error is UNSET else end.error
     return change
 
@@ -426,6 +428,13 @@ def remove(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
         change = amend(record, now, "removed")
         change.delete = True
     return change
+
+
+def purge(record: TaskRecord, now: float, before: float, needs_cleanup: bool) -> Change | None:
+    """`remove` for what is old; None if it is not, or if something is still to be done for it."""
+    if not record.final or record.cleanup or record.finished_at is None or record.finished_at >= before:
+        return None
+    return remove(record, now, needs_cleanup and record.touched and record.status is not Status.COMPLETED)
 
 
 # -- clean-up of a final task ----------------------------------------------------------------------------------------

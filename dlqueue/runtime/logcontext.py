@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -20,15 +18,20 @@ _NONE = TaskMark()
 _mark: ContextVar[TaskMark] = ContextVar("dlqueue_task", default=_NONE)
 
 
-@contextmanager
-def task_context(task_id: int, correlation_id: str | None = None) -> Iterator[None]:
+class task_context:
     """Records logged inside are about this task, also in coroutines started inside. A thread sees it only if the
     context is copied into it (`contextvars.copy_context`, `anyio.to_thread`)."""
-    token = _mark.set(TaskMark(task_id, correlation_id))
-    try:
-        yield
-    finally:
-        _mark.reset(token)
+
+    __slots__ = ("_former", "_new")
+
+    def __init__(self, task_id: int, correlation_id: str | None = None) -> None:
+        self._new = TaskMark(task_id, correlation_id)
+
+    def __enter__(self) -> None:
+        self._former = _mark.set(self._new)
+
+    def __exit__(self, *raised: object) -> None:
+        _mark.reset(self._former)
 
 
 class TaskFilter(logging.Filter):

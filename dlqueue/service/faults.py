@@ -15,6 +15,8 @@ from dlqueue.queue import (
     QueueClosed,
     QueueError,
     QueueFull,
+    QueueNotFound,
+    ScheduleNotFound,
     StorageError,
     TaskNotFound,
     UnknownType,
@@ -39,6 +41,10 @@ def as_rpc_error(error: QueueError) -> errors.RpcError:
         case TaskNotFound():
             task_id = error.task_id if isinstance(error.task_id, int) else None
             return errors.NotFound(str(error), task_id=task_id)
+        case QueueNotFound():
+            return errors.NotFound(str(error), kind="queue", field="name")
+        case ScheduleNotFound():
+            return errors.NotFound(str(error), kind="schedule", field="name")
         case Conflict():
             return errors.Conflict(str(error), task_id=error.task_id)
         case QueueFull():

@@ -15,14 +15,17 @@ from dlqueue.queue.admission import HOLD as RESOURCES
 
 async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> messages.Why:
     reason, message, blocking = await _reason(queue, endpoints, record)
-    waits = record.status in (Status.QUEUED, Status.SUSPENDING) and record.run_at is not None
+    waits = record.status in (Status.QUEUED, Status.SUSPENDING)
+    next_check = None
+    if waits:
+        next_check = queue.opens_at(record) if reason == "rate" else record.run_at
     return {
         "id": record.id,
         "status": record.status.value,
         "reason": cast(messages.Reason, reason),
         "message": message,
         "since": instant_text(record.since),
-        "next_check_at": instant_text(record.run_at) if waits and record.run_at is not None else None,
+        "next_check_at": None if next_check is None else instant_text(next_check),
         "blocking": blocking,
     }
 
@@ -68,6 +71,13 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
         if record.status is Status.QUEUED:
             return "delayed", f"was asked to begin in {left:.0f} s", None
         return "between_steps", f"its next step comes in {left:.0f} s", None
+    if record.queue in queue.lanes.paused:
+        cure = f"go on with: dlqueue queue resume {record.queue}"
+        return "queue_paused", f"queue {record.queue!r} is paused; {cure}", record.queue
+    opens = queue.opens_at(record)
+    if opens is not None:
+        said = f"queue {record.queue!r} starts at most {queue.lanes[record.queue].rate}"
+        return "rate", f"{said}; it may start the next one in {opens - now:.1f} s", record.queue
     if queue.is_full(record.queue):
         return "concurrency", f"queue {record.queue!r} runs as many steps as it may at once", record.queue
     if queue.counters.busy_workers >= queue.workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, times
+from dlqueue.protocol import messages, queues, schedules, statistics, times
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -24,10 +24,14 @@ from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
+from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
+from dlqueue.service.schedules import ScheduleVerbs
+from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
 
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
+_DEAD = frozenset({Status.ERROR})
 
 
 class Service:
@@ -54,7 +58,10 @@ class Service:
         self._queue = queue
         self._endpoints = endpoints
         self._downloads = Downloads(queue, endpoints, downloads)
+        self._statistics = Statistics(queue)
+        self._schedules = ScheduleVerbs(queue, access, self._place)
         self._access = access
+        self._queues = QueueVerbs(queue, access)
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
@@ -102,12 +109,14 @@ class Service:
 
     @verb
     async def tasks_submit(self, caller: Caller, params: messages.Submit) -> messages.Task:
-        (made,) = await self._submit(caller, [self._prepared(caller, params)])
+        (made,) = await self._submit(caller, [self._prepared(caller, params)], params.on_full)
         return made
 
     @verb
     async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[messages.Task]:
-        return await self._submit(caller, [self._prepared(caller, task) for task in params.tasks])
+        waits = any(task.on_full == "wait" for task in params.tasks)  # all together, as they are all or nothing
+        new = [self._prepared(caller, task) for task in params.tasks]
+        return await self._submit(caller, new, "wait" if waits else None)
 
     @verb
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
@@ -115,7 +124,7 @@ class Service:
             request, cwd = self._place(caller, params.request())
             return self._downloads.dry_run(request, Submitter(caller.name, cwd))
         new = self._new(caller, RemoteDownload.type, params.request(), params)
-        (made,) = await self._submit(caller, [new])
+        (made,) = await self._submit(caller, [new], params.on_full)
         return made
 
     def _prepared(self, caller: Caller, submit: messages.Submit) -> NewTask:
@@ -150,10 +159,12 @@ class Service:
         cwd = stated if caller.trusted_cwd and self._believes_cwd else None
         return {key: value for key, value in params.items() if key != "cwd"}, cwd
 
-    async def _submit(self, caller: Caller, new: list[NewTask]) -> list[messages.Task]:
+    async def _submit(
+        self, caller: Caller, new: list[NewTask], on_full: Literal["refuse", "wait"] | None
+    ) -> list[messages.Task]:
         for one in new:
             await self._check_relatives(caller, one)
-        submissions = await self._queue.submit_all(new)
+        submissions = await self._queue.submit_all(new, on_full or "refuse")
         return [self._view(submission.record, submission.created) for submission in submissions]
 
     async def _check_relatives(self, caller: Caller, new: NewTask) -> None:
@@ -197,6 +208,10 @@ class Service:
         return 0 if wanted is None else await self._queue.count_matching(wanted)
 
     @verb
+    async def tasks_stats(self, caller: Caller, params: statistics.Stats) -> statistics.Statistics:
+        return await self._statistics.stats(self._filter(caller, params), params)
+
+    @verb
     async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> messages.Progress | None:
         return self._view(await self._record(caller, params.id))["progress"]
 
@@ -209,7 +224,7 @@ class Service:
         record = await self._record(caller, params.id)
         events = await self._queue.history(record.id)
         attempts = read_state(record).attempts if record.type == RemoteDownload.type else []
-        return views.history_view(events, attempts)
+        return views.history_view(events, attempts, record if record.status is Status.PROCESSING else None)
 
     @verb
     async def tasks_why(self, caller: Caller, params: messages.TaskId) -> messages.Why:
@@ -243,6 +258,10 @@ class Service:
     async def tasks_remove(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
         intent = {"delete_data": True} if params.delete_data else None
         return await self._steer(caller, params, frozenset(Status), lambda i: self._queue.remove(i, intent))
+
+    @verb
+    async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> messages.Count:
+        return await self._statistics.purge(self._access.owner_condition(caller, None), params)
 
     @verb
     async def tasks_update(self, caller: Caller, params: messages.UpdateTask) -> messages.Task:
@@ -284,7 +303,7 @@ class Service:
     async def downloads_refresh_url(self, caller: Caller, params: messages.RefreshUrl) -> messages.Task:
         return self._view(await self._downloads.refresh_url(await self._record(caller, params.id), params.url))
 
-    # -- downloaders and events ---------------------------------------------------------------------------------------
+    # -- downloaders --------------------------------------------------------------------------------------------------
 
     @verb
     async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> messages.DownloaderPage:
@@ -326,6 +345,38 @@ class Service:
     async def downloaders_kinds(self, caller: Caller, params: messages.NoParams) -> messages.KindPage:
         return await kinds_view(self._endpoints)
 
+    # -- queues -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def queues_list(self, caller: Caller, params: queues.ListQueues) -> queues.QueuePage:
+        return await self._queues.list(params)
+
+    @verb
+    async def queues_get(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.get(params)
+
+    @verb
+    async def queues_create(self, caller: Caller, params: queues.CreateQueue) -> queues.Queue:
+        return await self._queues.create(caller, params)
+
+    @verb
+    async def queues_update(self, caller: Caller, params: queues.UpdateQueue) -> queues.Queue:
+        return await self._queues.update(caller, params)
+
+    @verb
+    async def queues_pause(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.pause(caller, params)
+
+    @verb
+    async def queues_resume(self, caller: Caller, params: queues.QueueName) -> queues.Queue:
+        return await self._queues.resume(caller, params)
+
+    @verb
+    async def queues_stats(self, caller: Caller, params: queues.QueueName) -> queues.QueueStats:
+        return await self._queues.stats(params)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
     @verb
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> messages.EventPage:
         return await past_events(self._queue, params, lambda owner: self._access.sees(caller, owner))
@@ -333,6 +384,44 @@ class Service:
     @verb
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:
         return EventStream(self._queue, params, lambda owner: self._access.sees(caller, owner))
+
+    # -- schedules ----------------------------------------------------------------------------------------------------
+
+    @verb
+    async def schedules_list(self, caller: Caller, params: schedules.ListSchedules) -> schedules.SchedulePage:
+        return await self._schedules.list(caller, params)
+
+    @verb
+    async def schedules_get(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.get(caller, params.name)
+
+    @verb
+    async def schedules_create(self, caller: Caller, params: schedules.CreateSchedule) -> schedules.Schedule:
+        return await self._schedules.create(caller, params)
+
+    @verb
+    async def schedules_update(self, caller: Caller, params: schedules.UpdateSchedule) -> schedules.Schedule:
+        return await self._schedules.update(caller, params)
+
+    @verb
+    async def schedules_pause(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.pause(caller, params.name)
+
+    @verb
+    async def schedules_resume(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.resume(caller, params.name)
+
+    @verb
+    async def schedules_run(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.run(caller, params.name)
+
+    @verb
+    async def schedules_delete(self, caller: Caller, params: schedules.ScheduleName) -> schedules.Schedule:
+        return await self._schedules.delete(caller, params.name)
+
+    @verb
+    async def schedules_stats(self, caller: Caller, params: schedules.ScheduleLog) -> schedules.ScheduleStats:
+        return await self._schedules.stats(caller, params)
 
     # -- helpers of all -----------------------------------------------------------------------------------------------
 
@@ -349,11 +438,7 @@ class Service:
         owner = self._access.owner_condition(caller, params.owner)
         given = params.statuses()
         statuses = None if given is None else {Status(name) for name in given}
-        for condition in (
-            fitting,
-            _FAILED if params.retryable else None,
-            frozenset({Status.ERROR}) if params.dead else None,
-        ):
+        for condition in (fitting, _either(_FAILED, params.retryable), _either(_DEAD, params.dead)):
             if condition is not None:
                 statuses = set(condition) if statuses is None else statuses & condition
         if statuses is not None and not statuses:
@@ -368,3 +453,8 @@ class Service:
             since=None if params.since is None else times.instant(params.since),
             until=None if params.until is None else times.instant(params.until),
         )
+
+
+def _either(statuses: frozenset[Status], wanted: bool | None) -> frozenset[Status] | None:
+    """These, or all others; None = not asked."""
+    return None if wanted is None else statuses if wanted else frozenset(Status) - statuses

@@ -9,9 +9,10 @@ from typing import Any
 from dlqueue.protocol.messages import EventPage, ListEvents, PastEvent, Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
-from dlqueue.queue.notices import Notice, ProgressReport
+from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice, ScheduleNotice
 from dlqueue.queue.record import Change, Event
 from dlqueue.runtime.bus import Missed
+from dlqueue.service.schedules import notice_data
 from dlqueue.service.views import error_view, progress_view
 
 BUFFER = 2000
@@ -82,8 +83,13 @@ class EventStream:
         self._live.close()
 
     def _wanted(self, notice: Notice) -> bool:
+        if isinstance(notice, QueueNotice):
+            return "queue" in self._topics
+        task_id: int | None
         if isinstance(notice, Change):
             task_id, owner, topic = notice.record.id, notice.record.owner, "task"
+        elif isinstance(notice, ScheduleNotice):
+            task_id, owner, topic = notice.task_id, notice.schedule.owner, "schedule"
         else:
             task_id, owner, topic = notice.task_id, notice.owner, "progress"
         return topic in self._topics and (self._ids is None or task_id in self._ids) and self._sees(owner)
@@ -104,6 +110,10 @@ class EventStream:
             elif isinstance(notice, ProgressReport):
                 data = {"progress": progress_view(notice.progress)}
                 yield self._message(None, "progress", notice.at, notice.task_id, data)
+            elif isinstance(notice, QueueNotice):
+                yield self._message(None, "queue", notice.at, None, _queue_data(notice))
+            elif isinstance(notice, ScheduleNotice):
+                yield self._message(None, "schedule", notice.at, notice.task_id, notice_data(notice))
             elif last is None or notice.sequence > last:
                 yield self._message(notice.sequence, "task", notice.at, notice.record.id, _change_data(notice))
 
@@ -114,6 +124,11 @@ class EventStream:
         if task_id is not None:
             message["task_id"] = task_id
         return message
+
+
+def _queue_data(notice: QueueNotice) -> dict[str, Any]:
+    told = {"settings": notice.settings} if notice.settings else {}
+    return {"kind": notice.kind, "queue": notice.queue, **told}
 
 
 def _change_data(change: Change) -> dict[str, Any]:

@@ -191,7 +191,14 @@ def name_from(url: str) -> str | None:
     return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]).rpartition("/")[2] or None
 
 
-def history_view(events: Sequence[Event], attempts: Sequence[Attempt]) -> messages.History:
+_OUTCOMES = {"rescued": "crashed", "released": "stopped"}
+"""Ends of a step that are none of the task's own: the process died, or the daemon was told to stop."""
+
+
+def history_view(
+    events: Sequence[Event], attempts: Sequence[Attempt], running: TaskRecord | None = None
+) -> messages.History:
+    """:param running: the task, if a step of it runs now."""
     items: list[messages.HistoryEvent] = []
     executions: list[messages.Execution] = []
     for event in events:
@@ -214,7 +221,10 @@ def history_view(events: Sequence[Event], attempts: Sequence[Attempt]) -> messag
                     "node": event.node or "",
                     "started_at": instant_text(event.started_at),
                     "ended_at": instant_text(event.at),
-                    "outcome": event.kind,
+                    "outcome": _OUTCOMES.get(event.kind, event.kind),
                 }
             )
+    if running is not None:
+        started = instant_text(running.since)
+        executions.append({"node": running.node or "", "started_at": started, "ended_at": None, "outcome": None})
     return {"items": items, "attempts": attempts_view(attempts), "executions": executions}

@@ -210,7 +210,7 @@ class Connection:
     # ----------------------------------------------------------------------------------------------------- answering
 
     def _waits(self, call: jsonrpc.Call) -> bool:
-        return call.method in envelope.WAITING
+        return envelope.waits(call.method, call.params)
 
     def _runs_beside(self, call: jsonrpc.Call) -> bool:
         row = methods.METHODS.get(call.method)

@@ -29,6 +29,7 @@ _SMALL = 1024 * 1024
 def create(rpc: Rpc, order: Order, request: Request, key: str, memory: Memory) -> Handle:
     """See `Downloader.create`. Not to be called twice at once with one key."""
     handle = Handle(key, order.hash)
+    memory.note_folder(key, request.directory)
     sight = _look(rpc, key, crowd=order.names_torrent)
     own = _own(sight, key, request, memory)
     digest, code = order.hash, 0

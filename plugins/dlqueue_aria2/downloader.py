@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 PAUSE_PATIENCE = 2.0
 """Seconds that `pause` waits for bytes to stop."""
 REMOVE_PATIENCE = 15.0
-SHARE = 5
-"""After a look that took one unit of time, hints wait for so many: notices alone never cost more of a processor."""
+SHARE, LONGEST_SHARE = 5, 0.2
+"""After a look that took one unit of time, hints wait for so many, but not for more seconds than this: however many
+notices there are, looks leave time for other work."""
 
 
 class Aria2Downloader(Downloader):
@@ -56,7 +57,8 @@ class Aria2Downloader(Downloader):
         return None if find_command() is None else Aria2Config()
 
     def __init__(self) -> None:
-        self._changing = threading.Lock()
+        self._changing: set[str] = set()
+        self._changed = threading.Condition()
         self._connecting = threading.Lock()
         self._closed = threading.Event()
         self._local = threading.local()
@@ -85,7 +87,7 @@ class Aria2Downloader(Downloader):
 
     def create(self, request: Request, key: str) -> Handle:
         order = make_order(request, key, self._context.check_url)
-        with self._changed_by_one():
+        with self._alone(key):
             return create(self._rpc(), order, request, key, self._memory)
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
@@ -192,9 +194,9 @@ class Aria2Downloader(Downloader):
         _refuse_attached(handle)
         if not GID.fullmatch(handle.id) or self._memory.is_foreign(handle.id):
             return
-        with self._changed_by_one():
+        with self._alone(handle.id):
             patience = min(REMOVE_PATIENCE, self._context.deadline() - 1.0)
-            written = remove(self._rpc(), handle.id, patience=patience)
+            written = remove(self._rpc(), handle.id, is_ours=self._memory.is_ours, patience=patience)
             if delete_data:
                 delete_written(written or self._remembered(handle.id))
             self._memory.forget(handle.id)
@@ -210,7 +212,7 @@ class Aria2Downloader(Downloader):
         with self._connecting:
             if self._closed.is_set():
                 return
-            notices = Notices(self._await_endpoint, self._memory.note_heard, lambda: min(SHARE * self._took, 1.0))
+            notices = Notices(self._await_endpoint, self._memory.note_heard, self._rest)
             self._notices = notices
         yield from notices
 
@@ -247,15 +249,22 @@ class Aria2Downloader(Downloader):
         except Unavailable:
             return None
 
+    def _rest(self) -> float:
+        return min(SHARE * self._took, LONGEST_SHARE)
+
     @contextlib.contextmanager
-    def _changed_by_one(self) -> Iterator[None]:
-        """What looks first and then acts must not meet another such call half-way."""
-        if not self._changing.acquire(timeout=self._context.deadline()):
-            raise Unavailable("aria2 is still busy with another transfer")
+    def _alone(self, key: str) -> Iterator[None]:
+        """What looks first and then acts must not meet another such call for the same transfer half-way."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: key not in self._changing, self._context.deadline()):
+                raise Unavailable(f"aria2 is still busy with the transfer {key}")
+            self._changing.add(key)
         try:
             yield
         finally:
-            self._changing.release()
+            with self._changed:
+                self._changing.remove(key)
+                self._changed.notify_all()
 
     def _find(self, rpc: Rpc, handle: Handle) -> Entry:
         known = GID.fullmatch(handle.id) and not self._memory.is_foreign(handle.id)

@@ -3,6 +3,7 @@ which GIDs belong to somebody else."""
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class Memory:
         self._details: dict[str, Details] = {}
         self._whole: dict[str, tuple[str, ...]] = {}
         self._heard: dict[str, None] = {}
+        self._folders: dict[str, str] = {}
 
     # -- whole --------------------------------------------------------------------------------------------------------
 
@@ -60,8 +62,21 @@ class Memory:
     def forget(self, *gids: str) -> None:
         with self._lock:
             for gid in gids:
-                for known in (self._details, self._whole, self._heard):
+                for known in (self._details, self._whole, self._heard, self._folders):
                     known.pop(gid, None)
+
+    # -- folders ------------------------------------------------------------------------------------------------------
+
+    def note_folder(self, gid: str, folder: Path) -> None:
+        with self._lock:
+            self._folders[gid] = os.path.normpath(folder)
+            _bound(self._folders)
+
+    def is_ours(self, gid: str, folder: str) -> bool:
+        """Is a transfer with this GID, in this folder, the one that was to be created with it? An earlier process may
+        have done that: the core names each folder after its key."""
+        known = self._folders.get(gid)
+        return os.path.normpath(folder) == known if known is not None else folder.rstrip("/").endswith(gid)
 
     # -- others' ------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dlqueue.sdk import Unavailable
@@ -15,17 +15,19 @@ from dlqueue_aria2.look import Sight, everything, take_in
 if TYPE_CHECKING:
     from dlqueue_aria2.rpc import Rpc
 
-_KEYS = ["gid", "status", "followedBy", "following"]
+_KEYS = ["gid", "status", "followedBy", "following", "dir"]
 _AGAIN = 0.01
 """Seconds between two looks whether something has ended."""
 
 
-def remove(rpc: Rpc, gid: str, *, patience: float) -> list[tuple[str, list[File]]]:
+def remove(rpc: Rpc, gid: str, *, is_ours: Callable[[str, str], bool], patience: float) -> list[tuple[str, list[File]]]:
     """End it and all it has led to, and make aria2 forget them. Answers what they wrote: folder and files of each.
+
+    :param is_ours: is given the GID and the folder of a transfer; nothing else is touched.
 
     :param patience: seconds until `Unavailable` is raised because it does not end.
     """
-    family = _family(rpc, gid)
+    family = [entry for entry in _family(rpc, gid) if is_ours(gid, entry.dir)]
     if not family:
         return []
     written = _written(rpc, family)

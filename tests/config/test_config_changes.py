@@ -113,6 +113,15 @@ def warned(config: Config) -> dict[str, tuple[int | None, str]]:
 # -- seeding ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"), [("", 30 * 86_400.0), ('finished = "7d"', 7 * 86_400.0), ("finished = false", None)]
+)
+def test_retention(read: Read, text: str, kept: float | None) -> None:
+    config = read(f"[retention]\n{text}\n")
+    assert config.retention.finished == kept
+    assert config.as_shown()["retention"] == {"finished": kept}
+
+
 def test_seeding_by_default(read: Read) -> None:
     assert read("").seeding == SeedingSection(ratio=1.0, time=86_400.0, idle=None)
 

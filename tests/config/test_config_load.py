@@ -236,11 +236,11 @@ def test_every_problem_at_once_with_file_line_key_and_nearest_name(read: Load, f
 wrokers = 3
 workers = true
 admins = ["wheel", 3]
-[retention]
-finished = "30d"
+[notify]
+allow_private = false
 [polcy]
 [queues.downloads]
-rate = "10/s"
+rate = "10 a day"
 concurrency = "many"
 [downloaders.a]
 kind = "htpp"
@@ -255,7 +255,7 @@ poll = "2 parsecs"
         (file, 2, "daemon.wrokers"),
         (file, 3, "daemon.workers"),
         (file, 4, "daemon.admins[1]"),
-        (file, 5, "retention"),
+        (file, 5, "notify"),
         (file, 7, "polcy"),
         (file, 9, "queues.downloads.rate"),
         (file, 10, "queues.downloads.concurrency"),
@@ -269,15 +269,15 @@ poll = "2 parsecs"
     said = {p.key: p.message for p in found}
     assert '"workers"' in said["daemon.wrokers"]
     assert said["daemon.workers"] == "must be a whole number, not true"
-    assert "not supported yet by dlqueue 0.1" in said["retention"]
-    assert "not supported yet by dlqueue 0.1" in said["queues.downloads.rate"]
+    assert "not supported yet by dlqueue 0.1" in said["notify"]
+    assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
     assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
     assert '"policy"' in said["polcy"]
     assert '"http"' in said["downloaders.a.kind"]
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["routes", "retention", "http", "notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["routes", "http", "notify", "node", "hooks"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
     problem = the_problem(read, f"\n[[{name}]]\nx = 1\n" if name == "routes" else f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
@@ -314,6 +314,9 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         ("[queues.downloads]\nretry_delay = true", "queues.downloads.retry_delay", "duration"),
         ("[queues.downloads]\nretry_delay = '1 fortnight'", "queues.downloads.retry_delay", "duration"),
         ("[queues.downloads]\nageing = nan", "queues.downloads.ageing", "finite"),
+        ("[queues.downloads]\nrate = 10", "queues.downloads.rate", 'text such as "10/s"'),
+        ("[queues.downloads]\nrate = '1/fortnight'", "queues.downloads.rate", "not a rate"),
+        ("[queues.downloads]\ncapacity = 0", "queues.downloads.capacity", "at least 1"),
         ("[queues.'a/b']\nageing = 1", 'queues."a/b"', "a name is"),
         ("[store]\ndurability = 'disc'", "store.durability", '"disk" or "process", not "disc"'),
         ("[store]\nnamespace = ''", "store.namespace", "1 to 64 letters"),
@@ -414,7 +417,16 @@ _KEYS = {
     "daemon": ["downloads", "allow_destinations", "staging", "workers", "admins", "nonsense"],
     "store": ["url", "durability", "namespace"],
     "queues": ["downloads", "x y"],
-    "queues.downloads": ["concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing", "rate"],
+    "queues.downloads": [
+        "concurrency",
+        "max_retry",
+        "retry_delay",
+        "backoff_factor",
+        "backoff_max",
+        "ageing",
+        "rate",
+        "capacity",
+    ],
     "downloaders": ["x"],
     "downloaders.x": [
         "kind",
@@ -430,6 +442,7 @@ _KEYS = {
     ],
     "policy": ["schemes", "private_addresses"],
     "seeding": ["ratio", "time", "idle"],
+    "retention": ["finished"],
 }
 _VALUES = st.recursive(
     st.sampled_from(
@@ -544,7 +557,7 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}
     assert set(shown["queues"]["slow"]) == {
-        "concurrency", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
+        "concurrency", "capacity", "rate", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
     }  # fmt: skip
     assert config.secret_values() == {"canary"}
     assert replace(config, downloaders={}).secret_values() == frozenset()

@@ -70,7 +70,7 @@ def test_a_downloader_that_is_down_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_every_problem_of_the_config_at_once(tmp_path: Path) -> None:
-    with Instance(tmp_path, "wrokers = 3\n[retention]\nfinished = 1\n[downloaders.x]\nkind = 'htpt'\n") as daemon:
+    with Instance(tmp_path, "wrokers = 3\n[retention]\nfinished = 'x'\n[downloaders.x]\nkind = 'htpt'\n") as daemon:
         told = daemon.cli("daemon", "--user", "--config", str(daemon.config))
         assert told.returncode == 78
         for part in ("wrokers", "workers", "retention", "htpt", "http", f"{daemon.config}:3"):

@@ -147,6 +147,8 @@ def test_every_setting_is_named_or_refused_and_shown_afterwards(tmp_path: Path) 
             "daemon.workers": 5,
             "daemon.admins": ["root"],
             "queues.downloads.concurrency": 7,
+            "queues.downloads.capacity": 900,
+            "queues.downloads.rate": "50/s",
             "queues.downloads.max_retry": 3,
             "queues.downloads.retry_delay": 1.5,
             "queues.downloads.backoff_factor": 3.0,

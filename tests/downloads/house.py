@@ -100,7 +100,7 @@ class House:
     async def start(self) -> House:
         await self.queue.open()
         await self.endpoints.open()
-        await adopt_transfers(self.queue, self.endpoints, self.downloads.uploads)
+        await adopt_transfers(self.queue, self.endpoints)
         self.queue.start()
         await look_again(self.queue, self.endpoints)
         return self

@@ -475,12 +475,15 @@ def test_slots() -> None:
     assert (slots.active("a"), slots.active("b")) == (1, 1)
     assert slots.release(2) == "b"
     assert slots.release(2) is None
-    # Who waited is let go from where it waited; a slot that it has counts more.
-    assert slots.release(3) == "a"
+    # Whether somebody waits is known, who is not.
+    asked = slots.asked("a")
     assert slots.release(3) is None
-    slots.want("b", 4)
-    assert slots.acquire("a", 4)
-    assert slots.release(4) == "a"
+    assert not slots.acquire("a", 4) or slots.free("a") == 0
+    slots.nobody("a", asked - 1)
+    assert slots.asked("a") >= asked
+    slots.nobody("a", slots.asked("a"))
+    assert slots.asked("a") == 0
+    slots.release(4)
     # What runs already has a slot, whatever the limit says.
     for task_id in (5, 6, 7):
         slots.adopt("b", task_id)

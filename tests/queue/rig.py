@@ -126,7 +126,12 @@ class Rig:
         pool, cleaner = queue._pool, queue._cleaner
         cleaner._stopped = True
         victims = [*pool._tasks, pool._dispatcher, queue._cleanup_start, *cleaner._tasks.values()]
+        if queue._retention._task is not None:
+            victims.append(queue._retention._task)
         victims += [looker for looker in (queue._admission._looker, queue._folders._looker) if looker is not None]
+        ticker = queue.schedules.ticker
+        assert ticker.task is not None
+        victims.append(ticker.task)
         for victim in victims:
             victim.cancel()
         await asyncio.wait(victims, timeout=PATIENCE)

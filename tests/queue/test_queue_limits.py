@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, ResumeAfter
+from dlqueue.queue.retention import FIRST_ROUND
 from tests.queue.rig import Gate, Rig, S, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -248,4 +249,4 @@ async def test_a_long_step_leaves_no_timer_behind(memory_rig: Rig) -> None:
     await memory_rig.reached(record.id, S.SUSPENDING)
     await settled()
     times = {timer.when for timer in memory_rig.clock._timers if not timer.cancelled}
-    assert max(times) <= memory_rig.clock.time() + 10
+    assert max(times) <= memory_rig.clock.time() + FIRST_ROUND

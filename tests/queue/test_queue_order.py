@@ -89,11 +89,11 @@ async def test_what_has_become_due_goes_by_priority_too(rig: Rig) -> None:
     recorder = Recorder()
     queue = await busy(rig, recorder)
     ids = [
-        (await queue.submit("test", name, priority=priority, **when)).id
+        (await queue.submit("test", name, priority=priority, delay=when)).id
         for name, priority, when in (
-            ("later", 5, {"delay": 10}),
-            ("sooner", 1, {"delay": 5}),
-            ("ready", 3, {}),
+            ("later", 5, 10),
+            ("sooner", 1, 5),
+            ("ready", 3, None),
         )
     ]
     rig.clock.advance(20)

@@ -266,7 +266,7 @@ class Step(Task):
 async def main():
     async with Queue(tasks=[Step], store=sys.argv[1], workers=1) as queue:
         suspended = await queue.submit("step", "suspend", priority=9)
-        while (await queue.get(suspended.id)).status != "suspending":
+        while (await queue.get(suspended.id)).status not in ("suspending", "completed"):
             await asyncio.sleep(0)
         await queue.submit("step", "run", priority=5)
         await queue.submit_many([("step", "wait")] * 10)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, status
+from dlqueue.protocol import messages, queues, schedules, status
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -24,6 +24,22 @@ DOWNLOADER: dict[str, Any] = {
     "kind": "http", "health": "up", "version": "1", "active": 0, "max_active": 5, "download_speed": 0,
     "upload_speed": 0, "breaker": {"state": "closed", "until": None}, "last_error": None, "node": "stub",
     "paused": False,
+}  # fmt: skip
+
+
+def a_queue(name: str, **fields: Any) -> dict[str, Any]:
+    """One as `queues.get` answers it."""
+    return {
+        "name": name, "pending": 0, "running": 0, "completed": 0, "failed": 0, "size": 0, "capacity": None,
+        "concurrency": 8, "rate": None, "ageing": 0.0, "max_retry": 0, "retry_delay": 0.0, "backoff_factor": 2.0,
+        "backoff_max": 60.0, "paused": False, "changed": [], **fields,
+    }  # fmt: skip
+
+
+SCHEDULE: dict[str, Any] = {
+    "type": "remote_download", "params": {}, "queue": None, "cron": None, "every": None, "timezone": "UTC",
+    "missed": "skip", "overlap": "allow", "owner": "me", "active": True, "previous_run": None, "next_run": WHEN,
+    "last_status": None, "last_task_id": None, "runs": 0, "created_at": WHEN,
 }  # fmt: skip
 
 
@@ -71,6 +87,11 @@ class StubService:
         self.downloaders: dict[str, dict[str, Any]] = {}
         self.tested: dict[str, Any] = {"ok": True, "version": "1", "checks": []}
         self.kinds: list[dict[str, Any]] = []
+        self.queues: dict[str, dict[str, Any]] = {}
+        self.page = 1000
+        """Queues in a page at most."""
+        self.schedules: dict[str, dict[str, Any]] = {}
+        self.schedule_log: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.why = {"reason": "due", "message": "waits for a free worker"}
 
@@ -288,6 +309,92 @@ class StubService:
 
     async def downloaders_kinds(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"items": self.kinds, "next_cursor": None, "total": len(self.kinds)}
+
+    def queue(self, name: str) -> dict[str, Any]:
+        if name not in self.queues:
+            raise NotFound(f"no queue {name!r}", kind="queue", field="name")
+        return self.queues[name]
+
+    async def queues_list(self, caller: Caller, params: queues.ListQueues) -> dict[str, Any]:
+        names = sorted(name for name in self.queues if params.cursor is None or name > params.cursor)
+        page = names[: min(params.limit or 100, self.page)]
+        following = page[-1] if len(page) < len(names) else None
+        items = [self.queues[name] for name in page]
+        return {"items": items, "next_cursor": following, "total": len(self.queues)}
+
+    async def queues_get(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        return self.queue(params.name)
+
+    async def queues_stats(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        return self.queue(params.name)
+
+    async def queues_create(self, caller: Caller, params: queues.CreateQueue) -> dict[str, Any]:
+        self._enter("queues.create", caller, params)
+        if params.name in self.queues:
+            raise Conflict(f"there is a queue {params.name!r} already")
+        self.queues[params.name] = a_queue(params.name, **params.settings(), changed=sorted(params.settings()))
+        return self.queues[params.name]
+
+    async def queues_update(self, caller: Caller, params: queues.UpdateQueue) -> dict[str, Any]:
+        self._enter("queues.update", caller, params)
+        self.queue(params.name).update(params.settings())
+        return self.queue(params.name)
+
+    async def queues_pause(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        self.queue(params.name)["paused"] = True
+        return self.queue(params.name)
+
+    async def queues_resume(self, caller: Caller, params: queues.QueueName) -> dict[str, Any]:
+        self.queue(params.name)["paused"] = False
+        return self.queue(params.name)
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        if name not in self.schedules:
+            raise NotFound(f"no schedule {name!r}", kind="schedule", field="name")
+        return self.schedules[name]
+
+    async def schedules_list(self, caller: Caller, params: schedules.ListSchedules) -> dict[str, Any]:
+        self._enter("schedules.list", caller, params)
+        found = [self.schedules[name] for name in sorted(self.schedules) if name > (params.cursor or "")]
+        page = found[: params.limit]
+        more = page[-1]["name"] if len(page) < len(found) else None
+        return {"items": page, "next_cursor": more, "total": len(self.schedules)}
+
+    async def schedules_get(self, caller: Caller, params: schedules.ScheduleName) -> dict[str, Any]:
+        return self.schedule(params.name)
+
+    async def schedules_create(self, caller: Caller, params: schedules.CreateSchedule) -> dict[str, Any]:
+        self._enter("schedules.create", caller, params)
+        self.schedules[params.name] = {**SCHEDULE, "name": params.name, **params.changes()}
+        return self.schedule(params.name)
+
+    async def schedules_update(self, caller: Caller, params: schedules.UpdateSchedule) -> dict[str, Any]:
+        self._enter("schedules.update", caller, params)
+        self.schedule(params.name).update(params.changes())
+        return self.schedule(params.name)
+
+    async def schedules_pause(self, caller: Caller, params: schedules.ScheduleName) -> dict[str, Any]:
+        self.schedule(params.name)["active"] = False
+        return self.schedule(params.name)
+
+    async def schedules_resume(self, caller: Caller, params: schedules.ScheduleName) -> dict[str, Any]:
+        self.schedule(params.name)["active"] = True
+        return self.schedule(params.name)
+
+    async def schedules_run(self, caller: Caller, params: schedules.ScheduleName) -> dict[str, Any]:
+        self._enter("schedules.run", caller, params)
+        return self.schedule(params.name) | {"last_task_id": 7}
+
+    async def schedules_delete(self, caller: Caller, params: schedules.ScheduleName) -> dict[str, Any]:
+        self.schedule(params.name)
+        return self.schedules.pop(params.name)
+
+    async def schedules_stats(self, caller: Caller, params: schedules.ScheduleLog) -> dict[str, Any]:
+        self._enter("schedules.stats", caller, params)
+        counts = dict.fromkeys(
+            ("active", "paused", "runs", "running", "completed", "failed", "canceled", "skipped", "refused"), 2
+        )
+        return {**counts, "items": self.schedule_log, "next_cursor": None, "total": None}
 
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
         self._enter("events.list", caller, params)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
+from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.record import (
     Answer,
     Decision,
@@ -22,14 +23,17 @@ from dlqueue.queue.record import (
     Filter,
     NewTask,
     Page,
+    QueueRow,
     Submission,
     TaskRecord,
 )
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
 from dlqueue.queue.sql.query import Query
+from dlqueue.queue.sql.queues import QueueRows
+from dlqueue.queue.sql.schedules import ScheduleVerbs, SqlSchedules
 from dlqueue.queue.sql.tables import queue as queue_table
-from dlqueue.queue.sql.tables import task, task_event
+from dlqueue.queue.sql.tables import task_event
 from dlqueue.queue.sql.verbs import Verbs
 from dlqueue.queue.sql.writer import Writer
 from dlqueue.queue.status import Status
@@ -37,12 +41,10 @@ from dlqueue.queue.store import Listener
 
 R = TypeVar("R")
 
-EVENTS_KEPT = 500
-"""Events kept of one task; the oldest beyond go."""
 READERS = 2
 
 
-class SqlStore:
+class SqlStore(SqlSchedules):
     """A SQLite file.
 
     :param url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
@@ -65,6 +67,8 @@ class SqlStore:
         self._reading: list[Connection] = []
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
+        self._queue_rows = QueueRows(namespace)
+        self._schedule_verbs = ScheduleVerbs(self._verbs)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class SqlStore:
                 prepare_schema(connection)
                 return connection
 
-            self._writer = Writer(connect, listener, self._verbs.rolled_back)
+            self._writer = Writer(connect, listener, self._verbs.rolled_back, self._verbs.before_commit)
             await self._writer.start()
             self._readers = ThreadPoolExecutor(READERS, "dlqueue-reader")
         except BaseException:
@@ -134,6 +138,13 @@ class SqlStore:
     async def rerank(self, queue: str, ageing: float) -> bool:
         answer: bool = await self._do(self._verbs.rerank, (queue, ageing))
         return answer
+
+    async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
+        answer: int = await self._do(self._verbs.purge, (ids, before, cleaned, now))
+        return answer
+
+    async def forget_hours(self, now: int) -> None:
+        await self._do(self._verbs.forget_hours, now)
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -197,9 +208,11 @@ class SqlStore:
         statement = select(queue_table.c.name).where(queue_table.c.namespace == self._namespace)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
-    async def ready(self, queue: str, types: Collection[str], now: float, limit: int) -> list[Due]:
+    async def ready(
+        self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
+    ) -> list[Due]:
         # Two statements: each has its own partial index.
-        parts = self._query.ready(queue, types, limit), self._query.overdue(queue, types, now, limit)
+        parts = self._query.ready(queue, types, limit, fresh), self._query.overdue(queue, types, now, limit, fresh)
         found = await self._read(lambda connection: [Due(*row) for part in parts for row in connection.execute(part)])
         return sorted(found, key=lambda due: (-due.rank, due.id))[:limit]
 
@@ -211,11 +224,62 @@ class SqlStore:
         statement = self._query.processing()
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
-    async def cleanups(self, limit: int) -> list[int]:
-        statement = self._query.cleanups(limit)
+    async def cleanups(self, limit: int, after: int = 0) -> list[int]:
+        statement = self._query.cleanups(limit, after)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
-    async def tally(self) -> dict[Status, int]:
-        statement = select(task.c.status, func.count()).where(task.c.namespace == self._namespace)
-        statement = statement.group_by(task.c.status)
-        return await self._read(lambda connection: {Status(row[0]): row[1] for row in connection.execute(statement)})
+    async def expired(
+        self, filter: Filter, before: float, limit: int, after: tuple[float, int] = (0.0, 0)
+    ) -> list[tuple[float, int]]:
+        statement = self._query.expired(filter, before, limit, after)
+        return await self._read(lambda connection: [(row[0], row[1]) for row in connection.execute(statement)])
+
+    async def midway(self, holds: Collection[str]) -> list[int]:
+        parts = [self._query.begun(), *(self._query.holding(prefix) for prefix in holds)]
+        found = await self._read(lambda connection: {row[0] for part in parts for row in connection.execute(part)})
+        return sorted(found)
+
+    async def tally(self, queue: str | None = None) -> dict[Status, int]:
+        statement = self._query.tally(queue)
+        return await self._read(
+            lambda connection: {Status(row[0]): int(row[1]) for row in connection.execute(statement)}
+        )
+
+    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+        statements = [self._query.hours(filter, *piece) for piece in pieces(first, last)]
+        return await self._read(
+            lambda connection: [
+                Figure(row[0], row[1], Status(row[2]), *row[3:])
+                for statement in statements
+                for row in connection.execute(statement)
+            ]
+        )
+
+    async def ended(
+        self, filter: Filter, since: float | None, until: float | None, limit: int | None
+    ) -> list[Figure] | None:
+        statement = self._query.ended(filter, since, until)
+
+        def read(connection: Connection) -> list[Figure] | None:
+            if limit is not None:
+                many = select(func.count()).select_from(statement.limit(limit + 1).subquery())
+                if connection.execute(many).scalar_one() > limit:
+                    return None
+            return figures_of((*row[:2], Status(row[2]), *row[3:]) for row in connection.execute(statement))
+
+        return await self._read(read)
+
+    async def tallies(self) -> dict[str, dict[Status, int]]:
+        counts: dict[str, dict[Status, int]] = {}
+        statement = self._query.tallies()
+        for queue, status, count in await self._read(lambda connection: connection.execute(statement).all()):
+            counts.setdefault(queue, {})[Status(status)] = int(count)
+        return counts
+
+    # -- queues that are set at run time ------------------------------------------------------------------------------
+
+    async def save_queues(self, rows: Sequence[QueueRow]) -> None:
+        await self._do(self._queue_rows.save, rows)
+
+    async def queue_rows(self) -> list[QueueRow]:
+        return await self._read(self._queue_rows.read)

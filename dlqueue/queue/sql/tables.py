@@ -29,6 +29,14 @@ WAITING = "status IN ('queued', 'suspending')"
 READY = f"{WAITING} AND hold IS NULL AND run_at IS NULL"
 TIMED = f"{WAITING} AND run_at IS NOT NULL"
 UNFINISHED = "finished_at IS NULL"
+FINISHED = "finished_at IS NOT NULL"
+FAILED = "status IN ('error', 'canceled')"
+OWNED = "owner <> ''"
+# Said in other words than READY: or SQLite would take that one's index, and read all that have not begun.
+BEGUN = (
+    "status NOT IN ('blocked', 'processing', 'paused', 'completed', 'error', 'canceled') "
+    "AND hold IS NULL AND run_at IS NULL AND lease_token > 0"
+)
 
 task = Table(
     "task",
@@ -148,13 +156,16 @@ counter = Table(
     Column("queue", String(128), primary_key=True),
     Column("status", String(16), primary_key=True),
     Column("count", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
-# Finished tasks by the hour in which they ended; ``bucket`` is a step of the logarithm of their seconds.
+# Finished tasks by the time in which they ended; ``bucket`` is a step of the logarithm of their seconds. ``span`` is
+# the hours that a row stands for: 1, 24, or 0 for all there ever were; ``hour`` is the first of them.
 task_hour = Table(
     "task_hour",
     metadata,
     Column("namespace", String(64), primary_key=True),
+    Column("span", Integer, primary_key=True, autoincrement=False),
     Column("hour", Integer, primary_key=True, autoincrement=False),
     Column("queue", String(128), primary_key=True),
     Column("type", String(128), primary_key=True),
@@ -162,6 +173,7 @@ task_hour = Table(
     Column("bucket", Integer, primary_key=True, autoincrement=False),
     Column("count", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 schedule = Table(
@@ -178,6 +190,11 @@ schedule = Table(
     Column("last_task_id", Integer),
     Column("last_status", String(16)),
     Column("runs", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("canceled", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
 )
@@ -192,7 +209,8 @@ schedule_run = Table(
     Column("at", Float, nullable=False),
     Column("kind", String(16), nullable=False),
     Column("task_id", Integer),
-    Column("status", String(16)),
+    Column("status", String(16), nullable=False),
+    Column("message", Text),
     Column("finished_at", Float),
     sqlite_autoincrement=True,
 )
@@ -207,10 +225,12 @@ _partial("ix_task_ready", task.c.namespace, task.c.queue, task.c.rank.desc(), ta
 _partial("ix_task_timed", task.c.namespace, task.c.run_at, task.c.id, where=TIMED)
 _partial("ix_task_hold", task.c.namespace, task.c.hold, task.c.rank.desc(), task.c.id, where="hold IS NOT NULL")
 _partial("ix_task_processing", task.c.namespace, task.c.id, where="status = 'processing'")
+# What was woken, or put back by a stop or a crash: few, to be found at start among a million that have not begun.
+_partial("ix_task_begun", task.c.namespace, task.c.id, where=BEGUN)
 _partial("ix_task_cleanup", task.c.namespace, task.c.id, where="cleanup > 0")
 _partial("ix_task_unfinished", task.c.namespace, task.c.queue, task.c.status, task.c.id, where=UNFINISHED)
-_partial("ix_task_finished", task.c.namespace, task.c.finished_at, task.c.id, where="finished_at IS NOT NULL")
-_partial("ix_task_failed", task.c.namespace, task.c.id, where="status IN ('error', 'canceled')")
+_partial("ix_task_finished", task.c.namespace, task.c.finished_at, task.c.id, where=FINISHED)
+_partial("ix_task_failed", task.c.namespace, task.c.id, where=FAILED)
 _partial(
     "uq_task_unique_key",
     task.c.namespace,
@@ -221,6 +241,8 @@ _partial(
 )
 _partial("ix_task_join_key", task.c.namespace, task.c.join_key, where=f"join_key IS NOT NULL AND {UNFINISHED}")
 _partial("ix_task_correlation", task.c.namespace, task.c.correlation_id, where="correlation_id IS NOT NULL")
+# Most people may see their own tasks only; a program that knows no owners pays nothing for it.
+_partial("ix_task_owner", task.c.namespace, task.c.owner, task.c.id, where=OWNED)
 _partial("ix_task_parent", task.c.namespace, task.c.parent_id, where="parent_id IS NOT NULL")
 _partial(
     "ix_schedule_due",
@@ -229,7 +251,13 @@ _partial(
     schedule.c.name,
     where="active = 1 AND next_run IS NOT NULL",
 )
-_partial("ix_schedule_run_open", schedule_run.c.task_id, where="task_id IS NOT NULL AND finished_at IS NULL")
+_partial(
+    "ix_schedule_run_open",
+    schedule_run.c.namespace,
+    schedule_run.c.schedule,
+    schedule_run.c.task_id,
+    where="finished_at IS NULL",
+)
 Index("ix_schedule_run_of", schedule_run.c.namespace, schedule_run.c.schedule, schedule_run.c.id)
 Index("ix_task_event_task", task_event.c.task_id, task_event.c.sequence)
 Index("ix_task_dependency_on", task_dependency.c.depends_on_id, task_dependency.c.task_id)

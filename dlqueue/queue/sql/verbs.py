@@ -10,10 +10,13 @@ from sqlalchemy import bindparam, delete, func, or_, select, text, update
 from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
+from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
 from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
+from dlqueue.queue.sql.schedules import close_runs
+from dlqueue.queue.sql.sums import FORGET, Sums
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
 
@@ -65,22 +68,40 @@ _HOLDING_PREFIX = Statement(
     .order_by(task.c.rank.desc(), task.c.id)
     .limit(bindparam("limit"))
 )
+_NEEDED = Statement(
+    select(task.c.id)
+    .join(task_dependency, task.c.id == task_dependency.c.task_id)
+    .where(task_dependency.c.depends_on_id == bindparam("id"), text(UNFINISHED))
+    .limit(1)
+)
 _UNFINISHED_IN = Statement(
     select(func.count())
     .select_from(task)
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
 )
 _ONE_UNFINISHED_IN = Statement(
-    select(task.c.rank, task.c.priority, task.c.created_at)
+    select(task.c.rank, task.c.priority, task.c.created_at, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
     .where(task.c.namespace == bindparam("namespace"), task.c.queue == bindparam("queue"), text(UNFINISHED))
     .limit(1)
 )
+_STANDING_IN = Statement(
+    select(task.c.id, task_data.c.options)
+    .join(task_data, task_data.c.task_id == task.c.id)
+    .where(
+        task.c.namespace == bindparam("namespace"),
+        task.c.queue == bindparam("queue"),
+        text(UNFINISHED),
+        task_data.c.options.contains('"standing"'),
+    )
+)
+_RAISE = Statement(update(task).where(task.c.id == bindparam("id_")).values(rank=task.c.rank + bindparam("points")))
 _RERANK = Statement(
     update(task)
     .where(task.c.namespace == bindparam("of"), task.c.queue == bindparam("lane"), text(UNFINISHED))
     .values(rank=task.c.priority - bindparam("ageing") * task.c.created_at / 60, revision=task.c.revision + 1)
 )
-"""`dlqueue.queue.rank.rank` for all at once."""
+"""`dlqueue.queue.rank.rank` for all at once, but for the standing that few have."""
 _TRIM = Statement(
     delete(task_event).where(
         task_event.c.task_id == bindparam("task_id"),
@@ -105,6 +126,7 @@ class Verbs:
         self._next_ids: dict[str, int] = {}
         self.queues_seen: set[str] = set()
         self._dependencies: bool | None = None
+        self.sums = Sums(namespace)
         self.running: dict[int, TaskRecord] = {}
         """Tasks in the middle of a step, as they were written last. Nobody else writes them, so that the end of a step
         need not read them again; every update checks the revision all the same."""
@@ -112,6 +134,7 @@ class Verbs:
     def rolled_back(self) -> None:
         """What was numbered ahead was not written."""
         self._next_ids.clear()
+        self.sums.clear()
         self.queues_seen.clear()
         self.running.clear()
         self._dependencies = None
@@ -172,14 +195,48 @@ class Verbs:
         answers = []
         for queue, ageing in payloads:
             sample = _ONE_UNFINISHED_IN.run(driver, {"namespace": self.namespace, "queue": queue})
-            answers.append(any(not is_ranked(stored, first, at, ageing) for stored, first, at in sample))
+            answers.append(
+                any(
+                    not is_ranked(stored, first, at, ageing, rows.standing_of(options))
+                    for stored, first, at, options in sample
+                )
+            )
             if answers[-1]:
                 _RERANK.run(driver, {"of": self.namespace, "lane": queue, "ageing": ageing})
+                few = _STANDING_IN.run(driver, {"namespace": self.namespace, "queue": queue})
+                _RAISE.each(driver, ({"id_": row[0], "points": rows.standing_of(row[1])} for row in few))
                 self.running.clear()  # their rows have changed
         return answers
 
+    def purge(
+        self,
+        driver: Driver,
+        payloads: Sequence[tuple[Collection[int], float, Collection[str], float]],
+        changes: list[Change],
+    ) -> list[int]:
+        counts = []
+        for ids, before, cleaned, now in payloads:
+            free = [i for i in ids if not (self.has_dependencies(driver) and _NEEDED.run(driver, {"id": i}))]
+            found = rows.load(driver, self.namespace, free).values()
+            made = [c for r in found if (c := transitions.purge(r, now, before, r.type in cleaned)) is not None]
+            self.write(driver, made)
+            changes += made
+            counts.append(len(made))
+        return counts
+
+    def forget_hours(self, driver: Driver, payloads: Sequence[int], changes: list[Change]) -> list[None]:
+        for now in payloads:
+            for span, kept in ((1, HOURS_KEPT), (DAY, DAYS_KEPT)):
+                FORGET.run(driver, {"of": self.namespace, "wide": span, "before": now - kept})
+        return [None] * len(payloads)
+
+    def before_commit(self, driver: Driver) -> None:
+        """The transaction has done all else."""
+        self.sums.write(driver)
+
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
         """New rows, changed rows, and the events of both."""
+        self.sums.note(changes)
         rows.insert_tasks(driver, self.namespace, new)
         moved = [change for change in changes if change.source is not None]
         if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
@@ -190,6 +247,7 @@ class Verbs:
             else:
                 self.running.pop(change.record.id, None)
         relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
+        close_runs(driver, self.namespace, moved)
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
         rows.INSERT_LABEL.each(driver, rows.label_rows(relabeled.values()))
         told = [change for change in changes if change.kind]
@@ -199,11 +257,11 @@ class Verbs:
             sequence += 1
         # The event of a deletion is written too, and goes with the row: its number must not come again.
         rows.insert_events(driver, self.namespace, told)
+        gone = [{"id_": change.record.id} for change in moved if change.delete]
+        for statement in rows.DELETES if gone else ():
+            statement.each(driver, gone)
         for change in moved:
-            if change.delete:
-                for statement in rows.DELETES:
-                    statement.each(driver, [{"id_": change.record.id}])
-            elif change.record.revision % EVENTS_KEPT == 0:
+            if not change.delete and change.record.revision % EVENTS_KEPT == 0:
                 _TRIM.each(driver, [{"task_id": change.record.id}])
 
     def _holding(self, driver: Driver, hold: str, limit: int) -> list[int]:

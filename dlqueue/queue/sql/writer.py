@@ -39,10 +39,12 @@ class Writer:
         connect: Callable[[], Connection],
         listener: Callable[[Sequence[Change]], None],
         rolled_back: Callable[[], None],
+        before_commit: Callable[[Driver], None],
     ) -> None:
         self._connect = connect
         self._listener = listener
         self._rolled_back = rolled_back
+        self._before_commit = before_commit
         self._jobs: deque[Job] = deque()
         self._some = threading.Condition()
         self._closing = False
@@ -135,6 +137,7 @@ class Writer:
                     end += 1
                 answers.extend(verb(driver, [job[1] for job in group[start:end]], changes))
                 start = end
+            self._before_commit(driver)
             driver.execute("COMMIT")
         except BaseException:
             if driver.in_transaction:  # a full disk may have rolled back already

@@ -12,12 +12,22 @@ import pytest
 from dlqueue.sdk import Handle, Rejected, Request, TransferState
 from dlqueue_aria2 import Aria2Downloader
 from dlqueue_aria2.torrents import magnet_hash, read_torrent
+from tests.plugins.aria2.conftest import named
 from tests.plugins.aria2.live import Aria2, until, wait, whole
 from tests.plugins.aria2.swarm import Swarm, Torrent, make_torrent
 from tests.webserver import WebServer, pattern
 
 KEY = "00c0ffee00c0ffee"
 FILES = {"a.bin": pattern(100_000, 1), "b.bin": pattern(150_000, 2), "sub/c.bin": pattern(50_000, 3)}
+
+
+BOTH = pytest.mark.parametrize("command", ["system", "bundled"], indirect=True)
+
+
+@pytest.fixture
+def command(request: pytest.FixtureRequest, one_command: Path) -> Path:
+    """A swarm takes its time: both versions only where they matter."""
+    return named(request.param) if hasattr(request, "param") else one_command
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def swarm(one_command: Path, tmp_path: Path) -> Iterator[Swarm]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "transfer"
+    return tmp_path / f"transfer-{KEY}"
 
 
 def seeding(downloader: Aria2Downloader, handle: Handle) -> None:
@@ -41,6 +51,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+@BOTH
 def test_a_torrent_of_several_files(swarm: Swarm, downloader: Aria2Downloader, folder: Path) -> None:
     torrent = swarm.seed("album", FILES)
     handle = downloader.create(Request(urls=(), directory=folder, torrent=torrent.content), KEY)
@@ -59,6 +70,7 @@ def test_a_torrent_of_several_files(swarm: Swarm, downloader: Aria2Downloader, f
     assert downloader.create(Request(urls=(), directory=folder, torrent=torrent.content), KEY) == handle
 
 
+@BOTH
 def test_a_magnet_link_keeps_its_handle(swarm: Swarm, downloader: Aria2Downloader, aria2: Aria2, folder: Path) -> None:
     torrent = swarm.seed("one.bin", FILES["a.bin"])
     swarm.tracker.closed = True
@@ -76,6 +88,7 @@ def test_a_magnet_link_keeps_its_handle(swarm: Swarm, downloader: Aria2Downloade
     assert len(aria2.gids()) == 2
 
 
+@BOTH
 @pytest.mark.parametrize("by", ["torrent", "magnet"])
 def test_only_the_selected_files(swarm: Swarm, downloader: Aria2Downloader, folder: Path, by: str) -> None:
     torrent = swarm.seed("album", FILES)
@@ -92,6 +105,7 @@ def test_only_the_selected_files(swarm: Swarm, downloader: Aria2Downloader, fold
     assert files[0].progress < 100.0
 
 
+@BOTH
 def test_a_selection_can_be_changed(swarm: Swarm, downloader: Aria2Downloader, folder: Path) -> None:
     torrent = swarm.seed("album", FILES)
     handle = downloader.create(Request(urls=(torrent.magnet,), directory=folder, select=(3,)), KEY)
@@ -139,6 +153,7 @@ def test_aria2_does_not_end_the_seeding(swarm: Swarm, downloader: Aria2Downloade
     assert (options["seed-ratio"], int(options["seed-time"]) > 10_000_000) == ("0.0", True)
 
 
+@BOTH
 def test_the_url_of_a_torrent_is_followed(
     swarm: Swarm, downloader: Aria2Downloader, aria2: Aria2, folder: Path
 ) -> None:
@@ -178,6 +193,7 @@ def test_what_is_called_a_torrent_and_is_none(downloader: Aria2Downloader, folde
         until(lambda: len(server.requests) > before, "second try")
 
 
+@BOTH
 def test_a_torrent_that_is_there_already_is_attached_to(
     swarm: Swarm, downloader: Aria2Downloader, aria2: Aria2, folder: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +233,16 @@ def test_a_url_that_turns_out_to_be_a_torrent_that_is_there(
     assert aria2.gids() == {"1" * 16}
 
 
+def test_content_without_a_control_file_is_proven_not_fetched(
+    downloader: Aria2Downloader, aria2: Aria2, folder: Path
+) -> None:
+    torrent = make_torrent("one.bin", FILES["a.bin"])  # nobody seeds it
+    folder.mkdir()
+    (folder / "one.bin").write_bytes(FILES["a.bin"])
+    seeding(downloader, downloader.create(Request(urls=(), directory=folder, torrent=torrent.content), KEY))
+
+
+@BOTH
 def test_seeding_is_lost_in_a_restart_and_content_is_proven(
     swarm: Swarm, downloader: Aria2Downloader, aria2: Aria2, folder: Path
 ) -> None:
@@ -299,6 +325,7 @@ def test_pause_and_resume_of_a_torrent(swarm: Swarm, downloader: Aria2Downloader
     assert downloader.poll([handle])[handle].state is not TransferState.PAUSED
 
 
+@BOTH
 def test_a_hostile_torrent_is_refused(downloader: Aria2Downloader, aria2: Aria2, folder: Path) -> None:
     torrent = make_torrent("album", {"../../evil": b"x"})
     with pytest.raises(Rejected) as caught:
