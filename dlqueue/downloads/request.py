@@ -236,4 +236,6 @@ def join_key(params: DownloadParams, owner: str) -> str:
     # A torrent is the same wherever its description came from; a metalink's name is the digest of its content.
     what = params.info_hash or params.metalink or sorted(params.urls)
     facts = [owner, params.directory, params.name, what, params.checksum, params.downloader]
+    if params.select is not None:
+        facts.append(params.select)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
