@@ -175,8 +175,9 @@ async def measure(path: Path, kind: str) -> dict[str, Any]:
         "list since an hour": lambda: queue.find(Filter(since=time.time() - 3600)),
         "list until long ago": lambda: queue.find(Filter(until=time.time() - 29 * DAY)),
         "count": queue.tally,
-        "stats": queue.stats,
-        "stats since 7 days": lambda: queue.stats(since=time.time() - 7 * DAY),
+        "stats": lambda: queue.measure(Filter(), groups=False),
+        "stats by queue and type": queue.stats,
+        "stats since 7 days": lambda: queue.measure(Filter(since=time.time() - 7 * DAY), groups=False),
         "stats of a type": lambda: queue.stats(type="probe"),
     }
     for name, call in calls.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -280,16 +281,16 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.rows().get(task_id or 0)
         if task_id is None or row is None:
             return
-        options: dict[str, Any] = {
+        changes: dict[str, dict[str, Any]] = {
             "priority": {"priority": number},
             "labels": {"labels": {"a": [str(number)]}},
             "run_at": {"run_at": self.rig.clock.time() + 10 * number},
             "stale": {"priority": number + 10, "if_revision": row["revision"] - 1},
-        }[change]
+        }
 
         async def go() -> None:
             try:
-                await self.queue.update(task_id, **options)
+                await self.queue.update(task_id, **changes[change])
             except (Conflict, TaskNotFound):
                 return
             assert change != "stale", "what had changed was overwritten"
@@ -369,9 +370,10 @@ class QueueMachine(RuleBasedStateMachine):
         rows = self.rows()
         for task_id, row in rows.items():
             if task_id not in self.acknowledged:
-                params = self.unanswered.get(row["params"]["number"])
-                assert params == row["params"], "nobody has submitted this"
-                self.acknowledged[task_id] = params
+                number = row["params"]["number"]
+                assert number in self.unanswered, "nobody has submitted this"
+                assert self.unanswered[number] == row["params"]
+                self.acknowledged[task_id] = self.unanswered[number]
         assert rows.keys() - self.acknowledged.keys() == set()
         assert self.acknowledged.keys() - self.removed - rows.keys() == set(), "lost"
         for task_id, row in rows.items():
@@ -448,6 +450,12 @@ class QueueMachine(RuleBasedStateMachine):
                 assert row[name] == latest[name], name
 
     @invariant()
+    def counters_are_what_counting_says(self) -> None:
+        if self.rig is not None:
+            counted = Counter(row["status"] for row in self.rows().values())
+            assert self.do(self.watched.tally()) == dict(counted)
+
+    @invariant()
     def limits_are_kept(self) -> None:
         if self.rig is None:
             return
@@ -512,6 +520,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     async def to_the_end(self) -> None:
         """Let everything go on: then every task ends."""
+        left: list[Row] = []
         for _ in range(60):
             left = [row for row in self.rows().values() if row["status"] not in FINAL]
             if not left:

@@ -246,7 +246,7 @@ def test_it_is_found(defect: Callable[[Patch], None], monkeypatch: Patch) -> Non
     defect(monkeypatch)
     machine = SqliteMachine if defect in SQLITE else QueueMachine
     with pytest.raises((AssertionError, StorageError, BaseExceptionGroup)):
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             machine,
             settings=settings(
                 max_examples=EXAMPLES,
