@@ -40,6 +40,8 @@ class Settlement(msgspec.Struct, kw_only=True):
     cleanup: bool = False
     """Must the class's clean-up run if this ends in error or canceled?"""
     crashed: bool = False
+    unprepared: bool = False
+    """Does its class want a step to prepare a pause, and this was not one?"""
 
 
 _MOVED = frozenset({"status", "since"})
@@ -159,6 +161,9 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
             patch[name] = value
     if record.want is Want.CANCEL and target is not Status.COMPLETED:
         target, kind = Status.CANCELED, "canceled"
+    elif record.want is Want.PAUSE and target in WAITING and end.unprepared:
+        # The wish came in the middle of this step: one more, at once, to prepare the pause.
+        patch |= {"hold": None, "run_at": None}
     elif record.want is Want.PAUSE and target in WAITING:
         # What the pause was for has been done; the task itself wants to run when it is resumed.
         target, kind = Status.PAUSED, "paused"
