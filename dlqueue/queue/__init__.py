@@ -17,6 +17,7 @@ from dlqueue.queue.errors import (
     WaitTimeout,
 )
 from dlqueue.queue.estimate import Estimate
+from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidSetting",
     "InvalidTask",
     "LeaseLost",
+    "MemoryStore",
     "NamedQueue",
     "Outcome",
     "Page",

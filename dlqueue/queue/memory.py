@@ -12,6 +12,7 @@ from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
 from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
 from dlqueue.queue.memory_schedules import MemorySchedules
+from dlqueue.queue.memory_snapshot import Snapshot
 from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
@@ -53,6 +54,41 @@ class MemoryStore(MemorySchedules):
 
     async def close(self) -> None:
         return None
+
+    def snapshot(self) -> bytes:
+        """All that there is, as JSON. No verb waits for anything, so between two of them it is whole."""
+        return msgspec.json.encode(
+            Snapshot(
+                tasks=list(self._tasks.values()),
+                events=self._events,
+                last_id=self._last_id,
+                sequence=self._sequence,
+                queues=sorted(self._queues),
+                queue_rows=list(self._queue_rows.values()),
+                counters=[(queue, status, count) for (queue, status), count in self._ledger.counters.items()],
+                hours=list(self._ledger.hours.items()),
+                schedules=list(self._schedules.values()),
+                runs=list(self._runs.values()),
+                last_run=self._last_run,
+            )
+        )
+
+    def restore(self, snapshot: bytes) -> None:
+        """As it was then. :raises msgspec.MsgspecError: it is not a snapshot."""
+        was = msgspec.json.decode(snapshot, type=Snapshot)
+        self._tasks = {record.id: record for record in was.tasks}
+        self._events = was.events
+        self._last_id, self._sequence, self._last_run = was.last_id, was.sequence, was.last_run
+        self._dependents = {}
+        for record in was.tasks:
+            for other in record.depends_on:
+                self._dependents.setdefault(other, []).append(record.id)
+        self._queues = set(was.queues)
+        self._queue_rows = {row.name: row for row in was.queue_rows}
+        self._ledger.counters = {(queue, status): count for queue, status, count in was.counters}
+        self._ledger.hours = dict(was.hours)
+        self._schedules = {schedule.name: schedule for schedule in was.schedules}
+        self._runs = {run.id: run for run in was.runs}
 
     # -- writes -------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from dlqueue.runtime.logcontext import task_context
 log = logging.getLogger(__name__)
 
 STORE_RETRY = 0.5
-STORE_RETRY_MAX = 10.0
+STORE_RETRY_MAX = 5.0
 """Seconds between tries of a write that the database refused; doubling."""
 WAKES_KEPT = 1000
 PROGRESS_SAVED = 5.0

@@ -47,6 +47,7 @@ from dlqueue.queue.store import Store
 from dlqueue.queue.submission import OwnerLevel, Preparer
 from dlqueue.queue.task import Task
 from dlqueue.queue.temporary import TemporaryFolders
+from dlqueue.queue.wakes import Wakes
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock, SystemClock
 
@@ -116,6 +117,7 @@ class Queue:
         resources = Resources(
             machine or ThisMachine(), memory_budget, cpu_budget, temp_cap, root or Path(tempfile.gettempdir())
         )
+        self._wakes = Wakes(self._store, self.clock)
         self._admission = Admission(self._store, self.clock, resources, self._folders)
         self._agenda = Agenda()
         self._notices = Notices(self._store, self.clock)
@@ -217,6 +219,7 @@ class Queue:
             await self._retention.stop()
             await self._cleaner.stop()
         self._admission.stop()
+        self._wakes.stop()
         await self._folders.stop()
         await self._store.close()
         self._state = "closed"
@@ -480,9 +483,12 @@ class Queue:
 
     async def wake(self, hold: str, n: int | None = None) -> int:
         """End the wait of up to ``n`` tasks that hold ``hold``, best rank first (a trailing ``*`` matches any rest).
-        Answers how many there were."""
+        Answers how many there were.
+
+        :raises StorageError: not now; it is done as soon as the store works again.
+        """
         self._pool.woken(hold)
-        return await self._store.wake(hold, n, self.clock.time())
+        return await self._wakes.wake(hold, n)
 
 
 def make_filter(status: Status | str | Sequence[Status | str] | None = None, **conditions: Any) -> Filter:

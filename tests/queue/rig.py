@@ -128,7 +128,11 @@ class Rig:
         victims = [*pool._tasks, pool._dispatcher, queue._cleanup_start, *cleaner._tasks.values()]
         if queue._retention._task is not None:
             victims.append(queue._retention._task)
-        victims += [looker for looker in (queue._admission._looker, queue._folders._looker) if looker is not None]
+        victims += [
+            looker
+            for looker in (queue._admission._looker, queue._folders._looker, queue._wakes._repeater)
+            if looker is not None
+        ]
         ticker = queue.schedules.ticker
         assert ticker.task is not None
         victims.append(ticker.task)

@@ -1,0 +1,106 @@
+"""The disk under the database is full, or somebody else has locked it: a clear answer, nothing that was acknowledged is
+lost, and the work goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlqueue.protocol.errors import Code, RpcError
+from tests.daemon.instance import Instance, fake_section, until
+
+SOON = 10.0
+"""Seconds in which the work has to go on."""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Instance]:
+    with Instance(tmp_path, fake_section(tmp_path)) as daemon:
+        yield daemon
+
+
+def begun(daemon: Instance) -> int:
+    """A download that runs until it is told to finish."""
+    number = daemon.add("http://host.invalid/file.bin?manual=1")
+    until(lambda: daemon.task(number)["download"]["state"] == "downloading", "it is downloading")
+    return number
+
+
+def finish(daemon: Instance) -> None:
+    (daemon.fake_folder / f"{daemon.created()[0]}.finish").touch()
+
+
+def submit(daemon: Instance, number: int) -> int:
+    """A row of some size."""
+    return daemon.add(f"http://host.invalid/{number}.bin?" + "x" * 3000, paused=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk(daemon: Instance) -> None:
+    state = daemon.folder / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", state], check=True)
+    try:
+        daemon.start()
+        running = begun(daemon)
+        filler = state / "filler"
+        with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        acknowledged = []
+        with pytest.raises(RpcError) as refused:
+            for number in range(2000):
+                acknowledged.append(submit(daemon, number))
+        assert refused.value.code == Code.STORAGE
+        assert "full" in refused.value.message
+        finish(daemon)
+        for number in range(3):
+            with pytest.raises(RpcError) as refused:
+                submit(daemon, 5000 + number)
+            assert refused.value.code == Code.STORAGE
+        assert daemon.task(running)["status"] != "error", "it can still be asked"
+        until(lambda: "could not wake transfer:" in daemon.log.read_text(), "what it waited for could not be told")
+        filler.unlink()
+        until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
+        assert daemon.task(running)["retries"] == 0
+        for number in acknowledged:
+            assert daemon.task(number)["status"] == "paused"
+        assert daemon.call("tasks.count") == len(acknowledged) + 1
+        assert submit(daemon, 9999) > running
+        assert "Traceback" not in daemon.log.read_text()
+        assert daemon.stop() == 0
+    finally:
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+        subprocess.run(["umount", "-l", state], check=True)
+
+
+def test_a_database_that_somebody_else_has_locked(daemon: Instance) -> None:
+    daemon.start()
+    running = begun(daemon)
+    first = submit(daemon, 1)
+    other = sqlite3.connect(next((daemon.folder / "state").rglob("dlqueue.db")), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(RpcError) as refused:
+            submit(daemon, 2)
+        assert refused.value.code == Code.STORAGE
+        assert "locked" in refused.value.message
+        assert daemon.task(first)["status"] == "paused", "it can still be asked"
+        finish(daemon)
+        until(lambda: "could not wake transfer:" in daemon.log.read_text(), "what it waited for could not be told")
+        assert daemon.task(running)["status"] == "suspending"
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
+    assert daemon.task(running)["retries"] == 0
+    assert submit(daemon, 3) > first
+    assert daemon.call("tasks.count") == 3
+    assert "Traceback" not in daemon.log.read_text()
+    assert daemon.stop() == 0
