@@ -13,8 +13,16 @@ from hypothesis import HealthCheck, settings
 pytest.register_assert_rewrite("dlqueue.queue.testing", "dlqueue.sdk.testing")
 
 # No deadline: how long an example takes says more about the machine than about the code. To look for new examples run
-# with --hypothesis-profile=default.
+# with --hypothesis-profile=default; for hours of random lives of a queue, with --hypothesis-profile=nightly.
 settings.register_profile("dlqueue", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "nightly",
+    deadline=None,
+    max_examples=5000,
+    stateful_step_count=50,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
 settings.load_profile("dlqueue")
 
 _FORBIDDEN = os.environ.get("DLQUEUE_FORBID_SKIPS", "") not in ("", "0")

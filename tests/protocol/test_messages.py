@@ -43,7 +43,6 @@ from dlqueue.protocol.methods import METHODS
         (Submit, {"parent_id": -1}, "parent_id"),
         (Submit, {"unique_key": ""}, "unique_key"),
         (Submit, {"correlation_id": "x" * 2000}, "correlation_id"),
-        (Submit, {"on_full": "wait"}, "on_full"),
         (Submit, {"labels": {"": "x"}}, "labels"),
         (SubmitMany, {"tasks": []}, "tasks"),
         (AddDownload, {}, "url"),
@@ -159,7 +158,10 @@ def test_table() -> None:
         "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
         "downloads.files", "downloads.select", "downloads.refresh_url",
         "downloaders.list", "downloaders.get", "downloaders.test", "downloaders.pause", "downloaders.resume",
-        "downloaders.kinds", "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
+        "downloaders.kinds", "tasks.stats", "tasks.purge",
+        *(f"queues.{verb}" for verb in "list get create update pause resume stats".split()),
+        *(f"schedules.{verb}" for verb in "list get create update pause resume run delete stats".split()),
+        "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected
     assert expected >= envelope.WAITING

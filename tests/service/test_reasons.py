@@ -230,7 +230,7 @@ async def test_a_downloader_that_is_not_configured_any_more(build: Builder) -> N
     answer = await why(house, task_id)
     assert answer["reason"] == "downloader_unavailable"
     assert "not configured any more" in answer["message"]
-    house.clock.advance(61)
+    house.clock.advance(400)
     await house.runs(task_id)
     assert (await house.state(task_id)).downloader == "new"
 

@@ -118,6 +118,20 @@ class Submits(Suite):
         await bench.submit()
         assert bench.told[-1].sequence > removal.sequence
 
+    @pytest.mark.parametrize("field", ["depends_on", "parent_id"])
+    async def test_there_can_be_no_cycle(self, bench: Bench, field: str) -> None:
+        """A task can name only what was there before it, in its own batch too."""
+        last = (await bench.submit()).id
+
+        def naming(task_id: int) -> NewTask:
+            return new(depends_on=(task_id,)) if field == "depends_on" else new(parent_id=task_id)
+
+        for batch in ([naming(last + 1)], [naming(last + 2), naming(last + 1)]):
+            with pytest.raises(InvalidTask) as caught:
+                await bench.submit_all(*batch)
+            assert caught.value.field == field
+        assert await bench.store.count(EVERYTHING) == 1
+
     async def test_paused_delayed_and_dependent_ones(self, bench: Bench) -> None:
         first = await bench.submit()
         paused = await bench.submit(paused=True, run_at=NOW + 5)
