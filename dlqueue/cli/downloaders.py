@@ -42,7 +42,8 @@ def ls(session: Session, /) -> None:
 
 def _row(item: Mapping[str, Any]) -> list[object]:
     state = "paused" if item["paused"] and item["health"] in ("up", "unknown") else item["health"]
-    down, up = item["download_speed"], item["upload_speed"]
+    # Of one that is down, what it did when it was last seen says nothing.
+    down, up = (0, 0) if item["health"] == "down" else (item["download_speed"], item["upload_speed"])
     if not is_terminal():
         return [
             item["name"], item["kind"], state, item["version"], item["active"], item["max_active"], down, up,

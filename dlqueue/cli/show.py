@@ -11,28 +11,40 @@ from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import task_id
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import plain, put_json, put_line
-from dlqueue.cli.taskrow import counter, name_of, put_tasks
+from dlqueue.cli.taskrow import WORDS, counter, name_of, put_tasks, state_of
 from dlqueue.units import format_duration, format_size
 
 _PAGE = 1000
 STATUSES = ["queued", "blocked", "processing", "suspending", "paused", "completed", "error", "canceled"]
+_SHOWN = [*STATUSES, *WORDS]
+
+
+def _complete_status(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{word}" for word in _SHOWN if word.startswith(last)]
 
 
 def _statuses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    """`--status error,paused` or several `--status`."""
+    """`--status error,paused` or several `--status`; also the words that `ls` shows in place of a status."""
     from dlqueue.protocol.errors import did_you_mean
 
     found = [part for value in values for part in value.split(",") if part]
     for part in found:
-        if part not in STATUSES:
-            message = f'"{part}" is none of {", ".join(STATUSES)}{did_you_mean(part, STATUSES)}'
+        if part not in _SHOWN:
+            message = f'"{part}" is none of {", ".join(_SHOWN)}{did_you_mean(part, _SHOWN)}'
             raise click.BadParameter(message, ctx, param)
     return found
 
 
 @click.command("ls")
 @click.option(
-    "--status", "status", multiple=True, callback=_statuses, metavar="S", help="Such as error; may be repeated."
+    "--status",
+    "status",
+    multiple=True,
+    callback=_statuses,
+    shell_complete=_complete_status,
+    metavar="S",
+    help="Such as error or downloading; may be repeated.",
 )
 @click.option("--queue", metavar="Q", help="In this queue.")
 @click.option("--tag", metavar="T", help="With this tag.")
@@ -62,15 +74,24 @@ def ls_command(session: Session, /, limit: int, live: bool, tag: str | None, **o
 
 
 def tasks(session: Session, filters: dict[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
-    """The tasks that match, at most ``limit``, and whether there are more."""
+    """The tasks that match, at most ``limit``, and whether there are (or may be) more. Where ``status`` has a word of
+    ours, the daemon is asked for all that may be shown so, and those that are not are left out here."""
+    wanted = list(filters.get("status") or ())
+    words = [word for word in wanted if word in WORDS]
+    if words:
+        asked = {status for status in wanted if status in STATUSES} | {"processing", "suspending"}
+        filters = {**filters, "status": sorted(asked)}
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:
-        page = session.client.tasks.list(**filters, limit=min(limit - len(found), _PAGE), cursor=cursor)
-        found += [dict(task) for task in page["items"]]
+        most = _PAGE if words else min(limit - len(found), _PAGE)
+        page = session.client.tasks.list(**filters, limit=most, cursor=cursor)
+        found += [
+            dict(task) for task in page["items"] if not words or task["status"] in wanted or state_of(task) in words
+        ]
         cursor = page["next_cursor"]
         if cursor is None or len(found) >= limit:
-            return found, cursor is not None
+            return found[:limit], cursor is not None or len(found) > limit
 
 
 @click.command("why")
