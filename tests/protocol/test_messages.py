@@ -159,8 +159,9 @@ def test_table() -> None:
         "downloads.files", "downloads.select", "downloads.refresh_url",
         "downloaders.list", "downloaders.get", "downloaders.test", "downloaders.pause", "downloaders.resume",
         "downloaders.kinds", "tasks.stats", "tasks.purge",
-        *(f"queues.{verb}" for verb in "list get create update pause resume stats".split()),
-        *(f"schedules.{verb}" for verb in "list get create update pause resume run delete stats".split()),
+        *(f"queues.{verb}" for verb in ["list", "get", "create", "update", "pause", "resume", "stats"]),
+        *(f"schedules.{verb}" for verb in ["list", "get", "create", "update", "pause", "resume", "run"]),
+        "schedules.delete", "schedules.stats",
         "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected
