@@ -47,6 +47,16 @@ WORDS = (*_TRANSFERS, "delivering", "waiting", "retry", "disk-full", "pausing")
 """What may be shown of a download in place of its status, which is `processing` or `suspending`."""
 
 
+def joined(task: Mapping[str, Any]) -> str:
+    """What to say if a submit made no task of its own."""
+    number, begin = task["id"], begins_at(task) if task["status"] == "queued" else None
+    if begin is None:
+        return f"joined task {number}, which was there already ({state_of(task)})"
+    left = (datetime.fromisoformat(task["resume_at"]) - datetime.now(UTC)).total_seconds()
+    soon = f"in {format_duration(max(round(left), 1))}"
+    return f"joined task {number}, which begins at {begin} ({soon}); to begin it now: dlqueue edit {number} --at now"
+
+
 def begins_at(task: Mapping[str, Any]) -> str | None:
     """When a task that is due later begins, in the time of this machine: ``18:30`` if it is today, ``12-01 03:00``."""
     if not task.get("resume_at"):
@@ -55,6 +65,11 @@ def begins_at(task: Mapping[str, Any]) -> str | None:
     if begin <= now:
         return None
     return f"{begin:%H:%M}" if begin.date() == now.date() else f"{begin:%m-%d %H:%M}"
+
+
+def shown_state(task: Mapping[str, Any]) -> str:
+    """For a line of data: a word for people, the status for programs."""
+    return state_of(task) if is_terminal() else str(task["status"])
 
 
 def is_moving(task: Mapping[str, Any]) -> bool:

@@ -276,11 +276,16 @@ def cancel(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
         # Canceled once more, and now its data shall go too.
         return amend(record, now, "want", "cancel", cleanup=1, intent=intent)
     if record.final:
-        raise Conflict(f"task {record.id} is {record.status}: there is nothing to cancel", record.id)
+        raise Conflict(f"task {record.id} {_ended(record)}: there is nothing to cancel", record.id)
     if record.status is Status.PROCESSING:
         return amend(record, now, "want", "cancel", want=Want.CANCEL, intent=intent)
     cleanup = int(needs_cleanup and record.touched)
     return move(record, Status.CANCELED, now, "canceled", cleanup=cleanup, intent=intent)
+
+
+def _ended(record: TaskRecord) -> str:
+    words = {Status.COMPLETED: "is completed", Status.ERROR: "has failed", Status.CANCELED: "is canceled"}
+    return words[record.status]
 
 
 def fence(record: TaskRecord, token: int, now: float) -> Change | None:
@@ -300,7 +305,7 @@ def pause(record: TaskRecord, now: float, runs_step: bool) -> Change | None:
     if record.status is Status.PAUSED or record.want is Want.PAUSE:
         return None
     if record.final:
-        raise Conflict(f"task {record.id} is {record.status} and cannot be paused", record.id)
+        raise Conflict(f"task {record.id} {_ended(record)}: there is nothing to pause", record.id)
     if record.want is Want.CANCEL:
         raise Conflict(f"task {record.id} is being canceled", record.id)
     if record.status is Status.PROCESSING:
@@ -319,7 +324,8 @@ def resume(record: TaskRecord, now: float) -> Change | None:
     if record.want is Want.PAUSE:
         return amend(record, now, "want", "run", want=Want.RUN)
     if record.want is Want.CANCEL or record.final:
-        raise Conflict(f"task {record.id} is {record.status} and cannot be resumed", record.id)
+        how = _ended(record) if record.final else "is being canceled"
+        raise Conflict(f"task {record.id} {how}: there is nothing to resume", record.id)
     if record.status is not Status.PAUSED:
         return None
     expires = None if record.expires_at is None else record.expires_at + now - record.since
@@ -400,7 +406,7 @@ def update(
             patch["run_at"] = wanted
             said.append("another time to begin")
     if record.final and (priority is not None or run_at is not None):
-        raise Conflict(f"task {record.id} is {record.status}: only its labels can still be changed", record.id)
+        raise Conflict(f"task {record.id} is {record.status}: only its labels (tags) can still be changed", record.id)
     if labels is not None and labels != record.labels:
         patch["labels"] = labels
         said.append("other labels")
