@@ -14,7 +14,7 @@ import click
 from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_downloaders, complete_schedules
 from dlqueue.cli.groups import Commands
-from dlqueue.cli.options import duration
+from dlqueue.cli.options import duration, folder
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import header, is_url
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
@@ -238,7 +238,7 @@ def _download(options: dict[str, Any]) -> dict[str, Any]:
     if options["name_"] is not None:
         params["name"] = options["name_"]
     if options["directory"] is not None:
-        params["directory"] = str(Path(options["directory"]).absolute())
+        params["directory"] = str(folder(options["directory"]).absolute())
     try:
         if options["headers"]:
             params["headers"] = dict(header(text) for text in options["headers"])

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from dlqueue.cli.options import folder
+
 MAX_FILE = 3_000_000
 """Bytes of a torrent or metalink file: as base64 it has to fit into one message of 4 MiB."""
 MAX_LIST = 64 * 1024 * 1024
@@ -139,7 +141,7 @@ def _set(params: dict[str, Any], option: str, where: str) -> None:
         raise click.UsageError(f'{where}: the option "{key[:40]}" is not understood (known: {known})')
     match key:
         case "dir":
-            params["directory"] = str(Path(value).absolute())
+            params["directory"] = str(folder(value).absolute())
         case "out":
             params["name"] = value
         case "checksum":

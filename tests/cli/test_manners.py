@@ -10,6 +10,7 @@ import pytest
 
 from dlqueue.cli.config import _before_and_now
 from dlqueue.cli.options import folder
+from dlqueue.cli.sources import sources
 from dlqueue.cli.taskrow import joined
 from tests.cli.conftest import Run
 from tests.transports.stub_service import StubDaemon
@@ -55,9 +56,12 @@ def test_edit_when_it_begins(daemon: StubDaemon, dlqueue: Run) -> None:
     assert dlqueue("edit", "1")[0] == 2
 
 
-def test_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     assert folder("~/x") == Path("/home/alice/x") and folder("~") == Path("/home/alice")
+    listed = Path(tmp_path, "list")
+    listed.write_text("http://h/a\n  dir=~/isos\n")
+    assert sources([], [str(listed)])[0].params["directory"] == "/home/alice/isos"
     assert folder("~bob/x") == Path("~bob/x") and folder("a~/x") == Path("a~/x")
 
 

@@ -302,7 +302,8 @@ def test_a_downloader_that_goes_and_comes_back_goes_on_with_its_transfers(tmp_pa
         until(lambda: daemon.call("tasks.why", id=task)["reason"] == "downloader_unavailable", "it waits")
         why = daemon.call("tasks.why", id=task)
         reason = "is not configured any more" if how == "removed" else "is disabled (enabled = false)"
-        assert (why["blocking"], why["message"]) == ("fake", f"waits for fake, which {reason}")
+        cure = "put [downloaders.fake] back (enabled), or cancel the task"
+        assert (why["blocking"], why["message"]) == ("fake", f"waits for fake, which {reason}; {cure}")
         assert [one["name"] for one in daemon.call("downloaders.list")["items"]] == ["web"]
         with pytest.raises(RpcError, match="no downloader 'fake'" if how == "removed" else "is disabled"):
             daemon.add("http://host.invalid/b.bin", downloader="fake")
