@@ -7,7 +7,8 @@
         def new_store(self, tmp_path):          # a callable; each call answers an unopened store on the same data
             return lambda: MyStore(tmp_path / "tasks")
 
-docs/stores.md has a whole one. Needs pytest and its anyio plug-in. Nothing here waits for time: all waiting is for events, with a deadline.
+docs/stores.md has a whole one. Needs pytest and its anyio plug-in. Nothing here waits for time: all waiting is for
+events, with a deadline.
 """
 
 from dlqueue.queue.testing.clock import FakeClock
