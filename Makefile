@@ -41,6 +41,7 @@ compiled:
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find dlqueue plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

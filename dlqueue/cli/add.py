@@ -15,13 +15,13 @@ from dlqueue.cli.autostart import ensure_daemon, start_daemon
 from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.delivery import goes_on, say_delivered, until_delivered
 from dlqueue.cli.follow import Task
-from dlqueue.cli.options import dependencies, duration, indexes, submission, submission_options
+from dlqueue.cli.options import dependencies, duration, folder, indexes, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import Source, header, sources
 from dlqueue.cli.submit import Request, add
 from dlqueue.cli.table import put_json, put_line, put_table
-from dlqueue.cli.taskrow import name_of
+from dlqueue.cli.taskrow import name_of, shown_state
 from dlqueue.client import RpcError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -151,7 +151,7 @@ def _requests(options: dict[str, Any]) -> list[Request]:
         if options[name] is not None:
             common[name] = options[name]
     if options["directory"] is not None:
-        common["directory"] = str(Path(options["directory"]).absolute())
+        common["directory"] = str(folder(options["directory"]).absolute())
     with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
         common["cwd"] = str(Path.cwd())
     try:
@@ -188,7 +188,7 @@ def _show_added(session: Session, quiet: bool, task: Task) -> None:
     if quiet:
         put_line(task["id"])
     else:
-        put_line(task["id"], task["status"], name_of(task))
+        put_line(task["id"], shown_state(task), name_of(task))
 
 
 def _dry_run(session: Session, requests: list[Request]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,12 @@ from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.follow import Task
 from dlqueue.cli.ids import task_id, task_ids
-from dlqueue.cli.options import indexes
+from dlqueue.cli.options import duration, indexes, moment
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.steer import put_each
 from dlqueue.cli.table import is_terminal, plain, put_json, put_table
 from dlqueue.protocol.errors import Conflict
+from dlqueue.protocol.times import instant_text
 from dlqueue.units import format_size
 
 _TRIES = 5
@@ -27,14 +29,27 @@ _TRIES = 5
 @click.option("--priority", type=int, metavar="N", help="Higher goes first.")
 @click.option("--url", metavar="URL", help="Another place of the same file, when the one it had is no good any more.")
 @click.option("--tag", "tags", metavar="T", multiple=True, help="Tags, in place of those it has; '' for none.")
+@click.option("--at", "run_at", callback=moment, metavar="TIME", help="Begin at this time, or now.")
+@click.option("--delay", callback=duration, metavar="DUR", help="Begin after this time.")
 @everywhere
 @pass_session
 def edit_command(
-    session: Session, /, which: tuple[str, ...], priority: int | None, url: str | None, tags: tuple[str, ...]
+    session: Session,
+    /,
+    which: tuple[str, ...],
+    priority: int | None,
+    url: str | None,
+    tags: tuple[str, ...],
+    run_at: str | None,
+    delay: float | None,
 ) -> int:
-    """Change a task that is there: its priority, its tags, its URL."""
-    if priority is None and url is None and not tags:
-        raise click.UsageError("nothing to change: give --priority, --url or --tag")
+    """Change a task that is there: its priority, its tags, its URL, when it begins."""
+    if run_at is not None and delay is not None:
+        raise click.UsageError("give either --at or --delay, not both")
+    if delay is not None:
+        run_at = instant_text(time.time() + delay)
+    if priority is None and url is None and not tags and run_at is None:
+        raise click.UsageError("nothing to change: give --priority, --url, --tag, --at or --delay")
     ids = task_ids(session, which)
     if url is not None and len(ids) > 1:
         raise click.UsageError("--url is about one download; give one task with it")
@@ -43,16 +58,16 @@ def edit_command(
         task: Task = {}
         if url is not None:
             task = dict(session.client.downloads.refresh_url(id=number, url=url))
-        if priority is not None or tags:
-            task = _update(session, number, priority, [tag for tag in tags if tag] if tags else None)
+        if priority is not None or tags or run_at is not None:
+            task = _update(session, number, priority, run_at, [tag for tag in tags if tag] if tags else None)
         return task
 
     return put_each(session, ids, edit)
 
 
-def _update(session: Session, number: int, priority: int | None, tags: list[str] | None) -> Task:
+def _update(session: Session, number: int, priority: int | None, run_at: str | None, tags: list[str] | None) -> Task:
     if tags is None:
-        return dict(session.client.tasks.update(id=number, priority=priority))
+        return dict(session.client.tasks.update(id=number, priority=priority, run_at=run_at))
     tries = _TRIES
     while True:
         # Labels are replaced as a whole: the other keys are sent back as they are.
@@ -62,7 +77,9 @@ def _update(session: Session, number: int, priority: int | None, tags: list[str]
         )
         try:
             return dict(
-                session.client.tasks.update(id=number, priority=priority, labels=labels, if_revision=task["revision"])
+                session.client.tasks.update(
+                    id=number, priority=priority, run_at=run_at, labels=labels, if_revision=task["revision"]
+                )
             )
         except Conflict:
             tries -= 1
@@ -97,7 +114,8 @@ def files_command(session: Session, /, which: str, select: list[int] | None, mat
 def _row(file: Mapping[str, Any]) -> list[object]:
     progress, size = file["progress"], file["size"]
     if not is_terminal():
-        return [file["index"], "yes" if file["selected"] else "no", progress, size, file["path"]]
+        rounded = None if progress is None else round(progress, 1)
+        return [file["index"], "yes" if file["selected"] else "no", rounded, size, file["path"]]
     return [
         file["index"],
         "yes" if file["selected"] else "no",

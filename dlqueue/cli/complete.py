@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlqueue.client import Client, DaemonUnreachable, RpcError
+from dlqueue.protocol.status import UNFINISHED
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -20,9 +21,20 @@ def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from dlqueue.cli.taskrow import name_of, state_of
 
     before, comma, last = incomplete.rpartition(",")
-    found = _asked("tasks.list", limit=_MOST)
+    wanted = _OF_USE.get(ctx.info_name or "")
+    found = _asked("tasks.list", limit=_MOST, **({"status": list(wanted)} if wanted else {}))
     offered = [("@last", "your newest task"), *((str(t["id"]), f"{state_of(t)} {name_of(t)}") for t in found)]
     return [_item(f"{before}{comma}{number}", said) for number, said in offered if number.startswith(last)]
+
+
+_OF_USE = {
+    "pause": ("queued", "blocked", "processing", "suspending"),
+    "resume": ("paused",),
+    "cancel": UNFINISHED,
+    "wait": UNFINISHED,
+    "retry": ("error", "canceled"),
+}
+"""Statuses of the tasks with which a command can do something."""
 
 
 def complete_downloaders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[Any]]:

@@ -67,7 +67,8 @@ def check_command(session: Session, /, mode: Mode | None) -> int:
         said = _counted(len(problems), "problem") if problems else "no problem"
         if warnings:
             said += f", {_counted(len(warnings), 'warning')}"
-        where = ", ".join(files) if files else f"there is no {_files(read)[0]}, so the defaults hold"
+        missing = f"there is no {_files(read)[0]}" + ("" if session.config else ", so the defaults hold")
+        where = ", ".join(files) or missing
         exits.say(f"{said} ({read.mode} instance; {where})")
     return exits.FAILURE if problems else exits.OK
 
@@ -159,11 +160,22 @@ def reload_command(session: Session, /) -> int:
     elif not answer["changed"]:
         exits.say("nothing has changed")
     else:
-        rows = [(one["key"], json.dumps(one["from"]), json.dumps(one["to"])) for one in answer["changed"]]
+        rows = [(one["key"], *_before_and_now(one["from"], one["to"])) for one in answer["changed"]]
         if is_terminal():
             rows = [(key, before, f"-> {after}") for key, before, after in rows]
         put_table(("SETTING", "BEFORE", "NOW"), rows)
     return exits.OK
+
+
+def _before_and_now(before: Any, now: Any) -> tuple[str, str]:
+    """In short: of a section that came or went its keys are no news; of a secret that changed nothing is said."""
+    if before == now:
+        return "", "changed"
+    if isinstance(before, dict) and now is None:
+        return "", "removed"
+    if isinstance(now, dict) and before is None:
+        return "", f"added ({', '.join(str(now[key]) for key in ('kind', 'url') if now.get(key))})"
+    return json.dumps(before), json.dumps(now)
 
 
 def _reader(session: Session, mode: Mode | None) -> Reader:

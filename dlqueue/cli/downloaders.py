@@ -42,7 +42,8 @@ def ls(session: Session, /) -> None:
 
 def _row(item: Mapping[str, Any]) -> list[object]:
     state = "paused" if item["paused"] and item["health"] in ("up", "unknown") else item["health"]
-    down, up = item["download_speed"], item["upload_speed"]
+    # Of one that is down, what it did when it was last seen says nothing.
+    down, up = (0, 0) if item["health"] == "down" else (item["download_speed"], item["upload_speed"])
     if not is_terminal():
         return [
             item["name"], item["kind"], state, item["version"], item["active"], item["max_active"], down, up,
@@ -80,20 +81,20 @@ def show(session: Session, /, name: str) -> None:
         ("transfers", f"{item['active']} of at most {item['max_active']}"),
         ("download", f"{format_size(item['download_speed'])}/s"),
         ("upload", f"{format_size(item['upload_speed'])}/s"),
-        ("breaker", breaker["state"] + (f", asked again at {breaker['until']}" if breaker["until"] else "")),
+        ("asked again", breaker["until"]),
         ("last error", item["last_error"]),
-        ("node", item["node"]),
     ):
         if value is not None:
             print(f"{title:<13} {plain(value)}")
 
 
 @downloader_command.command("test")
-@_names
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_downloaders)
 @everywhere
 @pass_session
 def test(session: Session, /, names: tuple[str, ...]) -> int:
-    """Ask it now: does it answer, does it let us in, can it write? Exit code 1 if not."""
+    """Ask it (or all) now: does it answer, does it let us in, can it write? Exit code 1 if not."""
+    names = names or tuple(item["name"] for item in session.client.downloaders.list()["items"])
     code = exits.OK
     answers: list[dict[str, Any]] = []
     for name in names:

@@ -35,6 +35,8 @@ def events_command(
     --follow --since 0 prints both.
     """
     ids = task_ids(session, which).existing(session) if which else None
+    for number in ids or ():
+        session.client.tasks.progress(id=number)  # one that was named has to exist
     if follow:
         _follow(session, ids, list(topics) or ["task", "progress"], since)
         return

@@ -78,7 +78,8 @@ def reconnect(session: Session, lost: DaemonUnreachable | Stopping, revive: Call
     """Find the daemon again. A socket file without a daemon behind it is what a crash leaves: only then is a daemon
     revived; one that was stopped on purpose removes the file. Raises ``lost`` when time is up."""
     path = session.client.path
-    exits.say(f"dlqueue: {str(lost).partition('; ')[0]}; waiting for it to come back")
+    again = "starting it again" if revive is not None and path.is_socket() else "waiting for it to come back"
+    exits.say(f"dlqueue: {str(lost).partition('; ')[0]}; {again}")
     deadline = time.monotonic() + _RECONNECT_SECONDS
     while True:
         try:

@@ -43,6 +43,10 @@ class TaskIds:
     def __iter__(self) -> Iterator[int]:
         return iter(self._ids)
 
+    def named(self, number: int) -> bool:
+        """Was it given by itself, not only as a part of a range?"""
+        return self._ids[number]
+
     def single(self) -> bool:
         """Is it about one task, by its name?"""
         return list(self._ids.values()) == [True]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.follow import FINAL, Task, follow
 from dlqueue.cli.ids import task_ids
@@ -48,9 +49,13 @@ def _until_over(session: Session, ids: list[int]) -> Iterator[list[Task]]:
 
 
 def _again(look: Callable[[], list[Task]]) -> Iterator[list[Task]]:
+    found = look()
+    if not found and is_terminal():
+        exits.say("nothing to watch yet; add something: dlqueue add URL (Ctrl-C ends this)")
     while True:
-        yield look()
+        yield found
         time.sleep(_PERIOD)
+        found = look()
 
 
 def _show(session: Session, lists: Iterator[list[Task]]) -> None:

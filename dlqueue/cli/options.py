@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +14,7 @@ from dlqueue import __version__
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
+from dlqueue.protocol.times import instant_text
 from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,15 +34,22 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 def moment(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """RFC 3339 in UTC; without a zone it is the time of this machine."""
+    """RFC 3339 in UTC; without a zone it is the time of this machine; also `now`."""
     if value is None:
         return None
+    if value == "now":
+        return instant_text(time.time())
     try:
         given = datetime.fromisoformat(value).astimezone(UTC)
     except (ValueError, OverflowError):
         message = f'not a time: "{value}"; write for example 2026-01-31T18:00 or 2026-01-31T17:00:00Z'
         raise click.BadParameter(message, ctx, param) from None
     return given.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def folder(given: str) -> Path:
+    """A shell leaves ``~/`` alone where it is quoted or follows a `=`: here it is the home folder all the same."""
+    return Path(given).expanduser() if given == "~" or given.startswith("~/") else Path(given)
 
 
 def indexes(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlqueue.cli.table import cell_width, cut, plain
-from dlqueue.cli.taskrow import counter, is_moving, name_of, percent_of, remaining, state_of
+from dlqueue.cli.taskrow import counter, is_moving, name_of, percent_of, remaining, speed_of, state_of
 from dlqueue.protocol.status import FINAL
 from dlqueue.units import format_duration, format_size
 
@@ -50,7 +50,7 @@ def _line(task: Task, width: int, digits: int, longest: int, unicode: bool) -> L
     line.append((f" {percent:3.0f}%" if percent is not None else "    -", ""))
     if width >= 70:
         line.append((f"  {format_size(size) if size is not None else '':>{_SIZE}}", ""))
-    state, speed, eta = state_of(task), counter(task, "download_speed"), remaining(task)
+    state, speed, eta = state_of(task), speed_of(task), remaining(task)
     if state == "downloading":
         left = format_duration(round(eta)) if eta is not None else "-"
         line.append((f"  {f'{format_size(speed or 0)}/s':>{_SPEED}}  {left:>{_ETA}}", ""))
@@ -75,13 +75,15 @@ def _bar(percent: float | None, length: int, unicode: bool) -> Line:
 def summary(tasks: Sequence[Task], width: int) -> str:
     """``3 of 100 done, 5 moving, 92 waiting, 12.3 MiB/s, 1.2 GiB of 8.1 GiB, 12m3s left``, as far as it has room."""
     done = sum(1 for task in tasks if task["status"] == "completed" or _delivered(task))
-    failed = sum(1 for task in tasks if task["status"] in ("error", "canceled"))
+    failed = sum(1 for task in tasks if task["status"] == "error")
+    canceled = sum(1 for task in tasks if task["status"] == "canceled")
     moving = [task for task in tasks if is_moving(task) and not _delivered(task)]
     seeding = sum(1 for task in tasks if state_of(task) == "seeding")
     waiting = sum(1 for task in tasks if not _over(task)) - len(moving)
-    speed = sum(counter(task, "download_speed") or 0 for task in moving)
+    speed = sum(speed_of(task) or 0 for task in moving)
     parts = [f"{done} of {len(tasks)} done"]
     parts += [f"{failed} failed"] if failed else []
+    parts += [f"{canceled} canceled"] if canceled else []
     parts += [f"{len(moving)} moving"] if moving else []
     parts += [f"{waiting} waiting"] if waiting else []
     parts += [f"{seeding} seeding"] if seeding else []

@@ -13,7 +13,7 @@ from dlqueue.cli.follow import Task
 from dlqueue.cli.ids import as_ranges
 from dlqueue.cli.panel import summary
 from dlqueue.cli.table import is_terminal, plain, put_line
-from dlqueue.cli.taskrow import counter, name_of, percent_of, remaining, state_of
+from dlqueue.cli.taskrow import counter, name_of, percent_of, remaining, speed_of, state_of
 from dlqueue.units import format_duration, format_size
 
 _LINE_SECONDS = 5.0
@@ -52,13 +52,13 @@ def detail(task: Task) -> str:
     done, total, speed, eta = (
         counter(task, "downloaded"),
         counter(task, "total"),
-        counter(task, "download_speed"),
+        speed_of(task),
         remaining(task),
     )
     amount = format_size(done) if done is not None else ""
     if total:
         amount += f" of {format_size(total)}"
-    rate = f"{format_size(speed)}/s" if speed and eta is not None else ""
+    rate = f"{format_size(speed)}/s" if speed else ""
     return ", ".join(part for part in (amount, rate, format_duration(eta) if eta is not None else "") if part)
 
 

@@ -16,9 +16,9 @@ from dlqueue.cli.options import duration
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.show import tasks
 from dlqueue.cli.table import put_json, put_line
-from dlqueue.cli.taskrow import name_of
+from dlqueue.cli.taskrow import name_of, shown_state
 from dlqueue.client import DaemonUnreachable
-from dlqueue.protocol.errors import Stopping
+from dlqueue.protocol.errors import Conflict, Stopping
 from dlqueue.protocol.status import UNFINISHED
 
 _LOOK_SECONDS = 0.2
@@ -33,19 +33,30 @@ def _chosen(which: tuple[str, ...], everything: bool, option: str) -> None:
 
 
 def put_each(session: Session, ids: TaskIds, steer: Callable[[int], Task], shown: str | None = None) -> int:
-    """Steer one after the other; what is refused does not keep the others from being done."""
+    """Steer one after the other; what is refused does not keep the others from being done. Of a range, those are meant
+    with which it can be done."""
     done: list[Task] = []
+    passed_over: list[Exception] = []
     code = exits.OK
-    for _, answer in ids.each(steer):
+    for number, answer in ids.each(steer):
+        if isinstance(answer, Conflict) and not ids.named(number):
+            passed_over.append(answer)
+            continue
         if isinstance(answer, Exception):
             refused = exits.report(answer)
             code = code or refused
             continue
         done.append(answer)
         if not session.json:
-            put_line(answer["id"], shown or answer["status"], name_of(answer))
+            put_line(answer["id"], shown or shown_state(answer), name_of(answer))
     if session.json and done:
         put_json(done[0] if ids.single() else done)
+    if passed_over and done:
+        exits.say(f"{len(done)} done; {len(passed_over)} of the range passed over, where it means nothing")
+    elif passed_over:
+        code = code or exits.report(passed_over[0])
+        if len(passed_over) > 1:
+            exits.say(f"  and so it is with {len(passed_over) - 1} more of the range")
     return code
 
 
@@ -105,12 +116,15 @@ def resume_command(session: Session, /, which: tuple[str, ...], everything: bool
 
 @click.command("cancel")
 @_ids
+@click.option("--all", "everything", is_flag=True, help="All that are unfinished.")
 @_delete_data
 @everywhere
 @pass_session
-def cancel_command(session: Session, /, which: tuple[str, ...], delete_data: bool) -> int:
+def cancel_command(session: Session, /, which: tuple[str, ...], everything: bool, delete_data: bool) -> int:
     """Cancel tasks."""
-    _chosen(which, False, "@last")
+    _chosen(which, everything, "--all")
+    if everything:
+        return _all(session, session.client.tasks.cancel(all=True, delete_data=delete_data or None), "canceled")
     return _each(session, which, lambda number: session.client.tasks.cancel(id=number, delete_data=delete_data or None))
 
 
@@ -129,12 +143,15 @@ def retry_command(session: Session, /, which: tuple[str, ...], failed: bool) -> 
 
 @click.command("rm")
 @_ids
+@click.option("--all", "everything", is_flag=True, help="All there are.")
 @_delete_data
 @everywhere
 @pass_session
-def rm_command(session: Session, /, which: tuple[str, ...], delete_data: bool) -> int:
+def rm_command(session: Session, /, which: tuple[str, ...], everything: bool, delete_data: bool) -> int:
     """Forget tasks; unfinished ones are canceled first."""
-    _chosen(which, False, "@last")
+    _chosen(which, everything, "--all")
+    if everything:
+        return _all(session, session.client.tasks.remove(all=True, delete_data=delete_data or None), "removed")
 
     def remove(number: int) -> Task:
         return dict(session.client.tasks.remove(id=number, delete_data=delete_data or None))

@@ -10,6 +10,7 @@ from typing import Any
 from dlqueue.cli import exits
 from dlqueue.cli.follow import Task
 from dlqueue.cli.session import Session
+from dlqueue.cli.taskrow import joined
 from dlqueue.client import RpcError
 from dlqueue.protocol.envelope import MAX_BATCH
 
@@ -49,7 +50,7 @@ def add(session: Session, requests: Sequence[Request], show: Callable[[Task], No
                 continue
             added.append(answer)
             if not answer["created"]:
-                exits.say(f"joined task {answer['id']}, which was there already ({answer['status']})")
+                exits.say(joined(answer))
             show(answer)
     if len(refusals) > MOST_REFUSALS:
         exits.say(f"dlqueue: and {len(refusals) - MOST_REFUSALS} more were refused")

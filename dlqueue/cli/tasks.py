@@ -17,7 +17,7 @@ from dlqueue.cli.options import dependencies, duration, estimate, later, submiss
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
-from dlqueue.cli.taskrow import name_of
+from dlqueue.cli.taskrow import joined, name_of, shown_state
 
 _PLAIN = ("retry_delay", "timeout", "max_execution", "on_dependency_failure", "correlation_id", "estimate")
 """Options that are params."""
@@ -64,9 +64,9 @@ def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool,
     asked |= dependencies(session, options["after"])
     task = dict(session.client.call("tasks.submit", asked))
     if not task["created"]:
-        exits.say(f"joined task {task['id']}, which was there already ({task['status']})")
+        exits.say(joined(task))
     if not session.json:
-        put_line(task["id"], *(() if quiet else (task["status"], name_of(task))))
+        put_line(task["id"], *(() if quiet else (shown_state(task), name_of(task))))
     code = exits.OK
     if wait:
         shown = display(quiet=quiet or session.json)

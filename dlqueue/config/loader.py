@@ -219,7 +219,12 @@ class _Builder:
         if kind is None:
             if "kind" not in table and not self.checker.sources.broken:
                 self._problem(*at, "kind", message=f"is required; one of {', '.join(sorted(self.kinds))}")
-            self.checker.keys(table, at, list(table), DOWNLOADER_KEYS_LATER)
+            known = list(table)
+            if "kind" in values and values["kind"] not in self.broken:
+                # What no kind that is here understands is a mistake, whichever is meant.
+                types = [one.config_type for one in self.kinds.values() if dataclasses.is_dataclass(one.config_type)]
+                known = [*common, *(field.name for one in types for field in dataclasses.fields(one) if field.init)]
+            self.checker.keys(table, at, known, DOWNLOADER_KEYS_LATER)
             if "kind" in values:
                 named = values["kind"]
                 unknown = f"unknown kind {quoted(named)}; {nearest(named, list(self.kinds))}"

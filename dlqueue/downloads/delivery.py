@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import itertools
 import os
 import shutil
@@ -86,11 +87,14 @@ def wanted_in(source: Path, wanted: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(path.removeprefix(inside) for path in wanted if path.startswith(inside) or path == source.name))
 
 
-def plan(source: Path, params: DownloadParams, keep: bool = False, only: tuple[str, ...] | None = None) -> Entry:
+def plan(
+    source: Path, params: DownloadParams, keep: bool = False, only: tuple[str, ...] | None = None, tag: str = ""
+) -> Entry:
     """What it is, and where it goes.
 
     :param keep: it is delivered as a clone, and stays.
     :param only: see `Entry`.
+    :param tag: see `Entry`.
     """
     seen = source.lstat()
     folder = stat.S_ISDIR(seen.st_mode)
@@ -100,8 +104,9 @@ def plan(source: Path, params: DownloadParams, keep: bool = False, only: tuple[s
     target = Path(params.directory) / numbered(name, 0, folder)
     size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
     return Entry(
-        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep or only is not None, only=only
-    )
+        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep or only is not None, only=only,
+        tag=tag, modified=0 if folder else seen.st_mtime_ns,
+    )  # fmt: skip
 
 
 def _files(folder: Path, only: tuple[str, ...] | None) -> Iterator[Path]:
@@ -163,7 +168,15 @@ def move(entry: Entry, overwrite: bool, root: Path | None = None) -> None:
     make_folders(target.parent, root)
     with _anchored(target.parent, root) as (descriptor, folder):
         place = folder / target.name
-        if not _same_file(place, entry):
+        there = _same_file(place, entry)
+        if there and _is_clone(entry) and os.path.lexists(source):
+            # Not our clone, which still waits: somebody's name for the very file that it is a link to. (A rename of one
+            # name of a file onto another would do nothing.)
+            if not overwrite:
+                raise Exists(str(target))
+            place.unlink()
+            there = False
+        if not there:
             sync_tree(source)
             try:
                 _rename(source, place, overwrite)
@@ -203,7 +216,7 @@ def bring_over(entry: Entry, root: Path | None = None) -> Entry:
     :raises FileNotFoundError: a wanted file is not there.
     """
     source, target = Path(entry.source), Path(entry.target)
-    clone = target.with_name(f"{STAGING}-{entry.inode:x}-{source.parent.name}")
+    clone = clone_of(entry)
     make_folders(target.parent, root)
     with _anchored(target.parent, root) as (_, folder):
         place = folder / clone.name
@@ -219,8 +232,22 @@ def bring_over(entry: Entry, root: Path | None = None) -> Entry:
             _drop(place)
             raise
     return msgspec.structs.replace(
-        entry, source=str(clone), device=seen.st_dev, inode=seen.st_ino, keep=False, only=None
-    )
+        entry, source=str(clone), device=seen.st_dev, inode=seen.st_ino, keep=False, only=None,
+        modified=0 if source.is_dir() else seen.st_mtime_ns,
+    )  # fmt: skip
+
+
+def clone_of(entry: Entry) -> Path:
+    """Where `bring_over` puts it: the same after a crash, and another one for every task and target."""
+    target = Path(entry.target)
+    told = f"{entry.tag}\0{entry.source}\0{target.name}" if entry.tag else f"{entry.source}\0{target.name}"
+    mark = hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return target.with_name(f"{STAGING}-{mark}")
+
+
+def _is_clone(entry: Entry) -> bool:
+    source = Path(entry.source)
+    return source.parent == Path(entry.target).parent and source.name.startswith(f"{STAGING}-")
 
 
 def _clone_folder(source: Path, place: Path, only: tuple[str, ...] | None) -> None:
@@ -251,9 +278,8 @@ def _clone(source: Path, target: Path) -> None:
 def drop_copies(manifest: list[Entry]) -> None:
     """Remove what `bring_over` has made and nobody has renamed."""
     for entry in manifest:
-        source = Path(entry.source)
-        if source.parent == Path(entry.target).parent and source.name.startswith(f"{STAGING}-"):
-            _drop(source)
+        # One that is made and not written down yet has the place that it will have.
+        _drop(Path(entry.source) if _is_clone(entry) else clone_of(entry))
 
 
 def _drop(path: Path) -> None:
@@ -383,5 +409,8 @@ def delete_delivered(manifest: list[Entry]) -> None:
     """Remove what was delivered, if it is still the very file; never anything else of that name."""
     for entry in manifest:
         target = Path(entry.target)
-        if _same_file(target, entry):
+        if entry.keep or (_is_clone(entry) and os.path.lexists(entry.source)):
+            continue  # not delivered; the target may be another name of the file that was to be linked
+        # An inode number is used again at once: a file of the same name may be somebody's new one.
+        if _same_file(target, entry) and entry.modified in (0, target.lstat().st_mtime_ns):
             shutil.rmtree(target) if target.is_dir() else target.unlink()

@@ -5,6 +5,7 @@ The manifest is committed before anything is renamed, so that each of these step
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +30,14 @@ R = TypeVar("R")
 
 LOOK_AGAIN = 60.0
 """Seconds after which a waiting step looks even if nobody woke it."""
+
+
+class NotYet(Exception):
+    """It was whole, and more files have been selected since."""
+
+
+class Forgotten(Exception):
+    """The downloader does not know the transfer any more that was whole a moment ago, nor which files were wanted."""
 
 
 _OTHER_SELECTION = "the torrent is in this downloader already, for somebody who has not selected the same files"
@@ -79,7 +88,7 @@ class Handover:
         wanted = await self._wanted(ctx)
         seed = seed and status.state is TransferState.SEEDING and not state.attached
         folder = None if state.attached else Path(state.staging or "")
-        manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed)
+        manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed, state.key or "")
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest
@@ -97,13 +106,18 @@ class Handover:
         try:
             files = await coordinator.call(coordinator.downloader.files, state.handle)
         except NotFound as error:
-            raise Unavailable(f"the files of {error} are not known") from error
+            raise Forgotten(f"{state.downloader} has forgotten the transfer") from error
         wanted = [file for file in files if file.selected]
-        if state.attached and params.select is not None:
+        if state.attached and files:
             there = {file.index: file for file in wanted}
-            if any(index not in there or there[index].progress < 100 for index in params.select):
+            indexes = [file.index for file in files] if params.select is None else params.select
+            if any(index not in there or there[index].progress < 100 for index in indexes):
                 raise Rejected(_OTHER_SELECTION, "downloader", kind="attached")
-            wanted = [there[index] for index in params.select]
+            # By name, even if all are wanted: its folder is not ours, and may hold what is no part of the torrent, or
+            # vanish while it is cloned.
+            return frozenset(there[index].path for index in indexes)
+        if any(file.progress < 100 for file in wanted):
+            raise NotYet
         return None if len(wanted) == len(files) else frozenset(file.path for file in wanted)
 
     def _manifest(
@@ -113,6 +127,7 @@ class Handover:
         params: DownloadParams,
         wanted: frozenset[str] | None,
         seed: bool,
+        tag: str,
     ) -> list[Entry]:
         self._policy.check_destination(Path(params.directory), Path(params.root))
         keep = seed or staging is None
@@ -120,7 +135,7 @@ class Handover:
         for path in delivery.find_content(staging, content):
             only = None if wanted is None else delivery.wanted_in(path, wanted)
             if only != ():
-                entries.append(delivery.plan(path, params, keep, only))
+                entries.append(delivery.plan(path, params, keep, only, tag))
         if not entries:
             raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
         if params.on_exists != "rename":
@@ -160,10 +175,12 @@ class Handover:
                 except delivery.OtherFileSystem:
                     state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index], root)
                 except delivery.Exists:
-                    if params.on_exists == "skip":
-                        await self._blocking(delivery.drop_copies, state.manifest)
                     if params.on_exists != "rename":
-                        return self._exists(ctx, Path(state.manifest[index].target))
+                        target = Path(state.manifest[index].target)
+                        await self._blocking(delivery.drop_copies, state.manifest)
+                        if index == 0:
+                            state.manifest = []  # nothing of it has arrived; a retry plans anew
+                        return self._exists(ctx, target)
                     state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
             reach("renamed")
         state.location = state.manifest[0].target
@@ -233,10 +250,15 @@ class Handover:
         if ctx.status is Status.ERROR and not removed:
             if state.staging:
                 await self._blocking(delivery.drop_empty, Path(state.staging))
+            await self._quiet(state)
             await self._work_off_all(state)
             return
         name = state.downloader or ""
-        if state.key is not None and self._endpoints.expects(name):
+        if state.key is not None and not self._endpoints.expects(name):
+            # Taken out of the configuration: its transfer is given up, and what it has left here is not.
+            if (delete or removed) and state.staging:
+                await self._blocking(delivery.drop_staging, Path(state.staging))
+        elif state.key is not None:
             handle = state.handle if state.handle is not None and not state.attached else Handle(state.key)
             # What is left there of something delivered is only what was seeded.
             whole = delete or removed or state.location is not None
@@ -245,12 +267,22 @@ class Handover:
             await self._endpoints[name].remove(state.key, handle, False, finish)
         await self._work_off_all(state)
         state.phase, state.handle = "", None
+        if delete:
+            # Before the copies go: one that is still there has not been delivered.
+            await self._blocking(delivery.delete_delivered, state.manifest)
         if delete or removed:
             await self._blocking(delivery.drop_copies, state.manifest)
             state.key = state.staging = None
         if delete:
-            await self._blocking(delivery.delete_delivered, state.manifest)
             state.manifest, state.location = [], None
+
+    async def _quiet(self, state: DownloadState) -> None:
+        """A torrent that has failed here may be whole over there, and would seed by no rule."""
+        name = state.downloader or ""
+        if state.handle is None or state.handle_hash is None or state.attached or name not in self._endpoints:
+            return
+        with contextlib.suppress(NotFound, Rejected):
+            await self._endpoints[name].call(self._endpoints[name].downloader.pause, state.handle)
 
     async def _work_off_all(self, state: DownloadState) -> None:
         waiting = await self.work_off(state)

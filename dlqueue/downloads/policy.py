@@ -98,7 +98,8 @@ class Policy:
         if root is None:
             allowed = ", ".join(map(str, roots)) or "none"
             raise PolicyRefused(
-                f"{directory} is outside the allowed destinations ({allowed}; daemon.allow_destinations)",
+                f"{directory} is outside the allowed destinations ({allowed}); to allow it, name it in"
+                " daemon.allow_destinations (which file that is: dlqueue config path)",
                 field,
                 "destination",
             )

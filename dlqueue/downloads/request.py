@@ -235,5 +235,7 @@ def join_key(params: DownloadParams, owner: str) -> str:
     """Equal for downloads that would fetch the same thing to the same place."""
     # A torrent is the same wherever its description came from; a metalink's name is the digest of its content.
     what = params.info_hash or params.metalink or sorted(params.urls)
-    facts = [owner, params.directory, params.name, what, params.checksum, params.downloader]
+    facts: list[object] = [owner, params.directory, params.name, what, params.checksum, params.downloader]
+    if params.select is not None:
+        facts.append(params.select)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -23,8 +23,7 @@ class Attempt(msgspec.Struct):
     ended_at: float | None = None
     bytes: int = 0
     error_class: str | None = None
-    """``passing``, ``downloader``, ``request``, ``lost``, ``removed``, ``space``, ``unavailable``; None = it went
-    well (so far)."""
+    """``passing downloader request lost removed replaced space unavailable``; None = it went well (so far)."""
     message: str | None = None
     next: str | None = None
     """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
@@ -45,6 +44,10 @@ class Entry(msgspec.Struct, frozen=True):
     clone of it."""
     only: tuple[str, ...] | None = None
     """The wanted files in a folder, relative to it; None = all."""
+    tag: str = ""
+    """Whose it is: the creation key. Two tasks may clone the same thing to the same place."""
+    modified: int = 0
+    """Of a file: nanoseconds of its last change; 0 = not known."""
 
 
 class Obligation(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from dlqueue.downloads import delivery
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
-from dlqueue.downloads.handover import LOOK_AGAIN, Handover
+from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.seeding import Seeding, SeedRule
@@ -143,7 +143,9 @@ class RemoteDownload(Task):
         if not self._endpoints.slots.acquire(name, ctx.task_id):
             return ResumeAfter(None, hold=f"slot:{name}", renew=False)
         now = self._clock.time()
-        if state.key is None or state.downloader != name:
+        # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
+        replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
+        if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
                 state.abandon()
             kind = self._endpoints.configs[name].kind.kind
@@ -257,13 +259,13 @@ class RemoteDownload(Task):
         return await self._deliver(ctx, status)
 
     async def _begin_again(self, ctx: Context, coordinator: Coordinator) -> Outcome:
-        """It has got another URL. The same key: what is there is used again if the downloader can prove it."""
+        """It has got another URL."""
         state: DownloadState = ctx.state
         handle, key = state.handle, state.key or ""
-        state.end_attempt(self._clock.time(), None, "it got another URL", "create anew")
+        state.end_attempt(self._clock.time(), "replaced", "it got another URL", "create anew")
         if handle is not None and not state.attached:
             await coordinator.remove(key, handle, False, lambda: None)
-        state.phase, state.handle, state.source = "", None, None
+        state.phase, state.handle = "", None
         return ResumeAfter(0.0, renew=False)
 
     async def _resume(self, ctx: Context, name: str, handle: Handle) -> Outcome:
@@ -376,7 +378,7 @@ class RemoteDownload(Task):
         state.state = None
         if error.kind == "disk_full":
             state.end_attempt(now, "space", error.message, "wait")
-            state.phase = ""
+            state.phase = "deliver" if state.manifest else ""
             ctx.progress(message=error.message)
             return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
         if error.final == "request":
@@ -417,6 +419,12 @@ class RemoteDownload(Task):
             return await self._handover.move(ctx)
         except Unavailable as error:
             return await self._wait_for(ctx, state.downloader or "", error)
+        except NotYet:
+            state.phase = "monitor"
+            return ResumeAfter(1.0, hold=f"transfer:{state.key}", renew=False)
+        except Forgotten as error:
+            # The same key: created anew, what is there is proven piece by piece.
+            return await self._lost(ctx, str(error))
         except FileNotFoundError:
             # Neither at its place nor in staging: it has to be fetched anew. With this key the downloader would say
             # again that it is whole.

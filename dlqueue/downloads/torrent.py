@@ -17,6 +17,8 @@ from dlqueue.queue import InvalidTask
 
 FILE_MAX = 3_000_000
 """Bytes of a .torrent or .metalink file. As base64 it has to fit into one line of the protocol, which has 4 MiB."""
+_PIECE_MAX = 1 << 28
+"""Bytes of a piece. Far above what is in use; a length of 0, or a huge one, takes an aria2 down."""
 _HEX_HASH = re.compile(r"[0-9A-Fa-f]{40}")
 _BASE32_HASH = re.compile(r"[A-Za-z2-7]{32}")
 _BTIH = "urn:btih:"
@@ -48,9 +50,13 @@ def read_torrent(content: bytes) -> Contents:
         torrent = bdecode(content)
     except BencodeDecodeError as error:
         raise InvalidTask(f"is not a .torrent file: {error}", "torrent") from None
+    except ValueError:  # a number of more digits than Python reads
+        raise InvalidTask("is not a .torrent file: a number in it is too large", "torrent") from None
     info = torrent.get(b"info") if isinstance(torrent, dict) else None
     if not isinstance(info, dict) or not isinstance(info.get(b"piece length"), int):
         raise InvalidTask("is not a .torrent file: it has no info", "torrent")
+    if not 0 < info[b"piece length"] <= _PIECE_MAX:
+        raise InvalidTask("has pieces of a length that cannot be", "torrent")
     first = isinstance(info.get(b"pieces"), bytes)
     files = _count(info.get(b"files")) if first else _leaves(info.get(b"file tree"))
     if files == 0 or not (first or b"file tree" in info):
@@ -65,14 +71,18 @@ def list_files(content: bytes) -> list[tuple[str, int]]:
     """Path and size of each file of a torrent that `read_torrent` has accepted, in the order that indexes count; empty
     if it is one of BEP 52 only."""
     info = bdecode(content)[b"info"]
-    name = str(info.get(b"name", b"").decode(errors="replace"))
+    name = _text(info.get(b"name"))
     if b"files" not in info:
         return [(name, _size(info))] if b"length" in info else []
     return [
-        ("/".join([name, *(part.decode(errors="replace") for part in file.get(b"path", []))]), _size(file))
+        ("/".join([name, *map(_text, path if isinstance(path := file.get(b"path"), list) else [])]), _size(file))
         for file in info[b"files"]
         if isinstance(file, dict)
     ]
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else ""
 
 
 def _size(entry: dict[bytes, Any]) -> int:
@@ -121,7 +131,7 @@ def read_metalink(content: bytes) -> tuple[Contents, list[str]]:
         raise InvalidTask("has a document type of its own, which no metalink needs", "metalink")
     try:
         root = ElementTree.fromstring(content)  # noqa: S314 - what makes XML dangerous was refused above
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an encoding that is not known
         raise InvalidTask(f"is not a metalink file: {error}", "metalink") from None
     files = [element for element in root.iter() if _plain(element.tag) == "file"]
     if _plain(root.tag) != "metalink" or not files:

@@ -8,6 +8,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.queue import TaskRecord
 from dlqueue.sdk import TransferState
+from dlqueue.units import format_size
 
 
 class Reason(NamedTuple):
@@ -49,7 +50,8 @@ def _no_route(record: TaskRecord, endpoints: Endpoints) -> Reason:
 
 def _unavailable(name: str, endpoints: Endpoints) -> str:
     if name not in endpoints:
-        return f"waits for {name}, which {endpoints.absence(name)}"
+        cure = f"put [downloaders.{name}] back (enabled), or cancel the task"
+        return f"waits for {name}, which {endpoints.absence(name)}; {cure}"
     coordinator = endpoints[name]
     if coordinator.auth_failed:
         return f"waits for {name}, which cannot be used: {coordinator.last_error}; correct its configuration"
@@ -65,15 +67,17 @@ def _transferring(record: TaskRecord, endpoints: Endpoints) -> Reason:
     if state.phase == "seeding":
         given = state.uploaded_before + (state.uploaded if status is None else status.uploaded)
         ratio = f", ratio {given / state.total:.2f}" if state.total else ""
-        return Reason("seeding", f"delivered, and seeds in {name}: {given} bytes given away{ratio}", name)
+        return Reason("seeding", f"delivered, and seeds in {name}: {format_size(given)} given away{ratio}", name)
     if status is None:
         return Reason("between_steps", f"its transfer runs in {name}", name)
     if status.state is TransferState.METADATA:
         return Reason("metadata", f"{name} is looking for its metadata", name)
-    done = f"{status.downloaded} of {status.total}" if status.total else str(status.downloaded)
+    done = format_size(status.downloaded)
+    if status.total:
+        done += f" of {format_size(status.total)} ({100 * status.downloaded // status.total} %)"
     note = f"; {status.message}" if status.message else ""
     return Reason(
         "between_steps",
-        f"its transfer is {status.state} in {name}: {done} bytes, {status.download_speed:.0f} bytes/s{note}",
+        f"{status.state} in {name}: {done}, {format_size(status.download_speed)}/s{note}",
         name,
     )

@@ -42,6 +42,7 @@ class Cleaner:
         self._folders = folders
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._again: set[int] = set()
+        self._watched: dict[int, list[asyncio.Future[None]]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._stopped = False
         self._after = 0
@@ -94,6 +95,18 @@ class Cleaner:
             # Not the mark of the clean-up itself: whether it still sees this is open, so one more look at its end.
             self._again.add(record.id)
 
+    async def tried(self, task_id: int) -> None:
+        """Wait until a clean-up that is due has been run once, well or not."""
+        if task_id in self._tasks and not self._stopped:
+            seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watched.setdefault(task_id, []).append(seen)
+            await seen
+
+    def _tell(self, task_id: int) -> None:
+        for seen in self._watched.pop(task_id, ()):
+            if not seen.done():
+                seen.set_result(None)
+
     def _begin(self, task_id: int) -> None:
         if len(self._tasks) >= WINDOW:
             self._after = min(self._after, task_id - 1)
@@ -103,6 +116,7 @@ class Cleaner:
 
     def _ended(self, task_id: int, _: object) -> None:
         del self._tasks[task_id]
+        self._tell(task_id)
         if task_id in self._again:
             self._again.discard(task_id)
             self._begin(task_id)
@@ -123,6 +137,7 @@ class Cleaner:
                 return
             except Exception as error:  # noqa: BLE001 - whatever it raises, it is tried again
                 log.warning("task %d: its clean-up failed (%s); next try in %g s", task_id, error, delay)
+            self._tell(task_id)
             await sleep(self._clock, delay)
             delay = min(delay * 2, LAST_RETRY)
 

@@ -311,7 +311,7 @@ class MemoryStore(MemorySchedules):
                 counts[status] = counts.get(status, 0) + count
         return counts
 
-    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+    async def hours(self, filter: Filter, first: int | None, last: int | None, groups: bool = True) -> list[Figure]:
         return [
             Figure(queue, type, outcome, bucket, int(count), seconds)
             for (hour, queue, type, outcome, bucket), (count, seconds) in self._ledger.hours.items()

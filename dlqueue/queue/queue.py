@@ -349,9 +349,9 @@ class Queue:
         `list`; see `dlqueue.queue.statistics.measure`."""
         return await self.measure(make_filter(status, since=since, until=until, **conditions))
 
-    async def measure(self, filter: Filter) -> Statistics:
-        """`stats` with a ready-made filter."""
-        return await measure(self._store, filter, self.clock.time())
+    async def measure(self, filter: Filter, groups: bool = True) -> Statistics:
+        """`stats` with a ready-made filter. Without ``groups`` it costs less."""
+        return await measure(self._store, filter, self.clock.time(), groups)
 
     async def tally(self, queue: str | None = None) -> Mapping[Status, int]:
         """How many tasks there are in each status (in this queue), however many they are."""
@@ -436,6 +436,10 @@ class Queue:
     async def cancel(self, task_id: int, intent: dict[str, Json] | None = None) -> TaskRecord:
         """See `Intents.cancel`."""
         return await self._intents.cancel(task_id, intent)
+
+    async def cleaned(self, task_id: int) -> None:
+        """Wait until the clean-up of a task that has ended was run once; if that failed it is tried again later."""
+        await self._cleaner.tried(task_id)
 
     async def pause(self, task_id: int) -> TaskRecord:
         """See `Intents.pause`."""

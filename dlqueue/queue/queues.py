@@ -99,7 +99,7 @@ class Queues:
     async def get(self, name: str) -> NamedQueue:
         """:raises QueueNotFound: there is none."""
         await self._require(name)
-        return self._seen(name, (await self._store.tallies()).get(name, {}))
+        return self._seen(name, await self._store.tally(name))
 
     def changed(self) -> dict[str, dict[str, Json]]:
         """What was set at run time, by queue."""

@@ -20,7 +20,7 @@ KEPT = 30 * 86400.0
 """Seconds that tasks are kept after their end, where nothing else is said."""
 BATCH = 200
 """Tasks that go in one transaction: some milliseconds, so that nobody waits for them."""
-FIRST_ROUND = 60.0
+FIRST_ROUND = 90.0
 EVERY = 3600.0
 """Seconds from the start to the first look, and between two."""
 PAUSE = 0.1

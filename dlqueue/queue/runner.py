@@ -16,7 +16,7 @@ from dlqueue.queue.errors import CriticalError
 from dlqueue.queue.outcome import Canceled, Completed, ResumeAfter
 from dlqueue.queue.record import Progress, TaskError, TaskRecord
 from dlqueue.queue.retry import RetryPolicy
-from dlqueue.queue.status import Status
+from dlqueue.queue.status import Status, Want
 from dlqueue.queue.task import Context, LeaseLost, Task
 from dlqueue.queue.transitions import Settlement
 from dlqueue.runtime.clock import Clock, Timer
@@ -96,6 +96,7 @@ async def run_step(
     end.started_at = started
     end.executed = clock.time() - started
     end.cleanup = task.has_cleanup()
+    end.unprepared = task.pause_runs_step and context.want is not Want.PAUSE
     if context.progress_dirty and end.progress is UNSET:
         end.progress = context.latest_progress
     return end, left_behind

@@ -59,13 +59,14 @@ class Statistics(Summary, frozen=True, kw_only=True):
 S = TypeVar("S", bound=Summary)
 
 
-async def measure(store: Store, filter: Filter, now: float) -> Statistics:
+async def measure(store: Store, filter: Filter, now: float, groups: bool = True) -> Statistics:
     """What ended within ``since`` and ``until`` of the filter and meets its other conditions.
 
     Each end of a task counts in the hour in which it came, also if the task has been retried or removed since.
     Conditions that the hourly sums do not know (owner, labels, text, …) are answered from the rows that are there:
     that takes time in proportion to how many they are.
 
+    :param groups: also say it of each type in each queue.
     :raises InvalidTask: the filter asks for tasks that have not ended.
     """
     wanted = FINAL.intersection(filter.status) if filter.status else FINAL
@@ -76,13 +77,13 @@ async def measure(store: Store, filter: Filter, now: float) -> Statistics:
     if since is not None and since >= (now if until is None else until):
         figures: Sequence[Figure] = ()
     elif plain == Filter(status=plain.status, queue=plain.queue, type=plain.type):
-        figures, since, until = await _from_hours(store, plain, since, until, int(now // HOUR) - HOURS_KEPT)
+        figures, since, until = await _from_hours(store, plain, since, until, int(now // HOUR) - HOURS_KEPT, groups)
     else:
         figures = await store.ended(plain, since, until, None) or ()
     of = _SECONDS_OF if wanted == FINAL else None
-    parts = groupby(sorted(figures, key=_kind), key=_kind)
-    groups = [_summary(Group, list(part), of, queue=kind[0], type=kind[1]) for kind, part in parts]
-    return _summary(Statistics, figures, of, since=since, until=now if until is None else until, groups=groups)
+    parts = groupby(sorted(figures, key=_kind), key=_kind) if groups else ()
+    found = [_summary(Group, list(part), of, queue=kind[0], type=kind[1]) for kind, part in parts]
+    return _summary(Statistics, figures, of, since=since, until=now if until is None else until, groups=found)
 
 
 _SECONDS_OF = Status.COMPLETED
@@ -90,7 +91,7 @@ _SECONDS_OF = Status.COMPLETED
 
 
 async def _from_hours(
-    store: Store, filter: Filter, since: float | None, until: float | None, oldest: int
+    store: Store, filter: Filter, since: float | None, until: float | None, oldest: int, groups: bool
 ) -> tuple[list[Figure], float | None, float | None]:
     # Of what is older than that there are whole days only.
     if since is not None and since < oldest * HOUR:
@@ -118,7 +119,7 @@ async def _from_hours(
                 last += 1
                 until = last * HOUR
             found += part or ()
-    return [*found, *await store.hours(filter, first, last)], since, until
+    return [*found, *await store.hours(filter, first, last, groups)], since, until
 
 
 def _kind(figure: Figure) -> tuple[str, str]:

@@ -154,9 +154,11 @@ class Store(ScheduleStore, Protocol):
         same however many they are."""
         ...
 
-    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
+    async def hours(self, filter: Filter, first: int | None, last: int | None, groups: bool = True) -> list[Figure]:
         """The sums of these hours since 1970, ``first <= hour < last``: of all tasks that ended then, also of those
-        that are gone. Of the filter, status, queue and type count."""
+        that are gone. Of the filter, status, queue and type count.
+
+        :param groups: False: whichever queue and type they are of does not matter; the store may add them up."""
         ...
 
     async def ended(

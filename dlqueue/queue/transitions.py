@@ -40,6 +40,8 @@ class Settlement(msgspec.Struct, kw_only=True):
     cleanup: bool = False
     """Must the class's clean-up run if this ends in error or canceled?"""
     crashed: bool = False
+    unprepared: bool = False
+    """Does its class want a step to prepare a pause, and this was not one?"""
 
 
 _MOVED = frozenset({"status", "since"})
@@ -159,6 +161,9 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
             patch[name] = value
     if record.want is Want.CANCEL and target is not Status.COMPLETED:
         target, kind = Status.CANCELED, "canceled"
+    elif record.want is Want.PAUSE and target in WAITING and end.unprepared:
+        # The wish came in the middle of this step: one more, at once, to prepare the pause.
+        patch |= {"hold": None, "run_at": None}
     elif record.want is Want.PAUSE and target in WAITING:
         # What the pause was for has been done; the task itself wants to run when it is resumed.
         target, kind = Status.PAUSED, "paused"
@@ -271,11 +276,16 @@ def cancel(record: TaskRecord, now: float, needs_cleanup: bool, intent: dict[str
         # Canceled once more, and now its data shall go too.
         return amend(record, now, "want", "cancel", cleanup=1, intent=intent)
     if record.final:
-        raise Conflict(f"task {record.id} is {record.status}: there is nothing to cancel", record.id)
+        raise Conflict(f"task {record.id} {_ended(record)}: there is nothing to cancel", record.id)
     if record.status is Status.PROCESSING:
         return amend(record, now, "want", "cancel", want=Want.CANCEL, intent=intent)
     cleanup = int(needs_cleanup and record.touched)
     return move(record, Status.CANCELED, now, "canceled", cleanup=cleanup, intent=intent)
+
+
+def _ended(record: TaskRecord) -> str:
+    words = {Status.COMPLETED: "is completed", Status.ERROR: "has failed", Status.CANCELED: "is canceled"}
+    return words[record.status]
 
 
 def fence(record: TaskRecord, token: int, now: float) -> Change | None:
@@ -295,7 +305,7 @@ def pause(record: TaskRecord, now: float, runs_step: bool) -> Change | None:
     if record.status is Status.PAUSED or record.want is Want.PAUSE:
         return None
     if record.final:
-        raise Conflict(f"task {record.id} is {record.status} and cannot be paused", record.id)
+        raise Conflict(f"task {record.id} {_ended(record)}: there is nothing to pause", record.id)
     if record.want is Want.CANCEL:
         raise Conflict(f"task {record.id} is being canceled", record.id)
     if record.status is Status.PROCESSING:
@@ -314,7 +324,8 @@ def resume(record: TaskRecord, now: float) -> Change | None:
     if record.want is Want.PAUSE:
         return amend(record, now, "want", "run", want=Want.RUN)
     if record.want is Want.CANCEL or record.final:
-        raise Conflict(f"task {record.id} is {record.status} and cannot be resumed", record.id)
+        how = _ended(record) if record.final else "is being canceled"
+        raise Conflict(f"task {record.id} {how}: there is nothing to resume", record.id)
     if record.status is not Status.PAUSED:
         return None
     expires = None if record.expires_at is None else record.expires_at + now - record.since
@@ -395,7 +406,7 @@ def update(
             patch["run_at"] = wanted
             said.append("another time to begin")
     if record.final and (priority is not None or run_at is not None):
-        raise Conflict(f"task {record.id} is {record.status}: only its labels can still be changed", record.id)
+        raise Conflict(f"task {record.id} is {record.status}: only its labels (tags) can still be changed", record.id)
     if labels is not None and labels != record.labels:
         patch["labels"] = labels
         said.append("other labels")

@@ -46,6 +46,10 @@ class Downloader(ABC):
     config_type: ClassVar[type[Any]]
     """A dataclass: its fields are the keys that ``[downloaders.NAME]`` takes beyond the common ones."""
 
+    proves_bytes: ClassVar[bool] = False
+    """Does `create`, asked for a key that it knows with other URLs, use again only bytes that it has proven to be the
+    same content (size and ETag)? Otherwise another URL gets another key, and begins from the start."""
+
     @classmethod
     def default_config(cls) -> Any | None:
         """The configuration with which it works out of the box, if it does on this machine: it is then there when no

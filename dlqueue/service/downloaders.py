@@ -25,7 +25,8 @@ def known(endpoints: Endpoints, name: str) -> str:
 def downloader_view(endpoints: Endpoints, name: str, node: str) -> messages.Downloader:
     coordinator, config = endpoints[name], endpoints.configs[name]
     down, up = coordinator.speeds()
-    until = coordinator.down_until
+    # Who has refused our credentials is not asked again before they are other ones.
+    until = None if coordinator.auth_failed else coordinator.down_until
     return {
         "name": name,
         "kind": config.kind.kind,

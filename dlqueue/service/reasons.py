@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.why import reason_for
 from dlqueue.protocol import messages
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, Status, TaskNotFound, TaskRecord
 from dlqueue.queue.admission import HOLD as RESOURCES
+from dlqueue.units import format_duration
 
 
 async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> messages.Why:
@@ -33,8 +35,7 @@ async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> message
 async def _reason(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[str, str, Any]:
     match record.status:
         case Status.COMPLETED | Status.ERROR | Status.CANCELED:
-            said = f": {record.error.message}" if record.error is not None else ""
-            return "final", f"it has ended as {record.status}{said}", None
+            return "final", _ended(record), None
         case Status.PROCESSING:
             return "running", "a worker is in the middle of one of its steps", record.node
         case Status.PAUSED:
@@ -44,6 +45,16 @@ async def _reason(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tup
             listed = ", ".join(map(str, waiting))
             return "dependency", f"waits for task {listed}", waiting
     return _waiting(queue, endpoints, record)
+
+
+def _ended(record: TaskRecord) -> str:
+    at = "" if record.finished_at is None else f" at {instant_text(record.finished_at)}"
+    said = f": {record.error.message}" if record.error is not None else ""
+    if record.status is Status.COMPLETED:
+        location = read_state(record).location if record.type == RemoteDownload.type else None
+        return f"delivered to {location}{at}" if location else f"completed{at}"
+    how = "failed" if record.status is Status.ERROR else "canceled"
+    return f"{how}{at}{said}; again: dlqueue retry {record.id}"
 
 
 async def _unfinished(queue: Queue, task_id: int) -> bool:
@@ -65,12 +76,20 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
             return told.reason, told.message, told.blocking
         return "between_steps", f"waits to be woken ({record.hold})", record.hold
     if record.run_at is not None and record.run_at > now:
-        left = record.run_at - now
+        left = format_duration(round(record.run_at - now))
         if record.attempt and record.error is not None:
-            return "retry_wait", f"{record.error.message}; next try in {left:.0f} s", record.error.kind
+            return (
+                "retry_wait",
+                f"{record.error.message}; next try in {left}",
+                record.error.kind,
+            )
         if record.status is Status.QUEUED:
-            return "delayed", f"was asked to begin in {left:.0f} s", None
-        return "between_steps", f"its next step comes in {left:.0f} s", None
+            return (
+                "delayed",
+                f"begins at {instant_text(record.run_at)} (in {left}), as asked",
+                None,
+            )
+        return "between_steps", f"its next step comes in {left}", None
     if record.queue in queue.lanes.paused:
         cure = f"go on with: dlqueue queue resume {record.queue}"
         return "queue_paused", f"queue {record.queue!r} is paused; {cure}", record.queue

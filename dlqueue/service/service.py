@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from typing import Any, Literal
@@ -30,6 +32,8 @@ from dlqueue.service.schedules import ScheduleVerbs
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
 
+CLEANING = 3.0
+"""Seconds that the cancelling of one task with its data waits for the data to go."""
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
 _DEAD = frozenset({Status.ERROR})
 
@@ -240,7 +244,13 @@ class Service:
     @verb
     async def tasks_cancel(self, caller: Caller, params: messages.SteerData) -> messages.Task | messages.Count:
         intent = {"delete_data": True} if params.delete_data else None
-        return await self._steer(caller, params, UNFINISHED, lambda i: self._queue.cancel(i, intent))
+        answer = await self._steer(caller, params, UNFINISHED, lambda i: self._queue.cancel(i, intent))
+        if params.id is not None and intent is not None:
+            # Who asks for the data to go looks next whether it has gone. A downloader that hangs is not waited for.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLEANING):
+                    await self._queue.cleaned(params.id)
+        return answer
 
     @verb
     async def tasks_pause(self, caller: Caller, params: messages.Steer) -> messages.Task | messages.Count:

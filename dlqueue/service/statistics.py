@@ -16,7 +16,9 @@ class Statistics:
 
     async def stats(self, wanted: Filter | None, params: statistics.Stats) -> statistics.Statistics:
         """:param wanted: None = nothing can match."""
-        measured = await self._queue.measure(wanted if wanted is not None else Filter(ids=(0,)))
+        measured = await self._queue.measure(
+            wanted if wanted is not None else Filter(ids=(0,)), groups=bool(params.groups)
+        )
         view: statistics.Statistics = {
             "since": None if measured.since is None else instant_text(measured.since),
             "until": instant_text(measured.until),

@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import msgspec
+
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.state import Attempt, DownloadState
@@ -17,7 +19,7 @@ from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Progress, Status, TaskError, TaskRecord
 from dlqueue.queue.record import Event
 from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
-from dlqueue.sdk import TransferStatus
+from dlqueue.sdk import TransferState, TransferStatus
 
 _PARAM = re.compile(r"([?&;#])([^=&;#]*)=[^&;#]*")
 # Parameters whose value lets somebody in.
@@ -68,6 +70,22 @@ def live_progress(record: TaskRecord, stored: Progress | None, status: TransferS
     return Progress(**progress_of(status))
 
 
+def out_of_sight(record: TaskRecord, state: DownloadState, endpoints: Endpoints) -> bool:
+    """Has it a transfer in a downloader that cannot be asked now? What that said last is no news of it."""
+    if record.final or state.phase not in ("monitor", "seeding") or state.key is None:
+        return False
+    name = state.downloader or ""
+    return name not in endpoints or endpoints[name].down
+
+
+def standing(progress: Progress | None) -> Progress | None:
+    """The same without speeds: nothing moves."""
+    if progress is None or not progress.counters:
+        return progress
+    still = {name: 0 if name.endswith("_speed") else value for name, value in progress.counters.items()}
+    return msgspec.structs.replace(progress, counters=still)
+
+
 def task_view(
     record: TaskRecord, endpoints: Endpoints, progress: Progress | None = None, created: bool = True
 ) -> messages.Task:
@@ -76,10 +94,14 @@ def task_view(
     :param progress: newer than what is stored, if there is such.
     """
     state = status = None
+    unseen = False
     if record.type == RemoteDownload.type:
         state = read_state(record)
         status = live_status(record, state, endpoints)
+        unseen = out_of_sight(record, state, endpoints)
     shown = live_progress(record, progress or record.progress, status)
+    if state is not None and (unseen or record.final or record.status is Status.PAUSED):
+        shown = standing(shown)
     view: messages.Task = {
         "id": record.id,
         "type": record.type,
@@ -113,6 +135,8 @@ def task_view(
     }
     if state is not None:
         view["download"] = download_view(record, state, status)
+        if unseen:
+            view["download"]["state"] = str(TransferState.UNKNOWN)
     return view
 
 

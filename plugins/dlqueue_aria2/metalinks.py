@@ -43,7 +43,7 @@ def read_metalink(content: bytes) -> list[LinkedFile]:
     reader = _Reader()
     try:
         reader.parse(content)
-    except xml.parsers.expat.ExpatError as error:
+    except (xml.parsers.expat.ExpatError, LookupError, ValueError) as error:
         raise Rejected("this is no metalink file", "request", kind="bad_metalink") from error
     if not reader.files:
         raise Rejected("there is no file in the metalink", "request", kind="bad_metalink")
@@ -55,10 +55,11 @@ class _Reader:
         self.files: list[LinkedFile] = []
         self._path: list[str] = []
         self._attributes: dict[str, str] = {}
-        self._text = ""
+        self._text: list[str] = []
 
     def parse(self, content: bytes) -> None:
         parser = xml.parsers.expat.ParserCreate(namespace_separator=" ")
+        parser.buffer_text = True
         parser.StartDoctypeDeclHandler = self._doctype
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -71,18 +72,18 @@ class _Reader:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._path.append(name.rpartition(" ")[2])
-        self._attributes, self._text = attributes, ""
+        self._attributes, self._text = attributes, []
         if self._path[-1] == "file":
             if len(self.files) >= MAX_FILES:
                 raise Rejected(f"the metalink has more than {MAX_FILES} files", "request", kind="bad_metalink")
             self.files.append(LinkedFile(attributes.get("name", "")))
 
     def _characters(self, text: str) -> None:
-        self._text += text
+        self._text.append(text)  # a string that grows would be copied for every line
 
     def _end(self, _name: str) -> None:
         element = self._path.pop()
-        text = self._text.strip()
+        text, self._text = "".join(self._text).strip(), []
         if "file" not in self._path or "pieces" in self._path:
             return
         file = self.files[-1]
@@ -90,7 +91,6 @@ class _Reader:
             file.mirrors.append((self._rank(), text))
         elif element == "hash" and self._attributes.get("type", "").lower() in _HASHES:
             file.hashes[_HASHES[self._attributes["type"].lower()]] = text
-        self._text = ""
 
     def _rank(self) -> int:
         """Version 4 has a priority, smaller is better; version 3 a preference, larger is better."""

@@ -22,6 +22,10 @@ GATHER = 0.01
 """Seconds in which further notices belong to the same hint."""
 RECONNECT_FIRST, RECONNECT_MAX = 0.2, 10.0
 CONNECT_TIMEOUT = 10.0
+STEADY = 10.0
+"""Seconds after which a connection that ends was a good one."""
+MAX_NOTICE = 1 << 20
+"""Bytes of one notice, in however many frames."""
 _COMPLETE = frozenset({"aria2.onDownloadComplete", "aria2.onBtDownloadComplete"})
 
 
@@ -53,7 +57,7 @@ class Notices:
                 self._closed.wait(min(RECONNECT_FIRST * 2**failures, RECONNECT_MAX))
                 failures = min(failures + 1, 10)
                 continue
-            failures = 0
+            began = time.monotonic()
             try:
                 yield  # what happened before has not been heard
                 while True:
@@ -62,6 +66,8 @@ class Notices:
                     self._gather(listening, GATHER)
                     yield
             except _Ended:
+                failures = 0 if time.monotonic() - began > STEADY else min(failures + 1, 10)
+                self._closed.wait(min(RECONNECT_FIRST * 2**failures, RECONNECT_MAX) if failures else 0)
                 continue
             finally:
                 with self._lock:
@@ -89,7 +95,7 @@ class Notices:
             secure = ssl.create_default_context().wrap_socket if parts.scheme == "https" else None
             connection = secure(plain, server_hostname=parts.hostname) if secure else plain
             made = websocket.create_connection(
-                f"ws{rpc.url[len('http') :]}", CONNECT_TIMEOUT, socket=connection, redirect_limit=0
+                f"ws{rpc.url[len('http') :]}", CONNECT_TIMEOUT, _Bounded, socket=connection, redirect_limit=0
             )
         except (OSError, websocket.WebSocketException):
             plain.close()
@@ -114,6 +120,8 @@ class Notices:
         try:
             listening.settimeout(patience)
             text = listening.recv()
+            if isinstance(listening, _Bounded):
+                listening.taken = 0
         except websocket.WebSocketTimeoutException:
             return False
         except (OSError, websocket.WebSocketException) as error:
@@ -125,6 +133,19 @@ class Notices:
             if notice["method"] in _COMPLETE:
                 self._completed(str(notice["params"][0]["gid"]))
         return True
+
+
+class _Bounded(websocket.WebSocket):
+    """Gives up when a notice does not end."""
+
+    taken = 0
+
+    def _recv(self, bufsize: int) -> bytes:
+        piece: bytes = super()._recv(bufsize)  # type: ignore[no-untyped-call]
+        self.taken += len(piece)
+        if self.taken > MAX_NOTICE:
+            raise websocket.WebSocketException("a notice is too large")
+        return piece
 
 
 class _Ended(Exception):

@@ -37,10 +37,9 @@ def remove(rpc: Rpc, gid: str, *, is_ours: Callable[[str, str], bool], patience:
         wait_until_ended(rpc, alive, patience)
         written |= _written(rpc, family)
     calls: list[tuple[str, list[object]]] = [("removeDownloadResult", [entry.gid]) for entry in family]
-    if any(entry.status != "complete" for entry in family):
-        # What is in a saved session would be downloaded again after a crash of aria2. There may be no session.
-        calls.append(("saveSession", []))
-    rpc.multicall(calls)
+    # What is in a saved session would be downloaded again after a crash of aria2; also what was saved while it ran and
+    # is complete since. There may be no session.
+    rpc.multicall([*calls, ("saveSession", [])])
     return list(written.values())
 
 

@@ -13,6 +13,7 @@ import bencode2
 
 from dlqueue.sdk import Rejected
 
+_PIECE_MAX = 1 << 28
 _HEX = re.compile(r"[0-9a-fA-F]{40}")
 _BASE32 = re.compile(r"[A-Za-z2-7]{32}")
 _BTIH = "urn:btih:"
@@ -35,6 +36,10 @@ def read_torrent(content: bytes) -> Torrent:
     info = meta.get(b"info") if isinstance(meta, dict) else None
     if not isinstance(info, dict):
         raise Rejected("this is no .torrent file", "request", kind="bad_torrent")
+    length = info.get(b"piece length")
+    if not isinstance(length, int) or not 0 < length <= _PIECE_MAX:
+        # aria2 divides by it.
+        raise Rejected("the pieces of this torrent have a length that cannot be", "request", kind="bad_torrent")
     if not isinstance(info.get(b"pieces"), bytes):
         raise Rejected("aria2 cannot fetch torrents of version 2 only", "downloader", kind="unsupported")
     files = info.get(b"files")

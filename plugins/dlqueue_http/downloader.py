@@ -74,6 +74,7 @@ class HttpDownloader(Downloader):
 
     kind: ClassVar[str] = "http"
     schemes: ClassVar[frozenset[str]] = frozenset({"http", "https"})
+    proves_bytes: ClassVar[bool] = True
     config_type: ClassVar[type[HttpConfig]] = HttpConfig
 
     def __init__(self) -> None:

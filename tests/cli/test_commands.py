@@ -236,7 +236,8 @@ def test_ctrl_c_in_get_says_how_to_go_on(daemon: StubDaemon, dlqueue: Program, m
 def test_ls(daemon: StubDaemon, dlqueue: Program) -> None:
     counters = {"downloaded": 1024, "total": 4096, "download_speed": 1024}
     progress = {"percent": 25.0, "message": None, "step": None, "counters": counters}
-    daemon.service.make_download("http://127.0.0.1/a\x1b[31m\tb", progress=progress, status="suspending")
+    made = daemon.service.make_download("http://127.0.0.1/a\x1b[31m\tb", progress=progress, status="suspending")
+    made["download"]["state"] = "downloading"
     daemon.service.make(type="probe", status="error", labels={"tag": ["x"]})
     second, first = dlqueue("ls").rows
     assert first == ["1", "suspending", "25.0", "4096", "1024", "3", "a\ufffd[31m\ufffdb", "downloads", "tester"]
@@ -289,7 +290,7 @@ def test_ids(daemon: StubDaemon, dlqueue: Program, monkeypatch: pytest.MonkeyPat
     for word in ("x", "0", "3-", "-", "5-4", "1,,2", "1-99999999", "٣", "1" * 30):
         answer = dlqueue("resume", "--", word)
         assert answer.code == exits.USAGE, word
-    assert dlqueue("why", "1-2").code == exits.USAGE
+    assert dlqueue("show", "1-2").code == exits.USAGE
 
 
 def test_last_asks_for_my_own(daemon: StubDaemon, dlqueue: Program) -> None:

@@ -154,6 +154,7 @@ def test_downloader_test(daemon: StubDaemon, dlqueue: Run) -> None:
     assert code == exits.FAILURE and json.loads(out) == daemon.service.tested
     both = json.loads(dlqueue("downloader", "test", "box", "web", "--json")[1])
     assert [one["name"] for one in both] == ["box", "web"]
+    assert [one["name"] for one in json.loads(dlqueue("downloader", "test", "--json")[1])] == ["box", "web"], "all"
 
 
 def test_downloader_pause_and_resume(daemon: StubDaemon, dlqueue: Run) -> None:
@@ -278,4 +279,6 @@ def test_completions(daemon: StubDaemon) -> None:
     assert "--checksum" in complete(daemon, "get", "--ch")
     assert complete(daemon, "pause", "") == ["@last", "2", "1"]
     assert complete(daemon, "pause", "1,") == ["1,@last", "1,2", "1,1"]
+    assert complete(daemon, "ls", "--status", "do") == ["downloading"]
+    assert complete(daemon, "resume", "") == ["@last"], "none is paused"
     assert complete(daemon, "nothing-like-it", "") is not None

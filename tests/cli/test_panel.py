@@ -75,11 +75,15 @@ def test_a_download_at_80_columns() -> None:
         ({"status": "error"}, "failed"),
         ({"status": "canceled"}, "canceled"),
         ({"status": "paused"}, "paused"),
-        ({"hold": "slot:http"}, "queued"),
+        ({"hold": "slot:http"}, "waiting"),
         ({"hold": "paused:http"}, "waiting"),
         ({"hold": "downloader:http"}, "waiting"),
-        ({"hold": "space"}, "disk full"),
+        ({"hold": "space"}, "disk-full"),
         ({"want": "pause"}, "pausing"),
+        ({"state": "queued"}, "waiting"),
+        ({"state": "paused"}, "waiting"),
+        ({"state": "unknown"}, "waiting"),
+        ({"state": None, "error": {"kind": "busy", "message": "busy", "at": "now"}}, "retry"),
     ],
 )
 def test_what_it_does_in_a_word(changes: dict[str, Any], words: str) -> None:
@@ -107,6 +111,7 @@ def test_summary() -> None:
     text = summary(tasks, 200)
     assert text.startswith("1 of 5 done, 1 failed, 2 moving, 1 waiting, 1 seeding, 2.0 MiB/s")
     assert "so far" in text and "left" not in text, "the size of one is not known"
+    assert summary([task(1, status="canceled"), waiting(2)], 200).startswith("0 of 2 done, 1 canceled, 1 waiting,")
     assert summary([task(1), task(2)], 200).endswith("100.0 MiB of 400.0 MiB, 2m30s left")
     assert len(summary(tasks, 30)) <= 30
 

@@ -109,6 +109,17 @@ def test_edit(daemon: Instance) -> None:
     assert daemon.cli("edit", str(task), "--priority", "5000").returncode == 2
 
 
+def test_rm_all_leaves_nothing_unfinished_behind(daemon: Instance) -> None:
+    running = daemon.add("http://host.invalid/1.bin?manual=1")
+    until(lambda: daemon.created(), "it has begun")
+    later = daemon.add("http://host.invalid/2.bin", delay=3600)
+    assert daemon.cli("edit", str(later), "--at", "now").returncode == 0
+    assert daemon.finished(later)["status"] == "completed"
+    assert daemon.cli("rm", "--all").stderr == "2 removed\n"
+    assert daemon.cli("show", str(running)).returncode == daemon.cli("show", str(later)).returncode == 4
+    until(lambda: [file.name for file in daemon.destination.iterdir()] == ["2.bin"], "only what was delivered stays")
+
+
 def test_edit_of_a_running_download(daemon: Instance) -> None:
     task = daemon.add("http://host.invalid/1.bin?manual=1")
     until(lambda: daemon.created(), "it has begun")

@@ -566,3 +566,8 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
 def test_the_room_is_light() -> None:
     code = "import sys, dlqueue.config; sys.exit(bool({'sqlalchemy', 'anyio', 'click', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_wrong_kind_does_not_hide_other_mistakes(read: Load) -> None:
+    text = '[downloaders.box]\nkind = "htp"\nmax_activ = 3\nverify = true\n'
+    assert {problem.key for problem in problems(read, text)} == {"downloaders.box.kind", "downloaders.box.max_activ"}

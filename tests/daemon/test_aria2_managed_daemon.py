@@ -29,14 +29,19 @@ def settings(daemon: Instance) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def nobody_left(daemon: Instance) -> bool:
-    """No process of it, and nobody holds its lock."""
+def is_locked(daemon: Instance) -> bool:
+    """Does anybody hold the lock on its session?"""
     with (private(daemon) / "aria2.lock").open("rb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-    return aria2c_of(daemon.folder) == []
+            return True
+    return False
+
+
+def nobody_left(daemon: Instance) -> bool:
+    """No process of it, and nobody holds its lock."""
+    return not is_locked(daemon) and aria2c_of(daemon.folder) == []
 
 
 def ask(daemon: Instance, method: str, *params: Any) -> Any:
@@ -76,6 +81,7 @@ def test_it_comes_when_it_is_needed_and_goes_with_the_daemon(tmp_path: Path) -> 
         assert (done["status"], done["download"]["downloader"]) == ("completed", "aria2")
         assert daemon.delivered() == {"file.bin": body}
         (process,) = aria2c_of(tmp_path)
+        assert is_locked(daemon), "for the next daemon to wait until it has ended"
         secret = settings(daemon)["rpc-secret"].encode()
         assert secret not in Path(f"/proc/{process}/cmdline").read_bytes()
         assert secret not in Path(f"/proc/{process}/environ").read_bytes()

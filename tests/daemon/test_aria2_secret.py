@@ -89,6 +89,7 @@ def test_a_wrong_secret(tmp_path: Path, secret: str) -> None:
         why = w.daemon.cli("why", str(ids[-1]))
         assert clear in why.stdout and "box" in why.stdout
         assert ear.requests == before, "no hammering: many tasks and some poll intervals later, it was not asked again"
+        assert w.daemon.call("downloaders.get", name="box")["breaker"] == {"state": "open", "until": None}
         told = [line for line in w.daemon.log_lines() if "box" in line and clear in line]
         assert len(told) == 1
         assert not w.server.requests

@@ -43,7 +43,6 @@ from dlqueue.protocol.methods import METHODS
         (Submit, {"parent_id": -1}, "parent_id"),
         (Submit, {"unique_key": ""}, "unique_key"),
         (Submit, {"correlation_id": "x" * 2000}, "correlation_id"),
-        (Submit, {"on_full": "wait"}, "on_full"),
         (Submit, {"labels": {"": "x"}}, "labels"),
         (SubmitMany, {"tasks": []}, "tasks"),
         (AddDownload, {}, "url"),
@@ -159,7 +158,11 @@ def test_table() -> None:
         "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
         "downloads.files", "downloads.select", "downloads.refresh_url",
         "downloaders.list", "downloaders.get", "downloaders.test", "downloaders.pause", "downloaders.resume",
-        "downloaders.kinds", "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
+        "downloaders.kinds", "tasks.stats", "tasks.purge",
+        "queues.list", "queues.get", "queues.create", "queues.update", "queues.pause", "queues.resume", "queues.stats",
+        "schedules.list", "schedules.get", "schedules.create", "schedules.update", "schedules.pause",
+        "schedules.resume", "schedules.run", "schedules.delete", "schedules.stats",
+        "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected
     assert expected >= envelope.WAITING

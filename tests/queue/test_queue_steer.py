@@ -305,6 +305,26 @@ async def test_a_class_may_prepare_its_pause(rig: Rig) -> None:
     assert (await queue.pause(never_begun.id)).status is S.PAUSED, "there is nothing to prepare"
 
 
+async def test_a_pause_wished_for_in_the_middle_of_a_step_is_prepared_all_the_same(rig: Rig) -> None:
+    gate = Gate()
+    wants: list[str] = []
+
+    async def run(ctx: Context) -> Outcome:
+        wants.append(ctx.want)
+        if len(wants) == 1:
+            await gate.passing(ctx)
+        return ResumeAfter(60.0, hold="slot")
+
+    queue = await rig.start(task(run, pause_runs_step=True))
+    record = await queue.submit("test")
+    await gate.entered()
+    assert (await queue.pause(record.id)).want == "pause"
+    gate.open()
+    paused = await rig.reached(record.id, S.PAUSED)
+    assert wants == ["run", "pause"]
+    assert (paused.want, paused.hold, paused.run_at) == ("run", None, None)
+
+
 @pytest.mark.parametrize("end", ["stop", "crash"])
 async def test_a_pause_outlives_a_restart(rig: Rig, end: str) -> None:
     gate = Gate()

@@ -44,13 +44,13 @@ async def test_wait_times_out_and_the_task_goes_on(rig: Rig) -> None:
     queue = await rig.start(task(run))
     record = await queue.submit("test")
     await gate.entered()
-    waiting = asyncio.ensure_future(queue.wait(record.id, timeout=60))
-    await rig.timer(60)
-    rig.clock.advance(59)
+    waiting = asyncio.ensure_future(queue.wait(record.id, timeout=50))
+    await rig.timer(50)
+    rig.clock.advance(49)
     await settled()
     assert not waiting.done()
     rig.clock.advance(1)
-    with pytest.raises(WaitTimeout, match=f"task {record.id} is not final after 60 s"):
+    with pytest.raises(WaitTimeout, match=f"task {record.id} is not final after 50 s"):
         await waiting
     with pytest.raises(TimeoutError):
         await queue.wait(record.id, timeout=0)

@@ -42,10 +42,10 @@ LOOKUPS: dict[str, tuple[Select[Any] | rows.Statement, str]] = {
     "counters": (QUERY.tally(None), "counter USING PRIMARY KEY (namespace=?)"),
     "counters of a queue": (QUERY.tally("q"), "counter USING PRIMARY KEY (namespace=? AND queue=?)"),
     "statistics": (
-        QUERY.hours(Filter(), 24, 5, None),
+        QUERY.hours(Filter(), 24, 5, None, True),
         "task_hour USING PRIMARY KEY (namespace=? AND span=? AND hour>?)",
     ),
-    "statistics of all": (QUERY.hours(Filter(type="t"), 0, None, None), "PRIMARY KEY (namespace=? AND span=?)"),
+    "statistics of all": (QUERY.hours(Filter(type="t"), 0, None, None, False), "PRIMARY KEY (namespace=? AND span=?)"),
     "the edge of an hour": (
         QUERY.ended(Filter(status=tuple(FINAL)), 5.0, 9.0),
         "ix_task_finished (namespace=? AND finished_at>? AND finished_at<?)",

@@ -8,7 +8,7 @@ import pytest
 
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.queue import Status
-from dlqueue.sdk import TransferFile, TransferState, Unavailable
+from dlqueue.sdk import TransferFile, Unavailable
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT, PuppetConfig, TorrentPuppet
 from tests.downloads.test_torrent import METALINK, encoded, torrent
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 URL = "http://host.invalid/file.bin"
 MAGNET = "magnet:?xt=urn:btih:" + "ab" * 20
-LISTED = [TransferFile(1, "T/a", 4, 50.0), TransferFile(2, "T/sub/b", 2, 0.0)]
+LISTED = [TransferFile(1, "T/a", 4, 100.0), TransferFile(2, "T/sub/b", 2, 100.0)]
 
 
 async def torrents(build: Builder, **more: Any) -> tuple[House, Asking]:
@@ -71,8 +71,8 @@ async def test_files_of_a_running_torrent(build: Builder) -> None:
     task_id, _ = await started(house, ask)
     assert await ask("downloads.files", id=task_id) == {
         "items": [
-            {"index": 1, "path": "T/a", "size": 4, "progress": 50.0, "selected": True},
-            {"index": 2, "path": "T/sub/b", "size": 2, "progress": 0.0, "selected": True},
+            {"index": 1, "path": "T/a", "size": 4, "progress": 100.0, "selected": True},
+            {"index": 2, "path": "T/sub/b", "size": 2, "progress": 100.0, "selected": True},
         ]
     }
     other = Asking(house, YOU)
@@ -177,18 +177,18 @@ async def test_selections_that_are_refused(build: Builder) -> None:
 # -- another URL ------------------------------------------------------------------------------------------------------
 
 
-async def test_another_url_begins_the_transfer_again_with_the_same_key(build: Builder) -> None:
+async def test_another_url_begins_the_transfer_again_from_the_start(build: Builder) -> None:
     house = await build.puppets()
     ask = Asking(house)
     task_id = (await ask("downloads.add", url=URL))["id"]
     key = await house.runs(task_id)
     view = await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin?token=secret")
     assert "secret" not in str(view)
-    await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun again")
-    assert house.puppet().log == [f"create {key}", f"remove {key}", f"create {key}"]
-    assert house.puppet().requests[key].urls == ("http://new.invalid/file.bin?token=secret",)
-    await house.runs(task_id)
-    house.puppet().finish(key)
+    await house.eventually(lambda: len(house.puppet().transfers) == 1 and key not in house.puppet().transfers, "anew")
+    again = await house.runs(task_id)
+    assert house.puppet().log[:3] == [f"create {key}", f"remove {key}", f"create {again}"]
+    assert house.puppet().requests[again].urls == ("http://new.invalid/file.bin?token=secret",)
+    house.puppet().finish(again)
     record = await house.reaches(task_id, Status.COMPLETED)
     assert (record.retries, house.files()) == (0, {"file.bin": CONTENT})
 
@@ -204,9 +204,21 @@ async def test_another_url_for_one_that_has_failed_counts_at_the_retry(build: Bu
     await house.reaches(task_id, Status.ERROR)
     await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin")
     await ask("tasks.retry", id=task_id)
-    assert await house.runs(task_id) == key
+    again = await house.runs(task_id)
+    assert again != key, "nobody has proven that it is the same content"
+    assert house.puppet().requests[again].urls == ("http://new.invalid/file.bin",)
+
+
+async def test_a_downloader_that_proves_its_bytes_goes_on_with_them(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TorrentPuppet, "proves_bytes", True)
+    house, ask = await torrents(build)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    key = await house.runs(task_id)
+    await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin")
+    await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun again")
     assert house.puppet().requests[key].urls == ("http://new.invalid/file.bin",)
-    assert house.puppet().transfers[key].state is TransferState.DOWNLOADING
 
 
 async def test_urls_that_are_refused(build: Builder) -> None:
@@ -263,3 +275,26 @@ async def test_bad_seed_rules_are_named(build: Builder, seed: Any, field: str) -
     error = await ask.refused("downloads.add", url=URL, seed=seed)
     assert error.code == -32602
     assert (error.field or "").startswith(field)
+
+
+# -- cancel with the data ---------------------------------------------------------------------------------------------
+
+
+async def test_who_cancels_with_the_data_finds_it_gone(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    key = await house.runs(task_id)
+    (house.puppet().requests[key].directory / "part").write_bytes(b"part")
+    assert (await ask("tasks.cancel", id=task_id, delete_data=True))["status"] == "canceled"
+    assert house.files() == {}
+
+
+async def test_a_downloader_that_is_down_does_not_hold_up_a_cancel(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    await house.runs(task_id)
+    house.puppet().goes("remove", Unavailable("gone"))
+    assert (await ask("tasks.cancel", id=task_id, delete_data=True))["status"] == "canceled"
+    assert house.files() != {}

@@ -78,7 +78,7 @@ async def test_while_the_transfer_runs(build: Builder) -> None:
     await house.holds(task_id, "transfer:")
     answer = await why(house, task_id)
     assert answer["reason"] == "between_steps"
-    assert "downloading in box: 3 of 9 bytes, 2 bytes/s; one peer" in answer["message"]
+    assert answer["message"] == "downloading in box: 3 B of 9 B (33 %), 2 B/s; one peer"
 
 
 async def test_the_downloader_does_not_answer(build: Builder) -> None:
@@ -141,7 +141,7 @@ async def test_paused_delayed_blocked_and_final(build: Builder) -> None:
     assert (delayed["status"], delayed["resume_at"] is not None) == ("queued", True)
     answer = await why(house, delayed["id"])
     assert (answer["reason"], answer["next_check_at"]) == ("delayed", delayed["resume_at"])
-    assert "60 s" in answer["message"]
+    assert answer["message"] == f"begins at {delayed['resume_at']} (in 1m), as asked"
     blocked = (await ask("downloads.add", url=URL + "3", depends_on=[paused, delayed["id"]]))["id"]
     answer = await why(house, blocked)
     assert (answer["status"], answer["reason"], answer["blocking"]) == (
@@ -150,7 +150,10 @@ async def test_paused_delayed_blocked_and_final(build: Builder) -> None:
         [paused, delayed["id"]],
     )
     await ask("tasks.cancel", id=paused)
-    assert (await why(house, paused))["reason"] == "final"
+    final = await why(house, paused)
+    assert final["reason"] == "final"
+    assert final["message"].startswith("canceled at ")
+    assert final["message"].endswith(f"; again: dlqueue retry {paused}")
     assert (await why(house, blocked))["reason"] == "final"
     failed = (await ask("downloads.add", url=URL + "4"))["id"]
     house.puppet().fail(await house.runs(failed), Rejected("HTTP 404", "request", kind="http_404"))
@@ -230,7 +233,7 @@ async def test_a_downloader_that_is_not_configured_any_more(build: Builder) -> N
     answer = await why(house, task_id)
     assert answer["reason"] == "downloader_unavailable"
     assert "not configured any more" in answer["message"]
-    house.clock.advance(61)
+    house.clock.advance(400)
     await house.runs(task_id)
     assert (await house.state(task_id)).downloader == "new"
 

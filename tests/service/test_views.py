@@ -9,7 +9,7 @@ import pytest
 
 from dlqueue.protocol.messages import Subscribe
 from dlqueue.queue import Status
-from dlqueue.sdk import Rejected, TransferState
+from dlqueue.sdk import Rejected, TransferState, Unavailable
 from dlqueue.service.views import name_from, shown_url
 from tests.downloads.house import ME, Builder, House
 from tests.service.asking import Asking
@@ -227,3 +227,32 @@ async def test_a_refusal_repeats_no_secret(build: Builder) -> None:
     await ask("downloads.add", url=f"http://u:{SECRET}@h/", unique_key="k", paused=True)
     error = await ask.refused("downloads.add", url=f"http://u:{SECRET}@other/", unique_key="k")
     assert SECRET not in json.dumps(error.error())
+
+
+async def test_what_cannot_be_asked_does_not_move(build: Builder) -> None:
+    house = await build.puppets()
+    task_id = await house.add()
+    key = await house.runs(task_id)
+    house.puppet().show(key, state=TransferState.DOWNLOADING, downloaded=3, total=9, download_speed=2.0)
+    await house.when(task_id, lambda r: (r.progress and (r.progress.counters or {}).get("downloaded")) == 3)
+    asking = Asking(house)
+    before = await asking("tasks.get", id=task_id)
+    assert (before["download"]["state"], before["progress"]["counters"]["download_speed"]) == ("downloading", 2)
+    house.puppet().goes("all", Unavailable("connection refused"))
+    await house.holds(await house.add(name="another"), "downloader:")
+    after = await asking("tasks.get", id=task_id)
+    assert after["download"]["state"] == "unknown"
+    assert after["progress"]["counters"] == {**before["progress"]["counters"], "download_speed": 0}
+    check_shape(after)
+
+
+async def test_a_canceled_download_has_no_speed(build: Builder) -> None:
+    house = await build.puppets()
+    task_id = await house.add()
+    key = await house.runs(task_id)
+    house.puppet().show(key, state=TransferState.DOWNLOADING, downloaded=3, total=9, download_speed=2.0)
+    await house.when(task_id, lambda r: (r.progress and (r.progress.counters or {}).get("download_speed")) == 2)
+    canceled = await Asking(house)("tasks.cancel", id=task_id)
+    assert canceled["status"] == "canceled"
+    assert canceled["progress"]["counters"]["downloaded"] == 3
+    assert canceled["progress"]["counters"]["download_speed"] == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, queues, schedules, status
+from dlqueue.protocol import messages, queues, schedules, statistics, status
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -266,6 +266,16 @@ class StubService:
         finally:
             self.waiting -= 1
         return self._task(params.id)
+
+    async def tasks_stats(self, caller: Caller, params: statistics.Stats) -> dict[str, Any]:
+        self._enter("tasks.stats", caller, params)
+        seconds = dict.fromkeys(("avg", "p50", "p95", "p99"))
+        counts = dict.fromkeys(("total", "completed", "failed", "canceled"), 0)
+        return {"since": params.since, "until": WHEN, **counts, "success_rate": None, "seconds": seconds}
+
+    async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> dict[str, Any]:
+        self._enter("tasks.purge", caller, params)
+        return {"count": 0}
 
     async def tasks_progress(self, caller: Caller, params: messages.TaskId) -> Any:
         return self._task(params.id)["progress"]

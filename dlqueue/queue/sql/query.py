@@ -237,9 +237,15 @@ class Query:
             counter.c.namespace == self._namespace, counter.c.count != 0
         )
 
-    def hours(self, filter: Filter, span: int, first: int | None, last: int | None) -> Select[Any]:
-        kind = (task_hour.c.queue, task_hour.c.type, task_hour.c.outcome, task_hour.c.bucket)
-        statement = select(*kind, func.sum(task_hour.c.count), func.sum(task_hour.c.seconds))
+    def hours(self, filter: Filter, span: int, first: int | None, last: int | None, groups: bool) -> Select[Any]:
+        by = (task_hour.c.outcome, task_hour.c.bucket)
+        kind = (task_hour.c.queue, task_hour.c.type)
+        statement = select(
+            *(kind if groups else (literal(""), literal(""))),
+            *by,
+            func.sum(task_hour.c.count),
+            func.sum(task_hour.c.seconds),
+        )
         statement = statement.where(task_hour.c.namespace == self._namespace, task_hour.c.span == span)
         if first is not None:
             statement = statement.where(task_hour.c.hour >= first)
@@ -250,7 +256,7 @@ class Query:
                 statement = statement.where(task_hour.c[name] == getattr(filter, name))
         if filter.status:
             statement = statement.where(task_hour.c.outcome.in_([str(status) for status in filter.status]))
-        return statement.group_by(*kind)
+        return statement.group_by(*(kind if groups else ()), *by)
 
     def ended(self, filter: Filter, since: float | None, until: float | None) -> Select[Any]:
         result_at = func.coalesce(task.c.delivered_at, task.c.finished_at)

@@ -46,18 +46,10 @@ _EDIT = Statement(
     .where(_ONE)
     .values({name: bindparam(name) for name in ("type", "owner", "definition", "active", "next_run", "revision")})
 )
-_TICK = Statement(
-    update(schedule)
-    .where(_ONE)
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "next_run", "previous_run", "last_task_id", "last_status", "runs", "skipped", "refused", "revision",
-            )
-        }
-    )
+_TICKING = (
+    "next_run", "previous_run", "last_task_id", "last_status", "runs", "skipped", "refused", "revision",
 )  # fmt: skip
+_TICK = Statement(update(schedule).where(_ONE).values({name: bindparam(name) for name in _TICKING}))
 _DELETE = Statement(delete(schedule).where(_ONE))
 _OF_SCHEDULE = and_(schedule_run.c.namespace == bindparam("namespace_"), schedule_run.c.schedule == bindparam("name_"))
 _DELETE_RUNS = Statement(delete(schedule_run).where(_OF_SCHEDULE))
@@ -126,6 +118,11 @@ def _row(made: Schedule, namespace: str) -> dict[str, Any]:
         "namespace_": namespace,
         "name_": made.name,
     }
+
+
+def _ticked(made: Schedule, namespace: str) -> dict[str, Any]:
+    values = {name: getattr(made, name) for name in _TICKING}
+    return {**values, "namespace_": namespace, "name_": made.name}
 
 
 def close_runs(driver: Driver, namespace: str, changes: Sequence[Change]) -> None:
@@ -263,7 +260,7 @@ class _Ticks:
             begun.finish()
         runs = [run for begun in self._begun.values() for run in begun.runs]
         _INSERT_RUN.each(driver, ({**msgspec.structs.asdict(run), "namespace": namespace} for run in runs))
-        _TICK.each(driver, (_row(begun.changed, namespace) for begun in self._begun.values()))
+        _TICK.each(driver, (_ticked(begun.changed, namespace) for begun in self._begun.values()))
         decisions = [
             (task_id, rules.supersede(begun.tick)) for begun in self._begun.values() for task_id in begun.replaced
         ]

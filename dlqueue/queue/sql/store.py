@@ -245,8 +245,8 @@ class SqlStore(SqlSchedules):
             lambda connection: {Status(row[0]): int(row[1]) for row in connection.execute(statement)}
         )
 
-    async def hours(self, filter: Filter, first: int | None, last: int | None) -> list[Figure]:
-        statements = [self._query.hours(filter, *piece) for piece in pieces(first, last)]
+    async def hours(self, filter: Filter, first: int | None, last: int | None, groups: bool = True) -> list[Figure]:
+        statements = [self._query.hours(filter, *piece, groups) for piece in pieces(first, last)]
         return await self._read(
             lambda connection: [
                 Figure(row[0], row[1], Status(row[2]), *row[3:])

@@ -112,6 +112,8 @@ class Figures(Suite):
                     Filter(), None if first is None else begin + first, None if last is None else begin + last
                 )
                 assert sum(figure.count for figure in found) == wanted, (first, last)
+        together = await bench.store.hours(Filter(), None, begin + 50, groups=False)
+        assert (sum(figure.count for figure in together), {figure.outcome for figure in together}) == (8, {S.COMPLETED})
 
     async def test_old_hours_go_the_sum_stays(self, bench: Bench) -> None:
         await bench.end((await bench.submit()).id)
