@@ -89,7 +89,7 @@ def test_choose_files(tmp_path: Path) -> None:
 
 
 def test_another_url(tmp_path: Path) -> None:
-    """The link has expired in the middle; the other one goes on with the bytes that are there."""
+    """The link has expired in the middle. aria2 cannot prove that the other one has the same content: from the start."""
     body = pattern(4 * MIB)
     with world(tmp_path) as w:
         w.daemon.start()
@@ -104,7 +104,7 @@ def test_another_url(tmp_path: Path) -> None:
         assert (done["status"], done["retries"]) == ("completed", 0), done["error"]
         assert done["download"]["url"] == new.url
         assert w.daemon.delivered() == {"file.bin": body}
-        assert w.server.asked("new/file.bin")[-1].headers["Range"].startswith(f"bytes={2 * MIB}-")
+        assert w.server.asked("new/file.bin")[-1].headers.get("Range", "bytes=0-").startswith("bytes=0-")
         late = w.daemon.cli("edit", str(number), "--url", old.url)
         assert late.returncode == 7 and "fetched already" in late.stderr
 
