@@ -89,7 +89,7 @@ def test_choose_files(tmp_path: Path) -> None:
 
 
 def test_another_url(tmp_path: Path) -> None:
-    """The link has expired in the middle. aria2 cannot prove that the other one has the same content: from the start."""
+    """The link has expired. aria2 cannot prove that the other one has the same content: it begins from the start."""
     body = pattern(4 * MIB)
     with world(tmp_path) as w:
         w.daemon.start()
