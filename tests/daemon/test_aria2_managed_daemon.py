@@ -100,6 +100,8 @@ def test_the_daemon_is_killed_and_started_at_once(tmp_path: Path) -> None:
         (first,) = aria2c_of(tmp_path)
         daemon.kill()
         daemon.start()
+        # It notices within a second, and must not fetch the rest before.
+        until(lambda: first not in aria2c_of(tmp_path), "the first aria2c ends")
         page.open()
         seen: set[int] = set()
 
