@@ -61,14 +61,7 @@ def queue_command() -> None:
 @pass_session
 def ls(session: Session, /) -> None:
     """All queues."""
-    items: list[Mapping[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = session.client.queues.list(limit=1000, cursor=cursor)
-        items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
+    items = session.everything("queues.list")
     if session.json:
         put_json(items)
         return

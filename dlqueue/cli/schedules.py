@@ -72,14 +72,7 @@ def _definition(command: F) -> F:
 @pass_session
 def ls(session: Session, /) -> None:
     """The schedules: when they are due, and what came of the last run."""
-    items: list[Mapping[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = session.client.schedules.list(limit=1000, cursor=cursor)
-        items += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
+    items = session.everything("schedules.list")
     if session.json:
         put_json(items)
         return

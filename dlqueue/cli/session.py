@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -40,6 +40,17 @@ class Session:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def everything(self, method: str) -> list[Mapping[str, Any]]:
+        """The items of all pages of a list."""
+        items: list[Mapping[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self.client.call(method, {"limit": 1000, **({} if cursor is None else {"cursor": cursor})})
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
 
     @staticmethod
     def me() -> str:
