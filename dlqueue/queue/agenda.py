@@ -156,6 +156,15 @@ class Agenda:
             heapq.heappop(self._later)
         return self._later[0][0][0] if self._later else None
 
+    def nothing_ready(self, now: float) -> bool:
+        """Is there certainly nothing that may run now, here or in the store?"""
+        if any(lane.edge is not None or lane.loading or self._head(lane) is not None for lane in self._lanes.values()):
+            return False
+        if self._later_loading or (self._later_edge is not None and self._later_edge[0] <= now):
+            return False
+        next_time = self.next_time()
+        return next_time is None or next_time > now
+
     def pop(self, admits: Callable[[str], bool], starts: Callable[[str], bool] = lambda queue: True) -> Due | None:
         """The best ready task over all lanes that ``admits`` (a queue name) lets through.
 

@@ -12,6 +12,7 @@ import msgspec
 from dlqueue.queue.errors import QueueClosed, QueueFull
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.notices import Notices
+from dlqueue.queue.pool import Pool
 from dlqueue.queue.rank import rank
 from dlqueue.queue.record import NewTask, Submission
 from dlqueue.queue.settings import Lanes
@@ -32,8 +33,11 @@ class _Waiter:
 class Capacity:
     """Belongs to the event loop of its queue."""
 
-    def __init__(self, store: Store, lanes: Lanes, notices: Notices, intents: Intents, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, lanes: Lanes, notices: Notices, intents: Intents, clock: Clock, pool: Pool
+    ) -> None:
         self._store = store
+        self._pool = pool
         self._lanes = lanes
         self._notices = notices
         self._intents = intents
@@ -53,7 +57,7 @@ class Capacity:
         """:raises QueueFull: there is no room; with ``wait`` only if there never will be."""
         limits = self._limits(tasks)
         if not limits:
-            return await self._store.submit(tasks, self._clock.time())
+            return await self._pool.submit(tasks)
         ahead = {name: len(self._lines[name]) for name in limits if name in self._lines}
         if on_full == "wait" and ahead and _impossible(tasks, limits) is None:
             return await self._wait(tasks)

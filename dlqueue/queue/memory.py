@@ -17,6 +17,7 @@ from dlqueue.queue.rank import is_ranked, rank
 from dlqueue.queue.record import (
     Answer,
     Change,
+    Decide,
     Decision,
     Due,
     Event,
@@ -93,7 +94,11 @@ class MemoryStore(MemorySchedules):
     # -- writes -------------------------------------------------------------------------------------------------------
 
     async def submit(
-        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+        self,
+        tasks: Sequence[NewTask],
+        now: float,
+        capacity: Mapping[str, int] | None = None,
+        take: Decide | None = None,
     ) -> list[Submission]:
         before = self._last_id
         try:
@@ -115,10 +120,12 @@ class MemoryStore(MemorySchedules):
             for other in record.depends_on:
                 self._dependents.setdefault(other, []).append(record.id)
         self._queues |= {record.queue for record in made}
+        newest = {change.record.id: change.record for change in changes}
+        if take is not None:
+            queued = [record for record in made if record.status is Status.QUEUED]
+            changes += [taken for record in queued if (taken := take(record)) is not None]
         self._commit(changes)
-        return [
-            Submission(self._tasks[s.record.id], created=True) if s.created else s for s in submissions
-        ]  # fmt: skip
+        return [Submission(newest[s.record.id], created=True) if s.created else s for s in submissions]
 
     def _check_capacity(self, made_in: Sequence[str], capacity: Mapping[str, int]) -> None:
         for name in set(made_in) & capacity.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,18 @@ from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
 from dlqueue.queue.rate import Rates
-from dlqueue.queue.record import Answer, Change, Decide, Decision, Due, Json, Progress, TaskError, TaskRecord
+from dlqueue.queue.record import (
+    Answer,
+    Change,
+    Decide,
+    Due,
+    Json,
+    NewTask,
+    Progress,
+    Submission,
+    TaskError,
+    TaskRecord,
+)
 from dlqueue.queue.runner import Interrupt, run_step
 from dlqueue.queue.settings import Lanes
 from dlqueue.queue.status import Status
@@ -32,7 +44,7 @@ STORE_RETRY = 0.5
 STORE_RETRY_MAX = 5.0
 """Seconds between tries of a write that the database refused; doubling."""
 WAKES_KEPT = 1000
-SLACK = 0.01
+SLACK = 0.02
 """Seconds from one look at what has become due to the next: a thousand tasks that sleep are claimed in a few dozen
 transactions, not each in one of its own."""
 PROGRESS_SAVED = 5.0
@@ -66,6 +78,8 @@ class Pool:
         self._folders = folders
         self._idle: list[asyncio.Future[TaskRecord]] = []
         self._in_lane: Counter[str] = Counter()
+        self._promised: Counter[str] = Counter()
+        """Steps of each queue that may begin with what is being written."""
         self._changed = asyncio.Event()
         self._timer: Timer | None = None
         self._woke = 0.0
@@ -78,6 +92,7 @@ class Pool:
         self._wake_count = 0
         self._forgotten = 0
         """The latest wake that is not in ``_wakes`` any more."""
+        self._dispatcher: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._workers = 0
         """Coroutines that work. After the limit was lowered there are more of them than may be busy."""
@@ -104,7 +119,10 @@ class Pool:
         self._stopping = True
         # A claim that is on its way is let through: a task must not be left claimed without a worker.
         self._changed.set()
-        await asyncio.wait({self._dispatcher})
+        if self._dispatcher is not None:
+            await self._dispatcher
+        if self._promised:
+            await self._written()
         deadline = self._clock.time() + grace
         while self._running and self._clock.time() < deadline:
             await self._ended_before(deadline)
@@ -220,13 +238,12 @@ class Pool:
         now = self._clock.time()
 
         def admits(lane: str) -> bool:
-            free = self._in_lane[lane] + taken[lane] < self._lanes.concurrency(lane)
-            return free and lane not in self._lanes.paused
+            return self._admits(lane, taken[lane] + 1)
 
         def starts(lane: str) -> bool:
             return self.rates.opens_at(lane, now) <= now
 
-        while len(batch) < len(self._idle) - (self._workers - self._lanes.workers):
+        while len(batch) < self._free():
             due = self._agenda.pop(admits, starts)
             if due is None:
                 break
@@ -238,32 +255,89 @@ class Pool:
                     self.rates.started(due.queue, now)
         return batch
 
+    def _admits(self, lane: str, count: int) -> bool:
+        """May so many more steps of this queue begin?"""
+        running = self._in_lane[lane] + self._promised[lane]
+        return running + count <= self._lanes.concurrency(lane) and lane not in self._lanes.paused
+
+    def _free(self) -> int:
+        """Workers for which there is nothing yet."""
+        return len(self._idle) - (self._workers - self._lanes.workers) - self._promised.total()
+
+    async def submit(self, tasks: Sequence[NewTask]) -> list[Submission]:
+        """`Store.submit`. Where all of them can begin at once, before anything that is there, the transaction that
+        stores them claims them too: one commit until they run, not two."""
+        now = self._clock.time()
+        promised = self._promise(tasks, now)
+        if promised is None:
+            return await self._store.submit(tasks, now)
+        self._promised += promised
+        try:
+            made = await self._store.submit(tasks, now, take=partial(self._taken, now=now))
+        except asyncio.CancelledError:
+            # It may be written all the same: what is handed over behind it tells when it is through.
+            behind = asyncio.ensure_future(self._written())
+            behind.add_done_callback(lambda _: self._kept(promised))
+            raise
+        except BaseException:
+            self._kept(promised)
+            raise
+        self._kept(promised)
+        return made
+
+    def _kept(self, promised: Counter[str]) -> None:
+        self._promised -= promised
+        self.nudge()
+
+    async def _written(self) -> None:
+        """All that was handed over before is written, or never will be."""
+        with contextlib.suppress(QueueError):
+            await self._store.transact([])
+
+    def _promise(self, tasks: Sequence[NewTask], now: float) -> Counter[str] | None:
+        """Steps of each queue, if all of these may begin; None = they wait for their turn."""
+        if self._dispatcher is None or self._stopping or self.rates or len(tasks) > self._free():
+            return None
+        if any(new.type not in self._types or new.options.estimate is not None for new in tasks):
+            return None
+        lanes = Counter(new.queue for new in tasks)
+        if all(self._admits(lane, count) for lane, count in lanes.items()) and self._agenda.nothing_ready(now):
+            return lanes
+        return None
+
+    def _taken(self, record: TaskRecord, *, now: float) -> Change | None:
+        runs_step = self._types[record.type].pause_runs_step
+        return self._admission.claim(record, node=self._node, now=now, runs_step=runs_step)
+
+    def claimed(self, record: TaskRecord) -> None:
+        """A claim is committed: a worker begins, before anybody else can hear of it."""
+        self._running[record.id] = Interrupt(record)
+        self._in_lane[record.queue] += 1
+        self._admission.started(record)
+        turn = self._idle.pop()
+        if not turn.done():  # cancelled: this pool is dying
+            turn.set_result(record)
+
     async def _claim(self, batch: Sequence[Due]) -> None:
         now = self._clock.time()
-        decisions: list[Decision] = []
-        for due in batch:
-            runs_step = self._types[due.type].pause_runs_step
-            decisions.append((due.id, partial(self._admission.claim, node=self._node, now=now, runs_step=runs_step)))
+        take = partial(self._taken, now=now)
+        promised = Counter(due.queue for due in batch)
+        self._promised += promised
         try:
-            answers = await self._store.transact(decisions)
+            answers = await self._store.transact([(due.id, take) for due in batch])
         except BaseException:
+            self._promised -= promised
             for due in batch:
                 self._agenda.put_back(due)
                 self._not_started(due)
             self._admission.claimed()
             raise
+        self._promised -= promised
         for due, answer in zip(batch, answers, strict=True):
-            claimed = isinstance(answer, Change) and answer.record.status is Status.PROCESSING
-            if not claimed:
+            if not (isinstance(answer, Change) and answer.record.status is Status.PROCESSING):
                 self._not_started(due)
             if answer is None and due.run_at is not None and due.run_at > now:
                 self._agenda.put_back(due)  # the clock has been turned back since it was found due
-            elif isinstance(answer, Change) and claimed:
-                record = answer.record
-                self._running[record.id] = Interrupt(record)
-                self._in_lane[record.queue] += 1
-                self._admission.started(record)
-                self._idle.pop().set_result(record)
         self._admission.claimed()
 
     def _not_started(self, due: Due) -> None:

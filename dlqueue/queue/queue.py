@@ -137,7 +137,7 @@ class Queue:
         self._retention = Retention(self._store, self.clock, self.types, retention)
         self._preparer = Preparer(self.types, self.lanes, self.clock, resources, owner_level)
         self._intents = Intents(self._store, self._pool, self._notices, self.types, self.lanes, self.clock)
-        self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock)
+        self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock, self._pool)
         self.queues = Queues(self._store, self.lanes, self._notices, self.clock, self._apply)
         """The named queues: create, change, pause, resume, look."""
         self.schedules = Schedules(
@@ -231,6 +231,8 @@ class Queue:
             self._agenda.note(record)
             if change.source is Status.PROCESSING and record.status is not Status.PROCESSING:
                 self._pool.left(record.id)
+            elif change.kind == "claimed":
+                self._pool.claimed(record)
             self._cleaner.note(record)
             self._admission.note(record)
             self._folders.note(record)

@@ -13,6 +13,7 @@ from dlqueue.queue.figures import Figure
 from dlqueue.queue.record import (
     Answer,
     Change,
+    Decide,
     Decision,
     Due,
     Event,
@@ -44,12 +45,17 @@ class Store(ScheduleStore, Protocol):
     # -- writes -----------------------------------------------------------------------------------------------------
 
     async def submit(
-        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+        self,
+        tasks: Sequence[NewTask],
+        now: float,
+        capacity: Mapping[str, int] | None = None,
+        take: Decide | None = None,
     ) -> list[Submission]:
-        """Store them, all or nothing, in this order.
+        """Store them, all or nothing, in this order; answers them as they were stored.
 
         :param capacity: of the queues that have one, how many unfinished tasks they hold at most. Tasks that are
             answered instead of made need no room.
+        :param take: looks at each new task that is queued; what it answers is a second change of the same transaction.
 
         The same (owner, unique key) answers the first task. A join key answers an unfinished task that has it.
         :raises Conflict: a unique key is taken by a task with another type or other params.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -77,7 +78,7 @@ class Task:
         if saved is None:
             return self.state_type()
         try:
-            return msgspec.json.decode(saved, type=self.state_type)
+            return _decoder(self.state_type).decode(saved)
         except msgspec.MsgspecError as error:
             raise CriticalError(f"the saved state cannot be read: {error}", "state") from error
 
@@ -89,6 +90,11 @@ class Task:
             return msgspec.convert(params, self.params_type)
         except msgspec.ValidationError as error:
             raise InvalidTask(str(error), "params") from error
+
+
+@cache
+def _decoder(state_type: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(state_type)
 
 
 class Save(Protocol):

@@ -7,6 +7,7 @@ checks the edge and raises the revision by one; nothing else in the house does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -44,7 +45,9 @@ class Settlement(msgspec.Struct, kw_only=True):
     """Does its class want a step to prepare a pause, and this was not one?"""
 
 
-_MOVED = frozenset({"status", "since"})
+@cache
+def _moved(*patch: str) -> frozenset[str]:
+    return frozenset({"status", "since", *patch})
 
 
 def move(record: TaskRecord, target: Status, now: float, kind: str, message: str | None = None, **patch: Any) -> Change:
@@ -55,7 +58,7 @@ def move(record: TaskRecord, target: Status, now: float, kind: str, message: str
     new = msgspec.structs.replace(record, status=target, since=now, revision=record.revision + 1, **patch)
     return Change(
         record=new,
-        changed=_MOVED.union(patch),
+        changed=_moved(*patch),
         source=record.status,
         kind=kind,
         at=now,

@@ -125,6 +125,7 @@ class Rig:
         queue, self.queue = self.queue, None
         pool, cleaner = queue._pool, queue._cleaner
         cleaner._stopped = True
+        assert pool._dispatcher is not None
         victims = [*pool._tasks, pool._dispatcher, queue._cleanup_start, *cleaner._tasks.values()]
         if queue._retention._task is not None:
             victims.append(queue._retention._task)

@@ -373,7 +373,7 @@ async def test_a_claim_that_is_not_written_takes_nothing(hall: Hall) -> None:
     async def refusing(decisions: Any) -> Any:
         """The database refuses the claim of the first task at the commit: the decision has been made then."""
         for task_id, decide in decisions:
-            if task_id == 1 and getattr(decide, "func", None) == queue._admission.claim:
+            if task_id == 1 and getattr(decide, "func", None) == queue._pool._taken:
                 decide(await queue.get(task_id))
                 refused.set()
                 raise StorageError("the disk is full")

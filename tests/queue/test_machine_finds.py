@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 from msgspec import UNSET
 
@@ -153,10 +154,10 @@ def keys_are_not_looked_at(patch: Patch) -> None:
 def half_of_a_batch_stays(patch: Patch) -> None:
     submit = MemoryStore.submit
 
-    async def halfway(self: MemoryStore, tasks: Any, now: float, capacity: Any = None) -> Any:
+    async def halfway(self: MemoryStore, tasks: Any, now: float, *more: Any, **named: Any) -> Any:
         if len(tasks) > 1:
-            await submit(self, tasks[:1], now, capacity)
-        return await submit(self, tasks, now, capacity)
+            await submit(self, tasks[:1], now, *more, **named)
+        return await submit(self, tasks, now, *more, **named)
 
     patch.setattr(MemoryStore, "submit", halfway)
 
@@ -247,7 +248,8 @@ SQLITE: list[Callable[[Patch], None]] = [answered_before_the_commit, an_event_is
 def test_it_is_found(defect: Callable[[Patch], None], monkeypatch: Patch) -> None:
     defect(monkeypatch)
     machine = SqliteMachine if defect in SQLITE else QueueMachine
-    with pytest.raises((AssertionError, StorageError, BaseExceptionGroup)):
+    # With a thread that writes, a life cannot always be lived twice: then it was the defect that made the difference.
+    with pytest.raises((AssertionError, StorageError, BaseExceptionGroup, Flaky)):
         run_state_machine_as_test(
             machine,
             settings=settings(

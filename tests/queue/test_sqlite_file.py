@@ -136,7 +136,7 @@ async def test_settings_in_force(tmp_path: Path, durability: str, synchronous: i
     written = await store._writer.do(
         lambda driver, payloads, changes: [[driver.execute(f"PRAGMA {name}").fetchone()[0] for name in names]], None
     )
-    assert written == ["wal", synchronous, 0, 1000]
+    assert written == ["wal", synchronous, 0, 4000]
     read = await store._read(lambda connection: [connection.exec_driver_sql(f"PRAGMA {n}").scalar() for n in names])
     assert read[2:] == [1, 0], "readers neither write nor checkpoint"
     await store.close()

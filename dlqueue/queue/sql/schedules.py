@@ -252,7 +252,7 @@ class _Ticks:
         """The tasks, the log, the schedules; and the cancellation of what is replaced."""
         driver, namespace = self._driver, self._verbs.namespace
         made = [(begun, run_id, new) for begun in self._begun.values() for run_id, new in begun.news()]
-        submits = [([new], begun.tick.at, self._capacity) for begun, _, new in made]
+        submits = [([new], begun.tick.at, self._capacity, None) for begun, _, new in made]
         answers = self._verbs.submit(driver, submits, changes) if submits else []
         for (begun, run_id, _), answer in zip(made, answers, strict=True):
             begun.tasks[run_id] = answer if isinstance(answer, QueueError) else answer[0].record

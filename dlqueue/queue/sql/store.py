@@ -17,6 +17,7 @@ from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.record import (
     Answer,
+    Decide,
     Decision,
     Due,
     Event,
@@ -122,9 +123,13 @@ class SqlStore(SqlSchedules):
         return await self._writer.do(verb, payload)
 
     async def submit(
-        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int] | None = None
+        self,
+        tasks: Sequence[NewTask],
+        now: float,
+        capacity: Mapping[str, int] | None = None,
+        take: Decide | None = None,
     ) -> list[Submission]:
-        answer: list[Submission] = await self._do(self._verbs.submit, (tasks, now, capacity or {}))
+        answer: list[Submission] = await self._do(self._verbs.submit, (tasks, now, capacity or {}, take))
         return answer
 
     async def transact(self, decisions: Sequence[Decision]) -> list[Answer]:

@@ -12,7 +12,7 @@ from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
 from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
 from dlqueue.queue.rank import is_ranked
-from dlqueue.queue.record import Answer, Change, Decision, NewTask, Submission, TaskRecord, new_record
+from dlqueue.queue.record import Answer, Change, Decide, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.rows import Driver, Statement
 from dlqueue.queue.sql.schedules import close_runs
@@ -152,14 +152,14 @@ class Verbs:
     def submit(self, driver: Driver, payloads: Sequence[Any], changes: list[Change]) -> list[Any]:
         batch = _Batch(self, driver)
         answers: list[Any] = []
-        for tasks, now, capacity in payloads:
+        for tasks, now, capacity, take in payloads:
             try:
-                answers.append(batch.add(tasks, now, capacity))
+                answers.append(batch.add(tasks, now, capacity, take))
             except (Conflict, InvalidTask, QueueFull) as error:
                 answers.append(error)
-        followed = batch.write()
-        changes += followed
-        if len(followed) > len(batch.new):  # some were blocked and are not any more
+        made, followed = batch.write()
+        changes += made + followed
+        if followed:  # some were blocked and are not any more
             newest = {change.record.id: change.record for change in followed}
             for answer in answers:
                 if isinstance(answer, list):
@@ -235,10 +235,15 @@ class Verbs:
         self.sums.write(driver)
 
     def write(self, driver: Driver, changes: Sequence[Change], new: Sequence[TaskRecord] = ()) -> None:
-        """New rows, changed rows, and the events of both."""
+        """New rows, changed rows, and the events of both.
+
+        :param new: as they are after all of ``changes``.
+        """
         self.sums.note(changes)
         rows.insert_tasks(driver, self.namespace, new)
-        moved = [change for change in changes if change.source is not None]
+        inserted = {record.id for record in new}
+        moved = [change for change in changes if change.record.id not in inserted]
+        self.running |= {record.id: record for record in new if record.status is Status.PROCESSING}
         if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
             raise RuntimeError("a task was changed by somebody else in the middle of our transaction")
         for change in moved:
@@ -315,13 +320,19 @@ class _Batch:
         self._keyed: dict[tuple[str, str], TaskRecord] = {}
         self._joined: dict[str, TaskRecord] = {}
         self.new: list[TaskRecord] = []
+        self._taken: dict[int, Change] = {}
 
-    def add(self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int]) -> list[Submission]:
+    def add(
+        self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int], take: Decide | None
+    ) -> list[Submission]:
         """One request, all or nothing. Nothing of it stays if it raises."""
         before = len(self.new), dict(self._keyed), dict(self._joined)
         try:
             submissions = [self._one(new, now) for new in tasks]
             self._check_capacity([s.record.queue for s in submissions if s.created], capacity)
+            if take is not None:
+                queued = [s.record for s in submissions if s.created and s.record.status is Status.QUEUED]
+                self._taken |= {r.id: change for r in queued if (change := take(r)) is not None}
             return submissions
         except Exception:
             del self.new[before[0] :]
@@ -378,13 +389,17 @@ class _Batch:
             if size > capacity[name]:
                 raise QueueFull(full(name, size - made_in.count(name), capacity[name]))
 
-    def write(self) -> list[Change]:
-        """Everything that was accepted; answers all changes, those of dependencies met already included."""
+    def write(self) -> tuple[list[Change], list[Change]]:
+        """Everything that was accepted; answers the changes, and apart those of dependencies that are met already."""
         changes = [
             Change(record=record, source=None, kind="submitted", at=record.created_at, message=None)
             for record in self.new
         ]
-        self._verbs.write(self._driver, changes, self.new)
+        rows_of_new = self.new
+        if self._taken:
+            changes += self._taken.values()
+            rows_of_new = [self._taken[r.id].record if r.id in self._taken else r for r in self.new]
+        self._verbs.write(self._driver, changes, rows_of_new)
         rows.INSERT_DEPENDENCY.each(
             self._driver,
             (
@@ -407,4 +422,4 @@ class _Batch:
             if change.record.status is Status.BLOCKED:
                 follow(_Rows(self._driver, self._verbs), known, followed, change)
         self._verbs.write(self._driver, followed)
-        return changes + followed
+        return changes, followed

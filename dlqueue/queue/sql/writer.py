@@ -46,6 +46,8 @@ class Writer:
         self._rolled_back = rolled_back
         self._before_commit = before_commit
         self._jobs: deque[Job] = deque()
+        self._gathered: list[Job] = []
+        """What is handed over at the end of this turn of the loop: what begins together is written together."""
         self._some = threading.Condition()
         self._closing = False
         self._begun = False
@@ -64,17 +66,24 @@ class Writer:
 
         :raises StorageError: the database could not do it; nothing was changed.
         """
+        if self._closing:
+            raise QueueClosed("the store is closed")
         future: asyncio.Future[Any] = self._loop.create_future()
-        with self._some:
-            if self._closing:
-                raise QueueClosed("the store is closed")
-            self._jobs.append((verb, payload, future))
-            self._some.notify()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append((verb, payload, future))
         # The change happens whether or not the caller is cancelled meanwhile; the listener hears of it.
         return await future
 
+    def _hand_over(self) -> None:
+        with self._some:
+            self._jobs.extend(self._gathered)
+            self._some.notify()
+        self._gathered.clear()
+
     async def close(self) -> None:
         """Write what has been handed over, then end the thread."""
+        self._hand_over()
         with self._some:
             self._closing = True
             self._some.notify()

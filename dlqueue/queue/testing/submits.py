@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
+from dlqueue.queue import transitions
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound
 from dlqueue.queue.estimate import Estimate
-from dlqueue.queue.record import Filter, NewTask, Options
+from dlqueue.queue.record import Change, Filter, NewTask, Options, TaskRecord
 from dlqueue.queue.status import Status, Want
-from dlqueue.queue.testing.bench import NOW, Bench, Suite
+from dlqueue.queue.testing.bench import NODE, NOW, Bench, Suite, settle
+from dlqueue.queue.transitions import Settlement
 
 EVERYTHING = Filter()
 
@@ -117,6 +120,45 @@ class Submits(Suite):
             await bench.reopen()
         await bench.submit()
         assert bench.told[-1].sequence > removal.sequence
+
+    async def test_what_can_begin_at_once_is_claimed_with_its_submit(self, bench: Bench) -> None:
+        """``take`` is asked of what is new and queued, and of nothing else."""
+        first = await bench.submit("test", {"first": True}, unique_key="key")
+        told = len(bench.told)
+        asked: list[int] = []
+
+        def take(record: TaskRecord) -> Change | None:
+            asked.append(record.id)
+            return None if record.params == "not this" else transitions.claim(record, NODE, NOW + 1)
+
+        given = [
+            new("key", {"first": True}),
+            new(params="this"),
+            new(params="not this"),
+            new(paused=True),
+            new(depends_on=(first.id,)),
+        ]
+        known, taken, left, paused, blocked = (s.record for s in await bench.store.submit(given, NOW, take=take))
+        assert asked == [taken.id, left.id]
+        assert known.id == first.id
+        records = (taken, left, paused, blocked)
+        assert {(r.revision, r.lease_token) for r in records} == {(1, 0)}, "the answer is what was submitted"
+        now = [await bench.store.get(r.id) for r in records]
+        assert [r.status for r in now] == [Status.PROCESSING, Status.QUEUED, Status.PAUSED, Status.BLOCKED]
+        assert (now[0].revision, now[0].lease_token, now[0].node, now[0].started_at) == (2, 1, NODE, NOW + 1)
+        heard = [(change.kind, change.record.id) for change in bench.told[told:]]
+        assert heard == [*(("submitted", r.id) for r in records), ("claimed", taken.id)]
+        assert await bench.store.processing() == [taken.id]
+        ended = await bench.decide(taken.id, settle(1, Settlement(target=Status.COMPLETED, kind="completed")))
+        assert ended.record.revision == 3
+
+    async def test_a_refused_submit_claims_nothing(self, bench: Bench) -> None:
+        take = partial(transitions.claim, node=NODE, now=NOW)
+        with pytest.raises(InvalidTask):
+            await bench.store.submit([new(), new(depends_on=(999_999,))], NOW, take=take)
+        (made,) = await bench.store.submit([new()], NOW, take=take)
+        assert await bench.store.processing() == [made.record.id]
+        assert [change.kind for change in bench.told] == ["submitted", "claimed"]
 
     @pytest.mark.parametrize("field", ["depends_on", "parent_id"])
     async def test_there_can_be_no_cycle(self, bench: Bench, field: str) -> None:
