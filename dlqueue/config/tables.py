@@ -18,7 +18,7 @@ from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
 from dlqueue.config.sections import SCHEME
 from dlqueue.names import NAME, NAME_RULE
-from dlqueue.units import parse_duration, parse_rate, parse_size
+from dlqueue.units import parse_duration, parse_rate, parse_size, parse_size_range
 
 NOT_YET = f"not supported yet by dlqueue {__version__.rsplit('.', 1)[0]}"
 
@@ -87,6 +87,11 @@ class Checker:
                 value = parse_size(value)
             elif metadata.get("rate"):
                 parse_rate(value)
+            elif metadata.get("listed") and not isinstance(value, list):
+                value = [value]
+            if metadata.get("size_range"):
+                for one in value:
+                    parse_size_range(one)
         except ValueError as error:
             self.sources.problem(at, f"{error}{hint_off}")
             raise _Reported from None
@@ -178,6 +183,8 @@ def _message(detail: ErrorDetails, *, secret: bool) -> str:
         expected = str(ctx["expected"]).replace("'", '"')
         shown = quoted(given) if isinstance(given, str) else _called(given)
         return f"must be {expected}" + ("" if secret else f", not {shown}")
+    if kind == "greater_than":
+        return f"must be more than {ctx['gt']:g}"
     if kind == "greater_than_equal":
         return f"must be at least {ctx['ge']:g}"
     if kind == "less_than_equal":

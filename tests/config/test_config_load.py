@@ -247,7 +247,7 @@ kind = "htpp"
 [downloaders.b]
 kind = "box"
 max_active = 0
-stall = "30m"
+delivery = "none"
 poll = "2 parsecs"
 """,
     )
@@ -262,7 +262,7 @@ poll = "2 parsecs"
         (file, 12, "downloaders.a.kind"),
         (file, 13, "downloaders.b.url"),
         (file, 15, "downloaders.b.max_active"),
-        (file, 16, "downloaders.b.stall"),
+        (file, 16, "downloaders.b.delivery"),
         (file, 17, "downloaders.b.poll"),
         (other, 3, "policy.schemes"),
     ]
@@ -271,19 +271,19 @@ poll = "2 parsecs"
     assert said["daemon.workers"] == "must be a whole number, not true"
     assert "not supported yet by dlqueue 0.1" in said["notify"]
     assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
-    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
+    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.delivery"]
     assert '"policy"' in said["polcy"]
     assert '"http"' in said["downloaders.a.kind"]
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["routes", "http", "notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["http", "notify", "node", "hooks"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
-    problem = the_problem(read, f"\n[[{name}]]\nx = 1\n" if name == "routes" else f"\n[{name}]\nx = 1\n")
+    problem = the_problem(read, f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
 
 
-@pytest.mark.parametrize("name", ["stall", "failover_after", "directory", "paths", "delivery"])
+@pytest.mark.parametrize("name", ["directory", "paths", "delivery"])
 @pytest.mark.parametrize("kind", ["http", "unknown"])
 def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind: str) -> None:
     found = problems(read, f'[downloaders.x]\nkind = "{kind}"\n{name} = "x"\n')
@@ -331,7 +331,11 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         ("[downloaders.x]\nmax_active = 3", "downloaders.x.kind", "is required"),
         ("[downloaders.x]\nkind = 'http'\npoll = 0", "downloaders.x.poll", "at least 0.1"),
         ("[downloaders.x]\nkind = 'http'\nchunk = 'big'", "downloaders.x.chunk", "size"),
-        ("[downloaders.x]\nkind = 'http'\nzzz = 1", "downloaders.x.zzz", "chunk, enabled, kind, max_active, poll"),
+        (
+            "[downloaders.x]\nkind = 'http'\nzzz = 1",
+            "downloaders.x.zzz",
+            "chunk, enabled, failover_after, kind, max_active, poll, stall",
+        ),
         ("[downloaders.x]\nkind = 'box'\nurl = 'gopher:'", "downloaders.x.url", "must begin with http"),
         ("[downloaders.x]\nkind = 'box'\nurl = 'http:'\nverify = 'no'", "downloaders.x.verify", "true or false"),
     ],
@@ -439,6 +443,8 @@ _KEYS = {
         "connect",
         "folder",
         "stall",
+        "failover_after",
+        "delivery",
     ],
     "policy": ["schemes", "private_addresses"],
     "seeding": ["ratio", "time", "idle"],
@@ -551,8 +557,8 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     assert "canary" not in text
     assert "inurl" not in text
     assert shown["downloaders"]["b"] == {
-        "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "url": "http://***@b/", "username": None,
-        "password": "***", "connect": 10.0, "folder": None, "verify": True,
+        "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "stall": 1800.0, "failover_after": 600.0,
+        "url": "http://***@b/", "username": None, "password": "***", "connect": 10.0, "folder": None, "verify": True,
     }  # fmt: skip
     assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}

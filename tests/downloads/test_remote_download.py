@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlqueue.downloads.recovery import read_state
-from dlqueue.downloads.task import LOST_MAX
+from dlqueue.downloads.setbacks import LOST_MAX
 from dlqueue.queue import QueueSettings, Status
 from dlqueue.sdk import Rejected, TransferState, Unavailable
 from dlqueue.sdk.testing import fake_content
