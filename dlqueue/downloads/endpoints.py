@@ -274,15 +274,15 @@ class Endpoints:
         """Downloaders that tasks may wait for together: whoever is in one of them wakes those who hold it. They follow
         from the configuration, so that a restart wakes them too; who is in none of them waits for one."""
         kinds = self._kinds()
-        groups: dict[str, None] = {}
+        groups: dict[frozenset[str], str] = {}
         for scheme in sorted({scheme for kind in kinds.values() for scheme in kind.schemes}):
             wish = Wanted(frozenset({scheme}), ())
             for rules in ((), *([Rule(rule.use)] for rule in self.rules)):
                 names = find_route(wish, rules, kinds).names
                 if len(names) > 1:
-                    groups[",".join(names)] = None
-        self._groups = tuple(groups)
-        for group in groups:
+                    groups.setdefault(frozenset(names), ",".join(names))
+        self._groups = tuple(groups.values())
+        for group in self._groups:
             self.slots.ask(group)
 
     def groups_changed(self) -> bool:

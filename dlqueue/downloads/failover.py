@@ -33,7 +33,7 @@ def decide(error: ErrorClass, ledger: Sequence[Attempt], got: int, others: bool,
     return "from the top" if retries_left > 0 and may_begin_again(error, ledger, got) else "error"
 
 
-def may_begin_again(error: ErrorClass, ledger: Sequence[Attempt], got: int) -> bool:
+def may_begin_again(error: str, ledger: Sequence[Attempt], got: int) -> bool:
     """A route that is exhausted is begun once more if anything in it failed in a way that may pass: once, and again
     only when a try has come further than all before the last time."""
     start = max((n for n, attempt in enumerate(ledger, 1) if attempt.next == "error"), default=0)

@@ -216,32 +216,31 @@ class Handover:
 
     async def work_off(self, state: DownloadState, only_up: bool = False) -> str | None:
         """Remove the transfers that are owed; answers the downloader that has to be waited for, if any: only that of
-        the last try. Others are seen to when they are back, whatever has become of the task by then.
+        the present try. Others are seen to when they are back, whatever has become of the task by then.
 
         :param only_up: do not even ask a downloader that is down.
         """
         left: list[Obligation] = []
-        last = state.attempts[-1].downloader if state.attempts else None
         for owed in state.obligations:
             if not self._endpoints.expects(owed.downloader):
                 log.warning("%s is not configured any more; its transfer %s is given up", owed.downloader, owed.key)
                 continue
             if only_up and (owed.downloader not in self._endpoints or self._endpoints[owed.downloader].down):
-                await self._later(owed, left, last)
+                await self._later(owed, left, state.downloader)
                 continue
             drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
             try:
                 await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
             except (Unavailable, Rejected):
-                await self._later(owed, left, last)
+                await self._later(owed, left, state.downloader)
             except OSError as error:
                 # The transfer is gone; what cannot be removed of its folder must not fail a task that is delivered.
                 log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
         state.obligations = left
         return left[0].downloader if left else None
 
-    async def _later(self, owed: Obligation, left: list[Obligation], last: str | None) -> None:
-        if owed.downloader == last:
+    async def _later(self, owed: Obligation, left: list[Obligation], present: str | None) -> None:
+        if owed.downloader == present:
             left.append(owed)
             return
         try:

@@ -8,8 +8,8 @@ from functools import partial
 
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints
-from dlqueue.downloads.failover import ErrorClass, decide
-from dlqueue.downloads.handover import LOOK_AGAIN
+from dlqueue.downloads.failover import ErrorClass, decide, may_begin_again
+from dlqueue.downloads.handover import LOOK_AGAIN, Handover
 from dlqueue.downloads.routing import Choice, Route
 from dlqueue.downloads.state import DownloadState
 from dlqueue.queue import Context, CriticalError, Outcome, ResumeAfter
@@ -41,8 +41,9 @@ def seldom(ctx: Context) -> float:
 
 
 class Setbacks:
-    def __init__(self, endpoints: Endpoints, clock: Clock) -> None:
+    def __init__(self, endpoints: Endpoints, handover: Handover, clock: Clock) -> None:
         self._endpoints = endpoints
+        self._handover = handover
         self._clock = clock
 
     # -- its route ----------------------------------------------------------------------------------------------------
@@ -68,6 +69,7 @@ class Setbacks:
         ctx.progress(message=message)
         await ctx.checkpoint()
         reach("abandoned")
+        await self._handover.work_off(state, only_up=True)
         return ResumeAfter(0.0, renew=False)
 
     # -- failed -------------------------------------------------------------------------------------------------------
@@ -93,7 +95,6 @@ class Setbacks:
 
     async def _end(self, ctx: Context, error: ErrorClass, said: Rejected) -> Outcome:
         state: DownloadState = ctx.state
-        now = self._clock.time()
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
         renew = state.downloaded > state.bytes_at_failure
@@ -104,21 +105,21 @@ class Setbacks:
             state.tried.append(state.downloader or "")
             return await self.next_downloader(ctx, error, said.message)
         state.bytes_at_failure = max(state.downloaded, state.bytes_at_failure)
+        if following == "from the top":
+            raise await self._from_the_top(ctx, error, said)
         state.state = None
-        state.end_attempt(now, error, said.message, following)
+        state.end_attempt(self._clock.time(), error, said.message, following)
         state.phase = ""  # and the key stays: the next try goes on with the bytes that are there
         if following == "wait":
             state.phase = "deliver" if state.manifest else ""
             ctx.progress(message=said.message)
             return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
-        if following != "retry":
+        if following == "error":
             state.tried = []
-        if following == "from the top" and not (error == "stalled" and self.route(ctx).names == (state.downloader,)):
-            state.abandon()
         # The budget of a passing error may be at its end all the same: then the queue says so.
         if following == "error" and error != "passing":
             raise CriticalError(said.message, said.kind)
-        raise TransferFailed(said.message, said.kind, said.retry_after, renew and following != "from the top")
+        raise TransferFailed(said.message, said.kind, said.retry_after, renew)
 
     # -- out of reach -------------------------------------------------------------------------------------------------
 
@@ -133,6 +134,8 @@ class Setbacks:
         others = self.others(ctx)
         if (coordinator.given_up or not begun) and state.key is not None and self._endpoints.ready(others):
             return await self.next_downloader(ctx, "unavailable", self.why_not(state, error))
+        if coordinator.given_up and not others and self._may_go_back(ctx, name):
+            raise await self._from_the_top(ctx, "unavailable", Rejected(self.why_not(state, error), kind="unavailable"))
         if not keep_slot:
             await self._endpoints.release(ctx.task_id)
         ctx.progress(message=f"waiting for {name}: {error or coordinator.last_error or 'it does not answer'}")
@@ -140,6 +143,27 @@ class Setbacks:
         after = LOOK_AGAIN if coordinator.given_up and others else seldom(ctx)
         waits = Choice(None, "downloader", (name,) if begun else (name, *others))
         return ResumeAfter(after, hold=self._endpoints.hold(waits), renew=False)
+
+    def _may_go_back(self, ctx: Context, name: str) -> bool:
+        """To one that has been tried already: rather once more from the top than waiting for ever."""
+        state: DownloadState = ctx.state
+        before = [other for other in self.route(ctx).names if other != name]
+        may = may_begin_again("unavailable", state.attempts, state.downloaded)
+        return may and ctx.record.max_retry > ctx.record.attempt and self._endpoints.ready(before)
+
+    async def _from_the_top(self, ctx: Context, error: str, said: Rejected) -> TransferFailed:
+        state: DownloadState = ctx.state
+        await self._endpoints.release(ctx.task_id)
+        self.unwatch(state)
+        state.end_attempt(self._clock.time(), error, said.message, "from the top")
+        state.tried = []
+        if not (error == "stalled" and self.route(ctx).names == (state.downloader,)):
+            state.abandon()
+            await ctx.checkpoint()
+            await self._handover.work_off(state, only_up=True)
+        # The key of the only one stays: the next try goes on with the bytes that are there.
+        state.phase, state.state = "", None
+        return TransferFailed(said.message, said.kind, said.retry_after, renew=False)
 
     def why_not(self, state: DownloadState, error: Exception | None = None) -> str:
         """Why the present downloader is left."""

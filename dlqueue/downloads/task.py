@@ -72,7 +72,7 @@ class RemoteDownload(Task):
         self._clock = clock
         self.uploads = uploads
         self._handover = Handover(endpoints, policy, clock)
-        self._setbacks = Setbacks(endpoints, clock)
+        self._setbacks = Setbacks(endpoints, self._handover, clock)
         self.seed_rule = seeding or SeedRule()
         """Where a submit says nothing of it. May be set at any time."""
         self._seeding = Seeding(lambda: self.seed_rule, self._request, clock)
@@ -139,6 +139,7 @@ class RemoteDownload(Task):
             if state.key is not None:
                 state.end_attempt(now, "unavailable", self._setbacks.why_not(state), "next downloader")
                 state.abandon()
+                await self._handover.work_off(state, only_up=True)
             for former in names[: names.index(name)]:
                 self._setbacks.note_skipped(state, former, now)
             kind = self._endpoints.configs[name].kind.kind

@@ -41,6 +41,8 @@ def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
 
 def _waiting(record: TaskRecord, what: str, names: list[str], endpoints: Endpoints) -> Reason:
     """For one downloader, or for any of several."""
+    order = _route_of(record, endpoints).names
+    names = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
     route = _way(record, endpoints)
     if what == "downloader":
         said = "; ".join(_unavailable(name, endpoints) for name in names)

@@ -106,10 +106,10 @@ def test_tags_and_owners() -> None:
 
 
 def test_any_condition_is_enough_or_all_must_hold() -> None:
-    torrents = {"scheme": ("magnet",), "url": ("*.torrent",)}
-    assert matches(Rule((), **torrents), download("magnet:?x"))
-    assert matches(Rule((), **torrents), download("http://a/x.torrent"))
-    assert not matches(Rule((), **torrents), download("http://a/x"))
+    torrents = Rule((), scheme=("magnet",), url=("*.torrent",))
+    assert matches(torrents, download("magnet:?x"))
+    assert matches(torrents, download("http://a/x.torrent"))
+    assert not matches(torrents, download("http://a/x"))
     both = Rule((), host=("a",), owner=("bob",), all=True)
     assert matches(both, download("http://a/"), "bob")
     assert not matches(both, download("http://b/"), "bob")
