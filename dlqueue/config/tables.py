@@ -74,6 +74,7 @@ class Checker:
         secret = bool(metadata.get("secret"))
         if metadata.get("off") and value is False:
             return None
+        alone = bool(metadata.get("listed")) and not isinstance(value, list)
         hint_off = "; false = no rule" if metadata.get("off") else ""
         try:
             _refuse_oddities(value)
@@ -87,7 +88,7 @@ class Checker:
                 value = parse_size(value)
             elif metadata.get("rate"):
                 parse_rate(value)
-            elif metadata.get("listed") and not isinstance(value, list):
+            elif alone:
                 value = [value]
             if metadata.get("size_range"):
                 for one in value:
@@ -100,7 +101,10 @@ class Checker:
             checked = TypeAdapter[Any](hint).validate_json(to_json(value), strict=True)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self.sources.problem((*at, *_within(value, detail["loc"])), _message(detail, secret=secret) + hint_off)
+                if detail["type"] == "too_short" and value:
+                    continue  # only because an item is wrong, which is said too
+                within = _within(value, detail["loc"])[1:] if alone else _within(value, detail["loc"])
+                self.sources.problem((*at, *within), _message(detail, secret=secret) + hint_off)
             raise _Reported from None
         try:
             return self._paths(checked)

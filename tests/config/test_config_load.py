@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlqueue.config import Config, ConfigError, Problem, load
+from dlqueue.config.sections import MatchSection
 from dlqueue.places import Mode
 from dlqueue.sdk import Downloader, Handle, Request, TransferStatus
 
@@ -281,6 +282,68 @@ poll = "2 parsecs"
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
     problem = the_problem(read, f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
+
+
+# -- routes -----------------------------------------------------------------------------------------------------------
+
+
+def test_routes_take_one_value_or_a_list(read: Load) -> None:
+    config = read(
+        BOX
+        + """[[routes]]
+match = { scheme = ["magnet", "ftp"], url = "*.torrent", size = [">1GiB", 5, "1M..2M"], tag = "a", owner = "b" }
+use = "b"
+[[routes]]
+match = { host = "*.example.org", type = "iso" }
+all = true
+use = ["b"]
+[[routes]]
+use = ["b"]
+"""
+    )
+    first, second, third = config.routes
+    assert (first.match.scheme, first.match.url, first.use) == (("magnet", "ftp"), ("*.torrent",), ("b",))
+    assert (first.match.size, first.match.tag, first.match.owner) == ((">1GiB", 5, "1M..2M"), ("a",), ("b",))
+    assert (second.match.host, second.match.type, second.all) == (("*.example.org",), ("iso",), True)
+    assert (third.match, third.all) == (MatchSection(), False)
+    assert config.as_shown()["routes"][0]["match"]["url"] == ["*.torrent"]
+
+
+def test_routes_may_name_what_is_there_by_itself_and_what_is_disabled(read: Load) -> None:
+    assert read('[[routes]]\nuse = ["http"]\n').routes[0].use == ("http",)
+    assert read(BOX + 'enabled = false\n[[routes]]\nuse = ["b"]\n').routes[0].use == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "part"),
+    [
+        ("routes = 3\n", 1, "routes", "write [[routes]]"),
+        ("[routes]\nuse = ['b']\n", 1, "routes", "write [[routes]]"),
+        ("[[routes]]\nuse = ['b']\nmatsch = {}\n", 3, "routes[0].matsch", 'did you mean "match"?'),
+        ("[[routes]]\nuse = ['b']\nmatch = 'magnet'\n", 3, "routes[0].match", "must be a table"),
+        ("[[routes]]\nuse = ['b']\nmatch = { hots = 'x' }\n", 3, "routes[0].match.hots", 'did you mean "host"?'),
+        ("[[routes]]\nuse = ['b']\nmatch = { scheme = 'http://' }\n", 3, "routes[0].match.scheme", "without ://"),
+        ("[[routes]]\nuse = ['b']\nmatch = { tag = ['a', 3] }\n", 3, "routes[0].match.tag[1]", "must be text"),
+        ("[[routes]]\nuse = ['b']\nmatch = { size = '~1G' }\n", 3, "routes[0].match.size", "not a"),
+        ("[[routes]]\nuse = ['b']\nmatch = { size = '2G..1G' }\n", 3, "routes[0].match.size", "smaller size"),
+        ("[[routes]]\nuse = ['b']\nall = 'yes'\n", 3, "routes[0].all", "true or false"),
+        ("[[routes]]\nuse = ['b']\n[[routes]]\nmatch = {}\n", 3, "routes[1].use", "is required"),
+        ("[[routes]]\nuse = []\n", 2, "routes[0].use", "at least 1 item"),
+        ("[[routes]]\nuse = ['b', 'boxx']\n", 2, "routes[0].use", 'unknown downloader "boxx"; valid here: b'),
+        ("[[routes]]\nuse = 3\n", 2, "routes[0].use", "must be text"),
+    ],
+)  # fmt: skip
+def test_a_route_that_cannot_be(read: Load, text: str, line: int, key: str, part: str) -> None:
+    problem = the_problem(read, f"{text}{BOX}")
+    assert (problem.line, problem.key) == (line, key)
+    assert part in problem.message
+
+
+def test_a_stall_may_be_off_but_not_nothing(read: Load) -> None:
+    section = read(BOX + "stall = false\nfailover_after = '90s'\n").downloaders["b"]
+    assert (section.stall, section.failover_after) == (None, 90.0)
+    problem = the_problem(read, BOX + "stall = 0\n")
+    assert problem.message == "must be more than 0; false = no rule"
 
 
 @pytest.mark.parametrize("name", ["directory", "paths", "delivery"])
