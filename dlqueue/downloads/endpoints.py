@@ -106,11 +106,18 @@ class Endpoints:
         if what != "downloader":
             await self._wake(hold, None)
             return
-        task = asyncio.create_task(self._pay(name), name=f"dlqueue-debts-{name}")
+        # First what is owed: who comes next must not meet what was given up.
+        task = asyncio.create_task(self._back(name), name=f"dlqueue-back-{name}")
         self._paying.add(task)
         task.add_done_callback(self._paying.discard)
+
+    async def _back(self, name: str) -> None:
+        await self._pay(name)
         for whose in self._waited_for_with(name):
-            await self._wake(f"downloader:{whose}", None)
+            try:
+                await self._wake(f"downloader:{whose}", None)
+            except Exception as error:  # noqa: BLE001 - the tasks look by themselves later
+                log.warning("could not wake who waits for %s: %s", whose, error)
 
     async def open(self) -> None:
         """Open all; one that cannot be opened is down, and the others work."""

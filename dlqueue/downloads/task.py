@@ -120,6 +120,8 @@ class RemoteDownload(Task):
         if early is not None:
             return early
         route = self._setbacks.route(ctx)
+        if not set(route.names) - set(state.tried):
+            state.tried = []  # the route has become another one since
         names = [name for name in route.names if name not in state.tried]
         begun = state.key is not None and (state.handle is not None or state.downloaded > 0)
         if begun and state.downloader in names:
@@ -137,13 +139,15 @@ class RemoteDownload(Task):
         replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
         if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
-                state.end_attempt(now, "unavailable", self._setbacks.why_not(state), "next downloader")
+                if state.downloader != name:
+                    state.end_attempt(now, "unavailable", self._setbacks.why_not(state), "next downloader")
                 state.abandon()
-                await self._handover.work_off(state, only_up=True)
             for former in names[: names.index(name)]:
                 self._setbacks.note_skipped(state, former, now)
             kind = self._endpoints.configs[name].kind.kind
             state.begin_attempt(name, kind, self._staging(ctx.params), ctx.task_id, now)
+            if any(owed.downloader != name for owed in state.obligations):
+                await self._handover.work_off(state, only_up=True)
         elif state.attempts and state.attempts[-1].ended_at is not None:
             state.note_attempt(now)
         await ctx.checkpoint()
