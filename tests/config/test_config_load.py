@@ -339,6 +339,14 @@ def test_a_route_that_cannot_be(read: Load, text: str, line: int, key: str, part
     assert part in problem.message
 
 
+def test_routes_that_are_likely_a_mistake(read: Load) -> None:
+    more = '[downloaders.c]\nkind = "http"\n'
+    routes = '[[routes]]\nuse = "b"\n[[routes]]\nuse = "c"\nmatch = { tag = "x" }\n'
+    said = [(doubt.key, doubt.message) for doubt in read(BOX + "enabled = false\n" + more + routes).warnings]
+    assert ("routes[0].use", "none of them is enabled: what matches waits") in said
+    assert ("routes[1]", "is never reached: route 1 has no match and takes everything") in said
+
+
 def test_a_stall_may_be_off_but_not_nothing(read: Load) -> None:
     section = read(BOX + "stall = false\nfailover_after = '90s'\n").downloaders["b"]
     assert (section.stall, section.failover_after) == (None, 90.0)
