@@ -63,6 +63,31 @@ def parse_rate(text: str) -> tuple[int, float]:
     return count, period * count / number
 
 
+def parse_size_range(text: str | int) -> tuple[int, int | None]:
+    """The smallest and the largest size (None = no limit) that are meant by ``">1GiB"``, ``">=1GiB"`` or just
+    ``"1GiB"``, ``"<500M"``, ``"<=500M"``, ``"1GiB..4GiB"``. Raises `ValueError` with a message for a person."""
+    if not isinstance(text, str):
+        return parse_size(text), None
+    low, dots, high = text.partition("..")
+    if dots:
+        limits = parse_size(low.strip()), parse_size(high.strip())
+        if limits[0] > limits[1]:
+            raise ValueError("the smaller size comes first")
+        return limits
+    sign = text[: len(text) - len(text.lstrip("<>="))]
+    size = parse_size(text[len(sign) :].strip())
+    match sign:
+        case "" | ">=":
+            return size, None
+        case ">":
+            return size + 1, None
+        case "<=":
+            return 0, size
+        case "<" if size:
+            return 0, size - 1
+    raise ValueError('not a range of sizes: write for example ">=1GiB", "<500M" or "1GiB..4GiB"')
+
+
 def format_duration(seconds: float) -> str:
     """A finite duration for a person, its two largest units: ``3d4h``, ``2h30m``, ``1m30s``, ``1.5s``, ``500ms``."""
     if seconds < 0:

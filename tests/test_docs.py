@@ -52,6 +52,7 @@ def section(text: str, heading: str) -> str:
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
+        ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )
@@ -70,7 +71,7 @@ def test_every_option_of_aria2_is_named() -> None:
 
 def test_every_section_is_explained() -> None:
     text = page("configuration.md")
-    assert [name for name in loader.SECTIONS if not re.search(rf"^## `\[{name}[].]", text, re.MULTILINE)] == []
+    assert [name for name in loader.SECTIONS if not re.search(rf"^## `\[+{name}[].]", text, re.MULTILINE)] == []
     assert [name for name in loader.SECTIONS_LATER if f"[{name}]" not in text] == []
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, Problem, dotted
-from dlqueue.config.sections import Config
+from dlqueue.config.sections import Config, MatchSection
 from dlqueue.sdk import Downloader
 
 
@@ -22,6 +22,7 @@ def _doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloade
         if queue.retry_delay is not None and queue.backoff_max is not None and queue.retry_delay > queue.backoff_max:
             yield ("queues", name, "retry_delay"), "is longer than backoff_max, which is what every wait is cut to"
     yield from _downloaders(config, kinds)
+    yield from _routes(config)
     seeding = config.seeding
     if seeding.ratio is None and seeding.time is None and seeding.idle is None:
         yield ("seeding",), "no rule ends seeding: every torrent is seeded until somebody cancels it"
@@ -60,3 +61,15 @@ def _downloaders(config: Config, kinds: Mapping[str, type[Downloader]]) -> Itera
                 ("downloaders", section.name),
                 f"is never used: it fetches {', '.join(sorted(schemes))}, and policy.schemes allows none of them",
             )
+
+
+def _routes(config: Config) -> Iterator[tuple[Key, str]]:
+    every: int | None = None
+    for index, route in enumerate(config.routes):
+        if every is not None:
+            yield ("routes", index), f"is never reached: route {every + 1} has no match and takes everything"
+        elif route.match == MatchSection():
+            every = index
+        disabled = [name for name in route.use if not config.downloaders[name].enabled]
+        if len(disabled) == len(route.use):
+            yield ("routes", index, "use"), "none of them is enabled: what matches waits"

@@ -13,15 +13,17 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from dlqueue.config.doubts import find_doubts
 from dlqueue.config.files import Sources
-from dlqueue.config.problems import ConfigError, Problem, dotted, nearest, quoted
+from dlqueue.config.problems import ConfigError, Key, Problem, dotted, nearest, quoted
 from dlqueue.config.sections import (
     DOWNLOADS_QUEUE,
     Config,
     DaemonSection,
     DownloaderSection,
+    MatchSection,
     PolicySection,
     QueueSection,
     RetentionSection,
+    RouteSection,
     SeedingSection,
     StoreSection,
 )
@@ -30,8 +32,8 @@ from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "seeding", "retention", "policy")
-SECTIONS_LATER = ("routes", "http", "notify", "node", "hooks")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy")
+SECTIONS_LATER = ("http", "notify", "node", "hooks")
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
     ("store", StoreSection),
@@ -41,7 +43,7 @@ _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
 )
-DOWNLOADER_KEYS_LATER = ("stall", "failover_after", "directory", "paths", "delivery")
+DOWNLOADER_KEYS_LATER = ("directory", "paths", "delivery")
 
 
 def load(
@@ -108,13 +110,15 @@ class _Builder:
                 self._problem(name, message=NOT_YET)
             elif name not in SECTIONS:
                 self._problem(name, message=self._stranger(name))
+        downloaders = self._downloaders()
         return Config(
             mode=self.places.mode,
             places=self.places,
             daemon=self._daemon(),
             store=self._store(),
             queues=self._queues(),
-            downloaders=self._downloaders(),
+            downloaders=downloaders,
+            routes=self._routes(self._named("downloaders", quiet=True) or list(downloaders)),
             seeding=self._section(SeedingSection, "seeding"),
             retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
@@ -130,8 +134,14 @@ class _Builder:
                 return f"a key outside of any section; it belongs below a line [{section}]"
         return "a key outside of any section"
 
-    def _named(self, section: str) -> list[str]:
-        """The tables of a section whose tables have names."""
+    def _named(self, section: str, *, quiet: bool = False) -> list[str]:
+        """The tables of a section whose tables have names.
+
+        :param quiet: what is wrong with it has been said before.
+        """
+        if quiet:
+            found = self.checker.sources.data.get(section, {})
+            return [name for name, value in found.items() if isinstance(value, dict)] if isinstance(found, dict) else []
         names = []
         for name, value in self.checker.table((section,), f"write [{section}.NAME]").items():
             if isinstance(value, dict):
@@ -250,11 +260,39 @@ class _Builder:
             self._problem(*at, *([first] if first in table else []), message=str(error))
             return None
 
+    def _routes(self, downloaders: list[str]) -> tuple[RouteSection, ...]:
+        """
+        :param downloaders: all that are configured, even wrongly.
+        """
+        tables = self.checker.sources.data.get("routes", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._problem("routes", message="must be a list of tables; write [[routes]] and the keys below it")
+            return ()
+        routes = []
+        for index, table in enumerate(tables):
+            at: Key = ("routes", index)
+            before = len(self.checker.sources.problems)
+            self.checker.keys(table, at, [one.name for one in dataclasses.fields(RouteSection)])
+            values = self.checker.values(RouteSection, table, at, leave=("match",))
+            match, conditions = table.get("match", {}), dict[str, Any]()
+            if isinstance(match, dict):
+                self.checker.keys(match, (*at, "match"), [one.name for one in dataclasses.fields(MatchSection)])
+                conditions = self.checker.values(MatchSection, match, (*at, "match"))
+            else:
+                self._problem(*at, "match", message='must be a table, such as { scheme = ["magnet"] }')
+            for name in dict.fromkeys(values.get("use", ())):
+                if name not in downloaders:
+                    message = f"unknown downloader {quoted(name)}; {nearest(name, downloaders)}"
+                    self._problem(*at, "use", message=message)
+            if len(self.checker.sources.problems) == before:
+                routes.append(RouteSection(**values, match=MatchSection(**conditions)))
+        return tuple(routes)
+
     def _check_name(self, section: str, name: str) -> None:
         if not NAME.fullmatch(name):
             self._problem(section, name, message=f"a name is {NAME_RULE}")
 
-    def _problem(self, *at: str, message: str) -> None:
+    def _problem(self, *at: str | int, message: str) -> None:
         self.checker.sources.problem(at, message)
 
 

@@ -1,6 +1,7 @@
 """What the configuration says, as plain frozen values. The defaults are here; `docs/configuration.md` explains them.
 
 Field metadata steers the check: ``duration`` and ``size`` accept text with units, ``rate`` text such as ``10/s``,
+``size_range`` such as ``>1GiB``, ``listed`` also one value without its list,
 ``secret`` also a reference; with ``off`` the value ``false`` means None. A downloader's ``config_type`` may use them
 too.
 """
@@ -26,6 +27,7 @@ SCHEME = r"^[a-z][a-z0-9+.-]*$"
 _DURATION = {"duration": True}
 _OFF = {"off": True}
 _RATE = {"rate": True}
+_LISTED = {"listed": True}
 
 
 def _workers() -> int:
@@ -78,8 +80,35 @@ class DownloaderSection:
     enabled: bool = True
     max_active: Annotated[int, Field(ge=1, le=10_000)] = 5
     poll: Annotated[float, Field(ge=0.1, le=86_400)] = field(default=2.0, metadata=_DURATION)
+    stall: Annotated[float, Field(gt=0)] | None = field(default=1800.0, metadata=_DURATION | _OFF)
+    """Seconds without a byte; ``None`` (written ``false``) = never stalled."""
+    failover_after: Annotated[float, Field(ge=0)] | None = field(default=600.0, metadata=_DURATION | _OFF)
+    """Seconds of being down; ``None`` (written ``false``) = its transfers wait for it."""
     options: Any = None
     """An instance of the ``config_type`` of this kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchSection:
+    """``match`` of ``[[routes]]``: one value, or a list of which any will do."""
+
+    scheme: tuple[Annotated[str, Field(pattern=SCHEME)], ...] = field(default=(), metadata=_LISTED)
+    host: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    url: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    size: tuple[str | int, ...] = field(default=(), metadata=_LISTED | {"size_range": True})
+    tag: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    owner: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    type: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSection:
+    """One of ``[[routes]]``."""
+
+    use: Annotated[tuple[str, ...], Field(min_length=1)] = field(metadata=_LISTED)
+    match: MatchSection = field(default_factory=MatchSection)
+    all: bool = False
+    """Every key of ``match`` must hold, not only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +156,7 @@ class Config:
     store: StoreSection
     queues: Mapping[str, QueueSection]
     downloaders: Mapping[str, DownloaderSection]
+    routes: tuple[RouteSection, ...]
     seeding: SeedingSection
     retention: RetentionSection
     policy: PolicySection
@@ -161,6 +191,7 @@ class Config:
             "store": _shown(self.store, reveal),
             "queues": _shown(self.queues, reveal),
             "downloaders": {name: downloader(section) for name, section in self.downloaders.items()},
+            "routes": _shown(self.routes, reveal),
             "seeding": _shown(self.seeding, reveal),
             "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),

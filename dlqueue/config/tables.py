@@ -18,7 +18,7 @@ from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
 from dlqueue.config.sections import SCHEME
 from dlqueue.names import NAME, NAME_RULE
-from dlqueue.units import parse_duration, parse_rate, parse_size
+from dlqueue.units import parse_duration, parse_rate, parse_size, parse_size_range
 
 NOT_YET = f"not supported yet by dlqueue {__version__.rsplit('.', 1)[0]}"
 
@@ -74,6 +74,7 @@ class Checker:
         secret = bool(metadata.get("secret"))
         if metadata.get("off") and value is False:
             return None
+        alone = bool(metadata.get("listed")) and not isinstance(value, list)
         hint_off = "; false = no rule" if metadata.get("off") else ""
         try:
             _refuse_oddities(value)
@@ -87,6 +88,11 @@ class Checker:
                 value = parse_size(value)
             elif metadata.get("rate"):
                 parse_rate(value)
+            elif alone:
+                value = [value]
+            if metadata.get("size_range"):
+                for one in value:
+                    parse_size_range(one)
         except ValueError as error:
             self.sources.problem(at, f"{error}{hint_off}")
             raise _Reported from None
@@ -95,7 +101,10 @@ class Checker:
             checked = TypeAdapter[Any](hint).validate_json(to_json(value), strict=True)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self.sources.problem((*at, *_within(value, detail["loc"])), _message(detail, secret=secret) + hint_off)
+                if detail["type"] == "too_short" and value:
+                    continue  # only because an item is wrong, which is said too
+                within = _within(value, detail["loc"])[1:] if alone else _within(value, detail["loc"])
+                self.sources.problem((*at, *within), _message(detail, secret=secret) + hint_off)
             raise _Reported from None
         try:
             return self._paths(checked)
@@ -178,6 +187,8 @@ def _message(detail: ErrorDetails, *, secret: bool) -> str:
         expected = str(ctx["expected"]).replace("'", '"')
         shown = quoted(given) if isinstance(given, str) else _called(given)
         return f"must be {expected}" + ("" if secret else f", not {shown}")
+    if kind == "greater_than":
+        return f"must be more than {ctx['gt']:g}"
     if kind == "greater_than_equal":
         return f"must be at least {ctx['ge']:g}"
     if kind == "less_than_equal":

@@ -157,7 +157,7 @@ class Reloader:
         parts, downloaders = self._parts, settings.endpoints(new, self._parts.kinds)
         parts.endpoints.prepare(downloaders)
         await parts.queue.configure(new.daemon.workers, settings.queues(new))
-        await parts.endpoints.reconfigure(downloaders, settings.disabled(new))
+        await parts.endpoints.reconfigure(downloaders, settings.disabled(new), settings.rules(new))
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
         parts.access.appoint(new.daemon.admins)

@@ -9,9 +9,11 @@ from typing import Any
 from dlqueue.config import Config, QueueSection
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.routing import Rule
 from dlqueue.downloads.seeding import SeedRule
 from dlqueue.queue import Queue, QueueSettings
 from dlqueue.sdk import Downloader
+from dlqueue.units import parse_size_range
 
 
 def queues(config: Config) -> dict[str, QueueSettings]:
@@ -45,7 +47,15 @@ def shown(config: Config, queue: Queue) -> dict[str, Any]:
 def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str, EndpointConfig]:
     """The downloaders to be used."""
     return {
-        name: EndpointConfig(name, kinds[section.kind], section.max_active, section.poll, section.options)
+        name: EndpointConfig(
+            name,
+            kinds[section.kind],
+            section.max_active,
+            section.poll,
+            section.options,
+            section.stall,
+            section.failover_after,
+        )
         for name, section in config.downloaders.items()
         if section.enabled
     }
@@ -54,6 +64,24 @@ def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str
 def disabled(config: Config) -> frozenset[str]:
     """The downloaders that are configured and not to be used."""
     return frozenset(name for name, section in config.downloaders.items() if not section.enabled)
+
+
+def rules(config: Config) -> tuple[Rule, ...]:
+    """Which downloaders fetch what."""
+    return tuple(
+        Rule(
+            use=route.use,
+            scheme=route.match.scheme,
+            host=route.match.host,
+            url=route.match.url,
+            size=tuple(parse_size_range(size) for size in route.match.size),
+            tag=route.match.tag,
+            owner=route.match.owner,
+            type=route.match.type,
+            all=route.all,
+        )
+        for route in config.routes
+    )
 
 
 def seed_rule(config: Config) -> SeedRule:

@@ -71,6 +71,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         report,
         lambda: queue.bus.listened_to,
         settings.disabled(config),
+        settings.rules(config),
     )
     uploads = Uploads(config.places.state / "uploads")
     downloads = RemoteDownload(

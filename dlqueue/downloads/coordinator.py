@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from dlqueue.downloads.pauses import Pause
-from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.downloads.watch import Sight, Watch
+from dlqueue.runtime.clock import Clock, sleep, sleep_until
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import (
@@ -49,37 +50,6 @@ EVENTS_PAUSE = 5.0
 Health = Literal["up", "degraded", "down", "unknown"]
 
 
-@dataclass(slots=True)
-class Watch:
-    """A transfer somebody waits for."""
-
-    task_id: int
-    owner: str
-    handle: Handle
-    latest: TransferStatus | None = None
-    instance: str | None = None
-    """The running program that knew it when it was last seen."""
-    gone: bool = False
-    restarted: bool = False
-    """It is gone, and the downloader may have restarted since it was last seen."""
-    looked: bool = False
-    known: TransferState | None = TransferState.DOWNLOADING
-    """The state that the task has been told of; None = that it is gone. It is woken for any other."""
-    known_total: int | None = None
-    """The size that the task has been told of, and has written down: it proves content whose entry is gone."""
-    moved: asyncio.Event | None = None
-    """Set instead of waking it, while its step waits a moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What is known of a transfer. ``status`` is None if the downloader does not know it (any more)."""
-
-    status: TransferStatus | None
-    instance: str | None
-    restarted: bool
-
-
 class _OwnError(Exception):
     """What failed was ours, around the call, and no defect of the plug-in."""
 
@@ -109,10 +79,15 @@ class Coordinator:
     wake: Callable[[str], Awaitable[object]]
     report: Callable[[int, str, TransferStatus], None]
     watched_live: Callable[[], bool]
+    stall: float | None = None
+    """Seconds without a byte after which a task looks whether its transfer had better be elsewhere; None = never."""
+    failover_after: float | None = None
+    """Seconds of being down after which its transfers had better be elsewhere; None = never."""
     health: Health = "unknown"
     version: str | None = None
     last_error: str | None = None
     down_until: float | None = None
+    down_since: float | None = None
     auth_failed: bool = False
     paused: Pause | None = None
     """A person wants nothing new to begin here."""
@@ -123,6 +98,7 @@ class Coordinator:
     _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _failures: int = 0
+    _patience: asyncio.Task[None] | None = None
     _closing: bool = False
 
     def __post_init__(self) -> None:
@@ -139,15 +115,27 @@ class Coordinator:
         if type(self.downloader).events is not Downloader.events:
             self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
 
-    def poll_every(self, seconds: float) -> None:
+    def broken(self, error: Exception) -> None:
+        """It could not be opened, and is not asked again."""
+        self.health, self.last_error, self.auth_failed = "down", str(error), True
+        self.down_since = self.clock.time()
+        self._be_patient(self.down_since)
+
+    def adapt(self, poll: float, stall: float | None, failover_after: float | None) -> None:
         """From now on."""
-        self.poll_interval = seconds
+        same = (stall, failover_after) == (self.stall, self.failover_after)
+        self.poll_interval, self.stall, self.failover_after = poll, stall, failover_after
         self._poke.set()
+        if not same:
+            for watch in self._watches.values():
+                watch.told_still = False
+            if self.down_since is not None:
+                self._be_patient(self.down_since)
 
     def take_over(self, former: Coordinator) -> None:
         """Go on watching what ``former`` watched: the same downloader, opened anew."""
         for key, watch in former._watches.items():
-            self._watches.setdefault(key, replace(watch, looked=False, moved=None))
+            self._watches.setdefault(key, replace(watch, looked=False, moved=None, seen_at=None))
         self._poke.set()
 
     async def dismiss(self) -> None:
@@ -159,9 +147,10 @@ class Coordinator:
 
     async def close(self) -> None:
         self._closing = True
-        for task in self._tasks:
+        tasks = self._tasks if self._patience is None else [*self._tasks, self._patience]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._creations_through()
@@ -309,18 +298,30 @@ class Coordinator:
             if self.down:
                 raise Unavailable(self.last_error or f"{self.name} is down")
             await self._poll([key], asker=watch)
-        watch.known = None if watch.gone or watch.latest is None else watch.latest.state
-        watch.known_total = None if watch.latest is None else watch.latest.total
-        return Sight(None if watch.gone else watch.latest, watch.instance, watch.restarted)
+        return watch.tell()
 
     def latest(self, key: str) -> TransferStatus | None:
         """What was seen last, without asking."""
         watch = self._watches.get(key)
         return None if watch is None else watch.latest
 
+    def still(self, key: str) -> float:
+        """Seconds for which it ought to have moved and did not."""
+        watch = self._watches.get(key)
+        return 0.0 if watch is None else watch.still
+
     @property
     def down(self) -> bool:
         return self.auth_failed or self.down_until is not None or self._closing
+
+    @property
+    def given_up(self) -> bool:
+        """Has it been down for so long that its transfers had better be elsewhere?"""
+        return (
+            self.down_since is not None
+            and self.failover_after is not None
+            and self.clock.time() - self.down_since >= self.failover_after
+        )
 
     @property
     def takes_new(self) -> bool:
@@ -380,6 +381,9 @@ class Coordinator:
         version = self.version = await self.call(self.downloader.test)
         back = self.health == "down"
         self.health, self.down_until, self._failures, self.last_error = "up", None, 0, None
+        self.down_since = None
+        if self._patience is not None:
+            self._patience.cancel()
         if back:
             log.info("downloader %s is back", self.name)
         self._poke.set()
@@ -392,11 +396,32 @@ class Coordinator:
         if self.health != "down":
             log.warning("downloader %s is down: %s", self.name, error)
             self._failures = 0
+            for watch in self._watches.values():
+                watch.seen_at = None
+        if self.down_since is None:
+            self.down_since = self.clock.time()
+            self._be_patient(self.down_since)
         self.health, self.last_error = "down", str(error)
         if self.down_until is None or self.down_until <= self.clock.time():
             self.down_until = self.clock.time() + min(DOWN_FIRST * 2**self._failures, DOWN_MAX)
             self._failures += 1
         self._poke.set()
+
+    def _be_patient(self, since: float) -> None:
+        """Until it has been down for too long; then everybody with a transfer here looks where else it might go."""
+        if self._patience is not None:
+            self._patience.cancel()
+        if self.failover_after is None:
+            return
+        until = since + self.failover_after
+
+        async def tell() -> None:
+            await sleep_until(self.clock, until)
+            await self._tell(f"downloader:{self.name}")
+            for key in list(self._watches):
+                await self._tell(f"transfer:{key}")
+
+        self._patience = asyncio.create_task(tell(), name=f"dlqueue-patience-{self.name}")
 
     async def _poll(self, keys: list[str], asker: Watch | None = None) -> None:
         asked = {key: watch for key in keys if (watch := self._watches.get(key)) is not None}
@@ -407,26 +432,17 @@ class Coordinator:
             if self._watches.get(key) is not watch:
                 continue  # begun anew meanwhile: the answer may be about what was before
             new = seen.get(watch.handle)
-            watch.looked, watch.gone = True, new is None
-            if new is None:
-                watch.restarted = instance is None or instance != watch.instance
-            else:
-                if new != watch.latest:
-                    self.report(watch.task_id, watch.owner, new)
-                watch.latest, watch.instance = new, instance
-            # Mere bytes concern nobody's next step; a state does, once, and the size.
-            state, total = (None, None) if new is None else (new.state, new.total)
+            if watch.note(new, instance, self.clock.time(), self.poll_interval) and new is not None:
+                self.report(watch.task_id, watch.owner, new)
             if watch is asker:
                 continue
-            if state is not watch.known:
-                watch.known, watch.known_total = state, total
+            too_still = self.stall is not None and watch.still >= self.stall and not watch.told_still
+            if watch.is_news() or too_still:
+                watch.told_still = watch.told_still or too_still
                 if watch.moved is not None:
                     watch.moved.set()
                 else:
                     await self._tell(f"transfer:{key}")
-            elif total not in (None, watch.known_total) and watch.moved is None:
-                watch.known_total = total
-                await self._tell(f"transfer:{key}")
 
     def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
         return self.downloader.poll(handles), self.downloader.instance()

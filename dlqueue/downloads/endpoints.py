@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.debts import Debts
+from dlqueue.downloads.delivery import drop_staging
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
-from dlqueue.downloads.registry import route
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, choose, facts_of, find_route
 from dlqueue.downloads.slots import Slots
+from dlqueue.downloads.state import Obligation
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
-from dlqueue.sdk import Context, Downloader, DownloaderError, Rejected, TransferStatus, Unavailable
+from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
+
+log = logging.getLogger(__name__)
+
+_GROUPS = ".groups"
+"""A file that no downloader's folder can be: names begin with a letter or digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,8 @@ class EndpointConfig:
     max_active: int = 5
     poll: float = 2.0
     options: Any = None
+    stall: float | None = 1800.0
+    failover_after: float | None = 600.0
 
 
 class NoRoute(InvalidTask):
@@ -52,6 +63,7 @@ class Endpoints:
         report: Callable[[int, str, TransferStatus], None],
         watched_live: Callable[[], bool],
         disabled: Collection[str] = (),
+        rules: Sequence[Rule] = (),
     ) -> None:
         """
         :param folder: private; each downloader gets a folder in it.
@@ -60,8 +72,11 @@ class Endpoints:
         """
         self.configs = configs
         self.disabled = frozenset(disabled)
+        self.rules = tuple(rules)
         self.slots = Slots()
         self._folder = folder
+        self._debts = Debts(folder)
+        self._paying: set[asyncio.Task[None]] = set()
         self._pauses = Pauses(folder)
         self._clock = clock
         self._policy = policy
@@ -69,6 +84,8 @@ class Endpoints:
         self._report = report
         self._watched_live = watched_live
         self._coordinators: dict[str, Coordinator] = {name: self._made(config) for name, config in configs.items()}
+        self._groups: tuple[str, ...] = ()
+        self._find_groups()
 
     def _made(self, config: EndpointConfig) -> Coordinator:
         self.slots.define(config.name, config.max_active)
@@ -77,10 +94,30 @@ class Endpoints:
             config.kind(),
             config.poll,
             self._clock,
-            lambda hold: self._wake(hold, None),
+            self._told,
             self._report,
             self._watched_live,
+            config.stall,
+            config.failover_after,
         )
+
+    async def _told(self, hold: str) -> None:
+        what, _, name = hold.partition(":")
+        if what != "downloader":
+            await self._wake(hold, None)
+            return
+        # First what is owed: who comes next must not meet what was given up.
+        task = asyncio.create_task(self._back(name), name=f"dlqueue-back-{name}")
+        self._paying.add(task)
+        task.add_done_callback(self._paying.discard)
+
+    async def _back(self, name: str) -> None:
+        await self._pay(name)
+        for whose in self._waited_for_with(name):
+            try:
+                await self._wake(f"downloader:{whose}", None)
+            except Exception as error:  # noqa: BLE001 - the tasks look by themselves later
+                log.warning("could not wake who waits for %s: %s", whose, error)
 
     async def open(self) -> None:
         """Open all; one that cannot be opened is down, and the others work."""
@@ -100,7 +137,7 @@ class Endpoints:
         try:
             await coordinator.open(config.options, context)
         except DownloaderError as error:
-            coordinator.health, coordinator.last_error, coordinator.auth_failed = "down", str(error), True
+            coordinator.broken(error)
 
     def _private_folder(self, name: str) -> Path:
         folder = self._folder / name
@@ -108,6 +145,8 @@ class Endpoints:
         return folder
 
     async def close(self) -> None:
+        for task in self._paying:
+            task.cancel()
         await asyncio.gather(*(coordinator.close() for coordinator in self._coordinators.values()))
 
     # -- another configuration while they are at work -----------------------------------------------------------------
@@ -117,12 +156,16 @@ class Endpoints:
         for name in names:
             self._private_folder(name)
 
-    async def reconfigure(self, configs: Mapping[str, EndpointConfig], disabled: Collection[str]) -> None:
+    async def reconfigure(
+        self, configs: Mapping[str, EndpointConfig], disabled: Collection[str], rules: Sequence[Rule] = ()
+    ) -> None:
         """Go over to these. What is new is opened; what is gone is closed, and its transfers wait; what has other
         options, or was refused our credentials, is closed and opened again, and its transfers are watched on."""
         gone = {name: c for name, c in self._coordinators.items() if name not in configs}
         self.configs = {name: config for name, config in self.configs.items() if name not in gone}
         self.disabled = frozenset(disabled)
+        rerouted = tuple(rules) != self.rules or list(configs) != self.names()
+        self.rules = tuple(rules)
         for name in gone:
             del self._coordinators[name]
         async with asyncio.TaskGroup() as group:
@@ -131,8 +174,13 @@ class Endpoints:
             for config in configs.values():
                 group.create_task(self._adapt(config))
         self.configs = dict(configs)  # the order may be another one too
+        if rerouted:
+            self._find_groups()
+            for hold in ("slot:*", "downloader:*", "paused:*"):  # they may be somebody else's now
+                await self._wake(hold, None)
+            await asyncio.to_thread(self.note_groups)
         for name in configs:
-            await self._wake(f"slot:{name}", self.slots.free(name))
+            await self.offer(name)
         await self._wake("route", None)
 
     async def _take_away(self, name: str, coordinator: Coordinator) -> None:
@@ -148,7 +196,7 @@ class Endpoints:
             same = before.kind is config.kind and before.options == config.options
             if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
-                former.poll_every(config.poll)
+                former.adapt(config.poll, config.stall, config.failover_after)
                 return
             await former.close()
         coordinator = self._made(config)
@@ -194,10 +242,75 @@ class Endpoints:
     def names(self) -> list[str]:
         return list(self.configs)
 
-    def route(self, params: DownloadParams) -> list[str]:
-        """See `dlqueue.downloads.registry.route`."""
-        kinds = {name: config.kind for name, config in self.configs.items()}
-        return route(params.schemes, params.downloader, kinds)
+    # -- routes -------------------------------------------------------------------------------------------------------
+
+    def _kinds(self) -> dict[str, type[Downloader]]:
+        return {name: config.kind for name, config in self.configs.items()}
+
+    def route(
+        self, params: DownloadParams, owner: str = "", labels: Mapping[str, Sequence[str]] | None = None
+    ) -> Route:
+        """Who may fetch this, in which order (`dlqueue.downloads.routing`)."""
+        return find_route(facts_of(params, owner, labels), self.rules, self._kinds())
+
+    def choice(self, names: Sequence[str], shares: bool, task_id: int) -> Choice:
+        """See `dlqueue.downloads.routing.choose`."""
+        return choose(names, {name: self.condition(name, task_id) for name in names}, shares)
+
+    def condition(self, name: str, task_id: int | None = None) -> Condition:
+        """Now, for this task."""
+        return Condition(self[name].down, self[name].paused is not None, self.slots.free(name, task_id))
+
+    def ready(self, names: Iterable[str]) -> bool:
+        """Could any of them take a transfer now?"""
+        now = [self.condition(name) for name in names]
+        return any(not one.down and not one.paused and one.free for one in now)
+
+    def hold(self, choice: Choice) -> str:
+        """For a task that has to wait. What is waited for has the name of a downloader, or those of a group, any of
+        which will do."""
+        if not choice.names:
+            return "route"
+        groups = [group for group in self._groups if set(choice.names) <= set(group.split(","))]
+        whose = choice.names[0] if len(choice.names) == 1 or not groups else min(groups, key=len)
+        if choice.waits == "slot":
+            self.slots.ask(whose)
+        return f"{choice.waits}:{whose}"
+
+    def _find_groups(self) -> None:
+        """Downloaders that tasks may wait for together: whoever is in one of them wakes those who hold it. They follow
+        from the configuration, so that a restart wakes them too; who is in none of them waits for one."""
+        kinds = self._kinds()
+        groups: dict[frozenset[str], str] = {}
+        for scheme in sorted({scheme for kind in kinds.values() for scheme in kind.schemes}):
+            wish = Wanted(frozenset({scheme}), ())
+            for rules in ((), *([Rule(rule.use)] for rule in self.rules)):
+                names = find_route(wish, rules, kinds).names
+                if len(names) > 1:
+                    groups.setdefault(frozenset(names), ",".join(names))
+        self._groups = tuple(groups.values())
+        for group in self._groups:
+            self.slots.ask(group)
+
+    def groups_changed(self) -> bool:
+        """Were they others when `note_groups` was called last? Then tasks may hold what nobody would wake."""
+        try:
+            return (self._folder / _GROUPS).read_text() != self._listed()
+        except OSError:
+            return True
+
+    def note_groups(self) -> None:
+        """:raises OSError: it cannot be written."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self._folder / f"{_GROUPS}.new"
+        new.write_text(self._listed())
+        new.replace(self._folder / _GROUPS)
+
+    def _listed(self) -> str:
+        return "\n".join([*sorted(self.configs), *self._groups])
+
+    def _waited_for_with(self, name: str) -> list[str]:
+        return [name, *(group for group in self._groups if name in group.split(","))]
 
     def check(self, params: DownloadParams) -> None:
         """:raises InvalidTask: the downloader that was named does not exist; `NoRoute`: nobody can fetch this."""
@@ -206,7 +319,8 @@ class Endpoints:
             if wanted in self.disabled:
                 raise InvalidTask(f"downloader {wanted!r} {self.absence(wanted)}", "downloader")
             raise InvalidTask(f"no downloader {wanted!r} (configured: {', '.join(self.names())})", "downloader")
-        if not self.route(params):
+        # By the default order: the rules may look at what is not known yet.
+        if not find_route(facts_of(params), (), self._kinds()).names:
             who = f"downloader {wanted!r}" if wanted is not None else "none of the configured downloaders"
             what = " and ".join(sorted(params.schemes))
             raise NoRoute(f"{who} can fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
@@ -223,15 +337,45 @@ class Endpoints:
         """Let those begin who waited. :raises OSError: it cannot be remembered."""
         await asyncio.to_thread(self._pauses.forget, name)
         self[name].paused = None
-        await self._wake(f"paused:{name}", None)
-        if free := self.slots.free(name):
-            await self._wake(f"slot:{name}", free)
+        for whose in self._waited_for_with(name):
+            await self._wake(f"paused:{whose}", None)
+        await self.offer(name)
+
+    async def offer(self, name: str) -> None:
+        """Let those have its free slots who wait for one."""
+        free = self.slots.free(name)
+        for whose in self._waited_for_with(name) if free else ():
+            asked = self.slots.asked(whose)
+            if asked and not await self._wake(f"slot:{whose}", free):
+                self.slots.nobody(whose, asked)
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it."""
         downloader = self.slots.release(task_id)
         # Without a slot it may have been woken for one already; where, nobody remembers.
         for name in self.names() if downloader is None else (downloader,):
-            asked, free = self.slots.asked(name), self.slots.free(name)
-            if asked and free and not await self._wake(f"slot:{name}", free):
-                self.slots.nobody(name, asked)
+            await self.offer(name)
+
+    # -- what is owed to those who are away ---------------------------------------------------------------------------
+
+    async def owe(self, owed: Obligation) -> None:
+        """Remove this transfer when its downloader is back. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.write, owed)
+        if owed.downloader in self and not self[owed.downloader].down:
+            await self._pay(owed.downloader)
+
+    async def _pay(self, name: str) -> None:
+        for owed in await asyncio.to_thread(self._debts.of, name):
+            drop = partial(drop_staging, Path(owed.staging)) if owed.staging else _nothing
+            try:
+                await self[name].remove(owed.key, Handle(owed.handle_id), False, drop)
+            except (Unavailable, Rejected):
+                continue  # another time
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
+            log.info("removed from %s, which is back: transfer %s, fetched elsewhere meanwhile", name, owed.key)
+            await asyncio.to_thread(self._debts.forget, owed)
+
+
+def _nothing() -> None:
+    return None

@@ -215,7 +215,8 @@ class Handover:
         return {"location": state.location, "name": Path(state.location or "").name, "size": size, "downloader": last}
 
     async def work_off(self, state: DownloadState, only_up: bool = False) -> str | None:
-        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any.
+        """Remove the transfers that are owed; answers the downloader that has to be waited for, if any: only that of
+        the present try. Others are seen to when they are back, whatever has become of the task by then.
 
         :param only_up: do not even ask a downloader that is down.
         """
@@ -225,18 +226,28 @@ class Handover:
                 log.warning("%s is not configured any more; its transfer %s is given up", owed.downloader, owed.key)
                 continue
             if only_up and (owed.downloader not in self._endpoints or self._endpoints[owed.downloader].down):
-                left.append(owed)
+                await self._later(owed, left, state.downloader)
                 continue
             drop = partial(delivery.drop_staging, Path(owed.staging)) if owed.staging else _nothing
             try:
                 await self._endpoints[owed.downloader].remove(owed.key, Handle(owed.handle_id), False, drop)
             except (Unavailable, Rejected):
-                left.append(owed)
+                await self._later(owed, left, state.downloader)
             except OSError as error:
                 # The transfer is gone; what cannot be removed of its folder must not fail a task that is delivered.
                 log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
         state.obligations = left
         return left[0].downloader if left else None
+
+    async def _later(self, owed: Obligation, left: list[Obligation], present: str | None) -> None:
+        if owed.downloader == present:
+            left.append(owed)
+            return
+        try:
+            await self._endpoints.owe(owed)
+        except OSError as error:
+            log.warning("%s: what is owed to %s stays with its task: %s", owed.key, owed.downloader, error)
+            left.append(owed)
 
     # -- after the end ------------------------------------------------------------------------------------------------
 

@@ -52,8 +52,11 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     await queue.wake("route")
     await queue.wake("space")
     await queue.wake("paused:*")
+    if await asyncio.to_thread(endpoints.groups_changed):
+        await queue.wake("slot:*")
+        await asyncio.to_thread(endpoints.note_groups)
     for name in endpoints.names():
-        await queue.wake(f"slot:{name}", endpoints.slots.free(name))
+        await endpoints.offer(name)
 
 
 def running_in(record: TaskRecord) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
@@ -48,20 +47,3 @@ def find_kinds(quiet: bool = False) -> Kinds:
     for name, reason in () if quiet else kinds.broken.items():
         log.warning("downloader kind %s: %s", name, reason)
     return kinds
-
-
-def route(schemes: Set[str], downloader: str | None, configured: Mapping[str, type[Downloader]]) -> list[str]:
-    """Downloaders that can fetch this, in the order in which they are tried: for http(s) first those of kind ``http``,
-    then as configured.
-
-    :param schemes: see `DownloadParams.schemes`.
-    :param downloader: the only one that is wanted, if one was named.
-    """
-    names = [
-        name
-        for name, kind in configured.items()
-        if schemes <= kind.schemes and (downloader is None or downloader == name)
-    ]
-    if schemes <= {"http", "https"}:
-        names.sort(key=lambda name: configured[name].kind != "http")
-    return names

@@ -56,6 +56,8 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     title: str | None = None
     """What it calls itself, until its downloader knows better."""
     info_hash: str | None = None
+    size: int | None = None
+    """Bytes that are wanted of it, where the file that was sent tells."""
 
     @property
     def schemes(self) -> frozenset[str]:
@@ -110,6 +112,7 @@ def normalised(
         seed=SeedWish(ratio=0.0) if given.seed == 0 else given.seed,
         title=None if contents.name is None else harmless_name(contents.name),
         info_hash=contents.hash,
+        size=_size(contents.sizes, select),
         urls=tuple(urls),
         directory=str(directory),
         root=str(root),
@@ -121,6 +124,13 @@ def normalised(
         checksum=None if given.checksum is None else _checksum(given.checksum),
     )
     return made, file
+
+
+def _size(sizes: tuple[int, ...] | None, select: tuple[int, ...] | None) -> int | None:
+    if sizes is None:
+        return None
+    total = sum(sizes if select is None else (sizes[index - 1] for index in select))
+    return total if total < 2**63 else None  # what the database can hold
 
 
 def _source(given: _Given, policy: Policy) -> tuple[list[str], Contents, bytes | None]:

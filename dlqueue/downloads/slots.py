@@ -11,19 +11,20 @@ class Slots:
         self._held: dict[str, set[int]] = {}
         self._where: dict[int, str] = {}
         self._asked: dict[str, int] = {}
-        """How often a slot was refused since nobody waited. Who waits is in the store only: they may be a million."""
+        """How often a slot was refused since nobody waited, by whose slot is waited for (see `Endpoints.hold`). Who
+        waits is in the store only: they may be a million."""
 
     def define(self, downloader: str, limit: int) -> None:
         self._limits[downloader] = limit
         self._held.setdefault(downloader, set())
-        self._asked[downloader] = self.asked(downloader) + 1  # somebody may wait since before we were there
+        self.ask(downloader)  # somebody may wait since before we were there
 
     def acquire(self, downloader: str, task_id: int) -> bool:
         """True if the task has a slot there now. It has one at most, anywhere."""
         if self._where.get(task_id) == downloader:
             return True
         if len(self._held[downloader]) >= self._limits[downloader]:
-            self._asked[downloader] = self.asked(downloader) + 1
+            self.ask(downloader)
             return False
         self.adopt(downloader, task_id)
         return True
@@ -41,17 +42,25 @@ class Slots:
             self._held[downloader].discard(task_id)
         return downloader
 
-    def asked(self, downloader: str) -> int:
+    def ask(self, whose: str) -> None:
+        """Somebody waits."""
+        self._asked[whose] = self.asked(whose) + 1
+
+    def asked(self, whose: str) -> int:
         """0 if nobody waits for a slot there, else a number that changes whenever one more does."""
-        return self._asked.get(downloader, 0)
+        return self._asked.get(whose, 0)
 
-    def nobody(self, downloader: str, asked: int) -> None:
+    def nobody(self, whose: str, asked: int) -> None:
         """Nobody waited when `asked` was so."""
-        if self.asked(downloader) == asked:
-            self._asked[downloader] = 0
+        if self.asked(whose) == asked:
+            self._asked[whose] = 0
 
-    def free(self, downloader: str) -> int:
-        return max(self._limits.get(downloader, 0) - len(self._held.get(downloader, ())), 0)
+    def free(self, downloader: str, task_id: int | None = None) -> int:
+        """
+        :param task_id: who asks; what it has there already is free for it.
+        """
+        mine = task_id is not None and self._where.get(task_id) == downloader
+        return max(self._limits.get(downloader, 0) - len(self._held.get(downloader, ())), 0) + mine
 
     def active(self, downloader: str) -> int:
         return len(self._held.get(downloader, ()))

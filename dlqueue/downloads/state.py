@@ -23,7 +23,7 @@ class Attempt(msgspec.Struct):
     ended_at: float | None = None
     bytes: int = 0
     error_class: str | None = None
-    """``passing downloader request lost removed replaced space unavailable``; None = it went well (so far)."""
+    """``passing downloader request lost removed replaced space stalled unavailable``; None = it went well (so far)."""
     message: str | None = None
     next: str | None = None
     """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
@@ -130,14 +130,12 @@ class DownloadState(msgspec.Struct):
         attempt.ended_at, attempt.bytes = now, self.downloaded
         attempt.error_class, attempt.message, attempt.next = error_class, message, following
 
-    def passing_since_top(self) -> bool:
-        """Has any downloader of the route failed in a passing way since the route was begun?"""
-        for attempt in reversed(self.attempts):
-            if attempt.error_class == "passing":
-                return True
-            if attempt.next in (FROM_TOP, "error"):
-                return False
-        return False
+    def note_skipped(self, downloader: str, kind: str, message: str, now: float) -> None:
+        """It was passed over because it is down: nothing was tried there, so that this line has no key."""
+        last = next((attempt for attempt in reversed(self.attempts) if attempt.downloader == downloader), None)
+        if last is None or (last.key and last.error_class != "unavailable"):
+            skipped = Attempt(downloader, kind, "", now, now, 0, "unavailable", message, "next downloader")
+            self.attempts.append(skipped)
 
     def owe(self) -> None:
         """Write down that the present transfer is to be removed. One that was there before us is not; the key is, in
@@ -159,6 +157,5 @@ class DownloadState(msgspec.Struct):
         self.manifest = []
 
 
-FROM_TOP = "from the top"
 LEDGER_KEPT = 50
 """Attempts remembered; the oldest go."""

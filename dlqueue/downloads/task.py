@@ -7,6 +7,7 @@ rename.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,11 +22,11 @@ from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.seeding import Seeding, SeedRule
-from dlqueue.downloads.state import FROM_TOP, DownloadState
+from dlqueue.downloads.setbacks import Setbacks, seldom
+from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import (
     Context,
-    CriticalError,
     InvalidTask,
     Outcome,
     ResumeAfter,
@@ -37,26 +38,11 @@ from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
 
-LOST_MAX = 3
-"""How often a transfer that its downloader has forgotten is created anew."""
 LINGER = 0.1
 """Seconds that a step waits for a transfer that it has begun: what a small file takes."""
-LOOK_SELDOM = 300.0
-SPACE_AGAIN = 30.0
 
 StagingRule = Callable[[DownloadParams], Path]
 """Where the unfinished bytes of a download go: a folder on the file system of its destination."""
-
-
-class TransferFailed(Exception):
-    """A passing error of a transfer: the same downloader is tried again by the retry policy of the queue."""
-
-    def __init__(self, message: str, kind: str, retry_after: float | None, renew: bool) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.retry_after = retry_after
-        self.renew = renew
-        """New bytes came since the last failure: the retry budget starts anew."""
 
 
 class RemoteDownload(Task):
@@ -86,6 +72,7 @@ class RemoteDownload(Task):
         self._clock = clock
         self.uploads = uploads
         self._handover = Handover(endpoints, policy, clock)
+        self._setbacks = Setbacks(endpoints, self._handover, clock)
         self.seed_rule = seeding or SeedRule()
         """Where a submit says nothing of it. May be set at any time."""
         self._seeding = Seeding(lambda: self.seed_rule, self._request, clock)
@@ -132,24 +119,35 @@ class RemoteDownload(Task):
         early = await self._handover.exists_already(ctx)
         if early is not None:
             return early
-        name = self._choose(ctx)
-        if name is None:
-            return ResumeAfter(LOOK_AGAIN, hold="route", renew=False)
+        route = self._setbacks.route(ctx)
+        if not set(route.names) - set(state.tried):
+            state.tried = []  # the route has become another one since
+        names = [name for name in route.names if name not in state.tried]
+        begun = state.key is not None and (state.handle is not None or state.downloaded > 0)
+        if begun and state.downloader in names:
+            if self._endpoints[state.downloader].down:
+                return await self._setbacks.out_of_reach(ctx, state.downloader)
+            names = [state.downloader]
+        choice = self._endpoints.choice(names, route.shares, ctx.task_id)
+        name = choice.name
+        if name is None or not self._endpoints.slots.acquire(name, ctx.task_id):
+            after = {"downloader": seldom(ctx), "route": LOOK_AGAIN}.get(choice.waits or "")
+            return ResumeAfter(after, hold=self._endpoints.hold(choice), renew=False)
         coordinator = self._endpoints[name]
-        if coordinator.down:
-            return ResumeAfter(_seldom(ctx), hold=f"downloader:{name}", renew=False)
-        if coordinator.paused:
-            return ResumeAfter(None, hold=f"paused:{name}", renew=False)
-        if not self._endpoints.slots.acquire(name, ctx.task_id):
-            return ResumeAfter(None, hold=f"slot:{name}", renew=False)
         now = self._clock.time()
         # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
         replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
         if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
+                if state.downloader != name:
+                    state.end_attempt(now, "unavailable", self._setbacks.why_not(state), "next downloader")
                 state.abandon()
+            for former in names[: names.index(name)]:
+                self._setbacks.note_skipped(state, former, now)
             kind = self._endpoints.configs[name].kind.kind
             state.begin_attempt(name, kind, self._staging(ctx.params), ctx.task_id, now)
+            if any(owed.downloader != name for owed in state.obligations):
+                await self._handover.work_off(state, only_up=True)
         elif state.attempts and state.attempts[-1].ended_at is not None:
             state.note_attempt(now)
         await ctx.checkpoint()
@@ -164,11 +162,11 @@ class RemoteDownload(Task):
             request = self._request(ctx.params, staging)
             handle, instance = await coordinator.create(request, key, partial(self._prepare, ctx.params, staging))
         except Unavailable as error:
-            return await self._wait_for(ctx, name, error)
+            return await self._setbacks.out_of_reach(ctx, name, error)
         except Rejected as error:
-            return await self._failed(ctx, error)
+            return await self._setbacks.failed(ctx, error)
         except OSError as error:
-            return await self._failed(ctx, _from_os(error, "the staging folder cannot be made"))
+            return await self._setbacks.failed(ctx, _from_os(error, "the staging folder cannot be made"))
         reach("created")
         state.handle, state.instance, state.source = handle, instance, source_mark(ctx.params)
         state.phase = "monitor"
@@ -176,7 +174,7 @@ class RemoteDownload(Task):
         if await coordinator.settled(key, LINGER):
             return await self._monitor(ctx)
         _show(ctx, None)
-        return ResumeAfter(_seldom(ctx), hold=f"transfer:{key}", renew=False)
+        return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
     def _prepare(self, params: DownloadParams, staging: Path) -> None:
         """The staging folder, in a destination that is still where it may be."""
@@ -185,16 +183,6 @@ class RemoteDownload(Task):
         except PolicyRefused as error:
             raise Rejected(error.message, "request", kind=error.kind) from error
         delivery.make_staging(staging)
-
-    def _choose(self, ctx: Context) -> str | None:
-        """The downloader to use: the present one as long as it may do, else the first that is up, else the first."""
-        state: DownloadState = ctx.state
-        params: DownloadParams = ctx.params
-        names = [n for n in self._endpoints.route(params) if n not in state.tried]
-        if state.downloader in names and state.key is not None:
-            return state.downloader
-        up = [name for name in names if self._endpoints[name].takes_new]
-        return next(iter(up or names), None)
 
     def _request(self, params: DownloadParams, staging: Path) -> Request:
         """:raises Rejected: the file that was sent is not kept any more."""
@@ -230,12 +218,12 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         try:
             if state.source not in (None, source_mark(ctx.params)):
-                return await self._begin_again(ctx, coordinator)
+                return await self._setbacks.replaced(ctx, coordinator)
             seen = await coordinator.look(ctx.task_id, ctx.owner, key, handle, state.instance)
             if seen.status is None:
-                return await self._gone(ctx, seen.restarted)
+                return await self._gone(ctx, coordinator, seen.restarted)
         except (Unavailable, Rejected) as error:
-            return await self._wait_for(ctx, name, error, keep_slot=True)
+            return await self._setbacks.out_of_reach(ctx, name, error, keep_slot=True)
         await self._handover.work_off(state, only_up=True)
         state.instance, status = seen.instance, seen.status
         # What a transfer that began anew fetches once more is not new.
@@ -244,29 +232,27 @@ class RemoteDownload(Task):
         _show(ctx, status)
         if status.whole:
             return await self._whole(ctx, status)
+        if coordinator.given_up:
+            return await self._setbacks.out_of_reach(ctx, name, keep_slot=True)
         if status.state is TransferState.ERROR:
-            return await self._failed(ctx, status.error or Rejected("failed without saying why"))
+            return await self._setbacks.failed(ctx, status.error or Rejected("failed without saying why"))
         if status.state is TransferState.PAUSED and not state.attached:
             return await self._resume(ctx, name, handle)
         # It may have gone on without us: whatever runs has a slot.
         self._endpoints.slots.adopt(name, ctx.task_id)
-        return ResumeAfter(_seldom(ctx), hold=f"transfer:{key}", renew=renew)
+        after, stall = seldom(ctx), coordinator.stall
+        if stall is not None and seen.still >= stall and not coordinator.down:
+            outcome = await self._setbacks.stalled(ctx, seen.still)
+            if outcome is not None:
+                return outcome
+            after = LOOK_AGAIN
+        return ResumeAfter(after, hold=f"transfer:{key}", renew=renew)
 
     async def _whole(self, ctx: Context, status: TransferStatus) -> Outcome:
         reach("whole")
         ctx.state.phase = "deliver"
         await self._endpoints.release(ctx.task_id)
         return await self._deliver(ctx, status)
-
-    async def _begin_again(self, ctx: Context, coordinator: Coordinator) -> Outcome:
-        """It has got another URL."""
-        state: DownloadState = ctx.state
-        handle, key = state.handle, state.key or ""
-        state.end_attempt(self._clock.time(), "replaced", "it got another URL", "create anew")
-        if handle is not None and not state.attached:
-            await coordinator.remove(key, handle, False, lambda: None)
-        state.phase, state.handle = "", None
-        return ResumeAfter(0.0, renew=False)
 
     async def _resume(self, ctx: Context, name: str, handle: Handle) -> Outcome:
         coordinator = self._endpoints[name]
@@ -277,11 +263,11 @@ class RemoteDownload(Task):
         try:
             await coordinator.call(coordinator.downloader.resume, handle)
         except (Unavailable, Rejected) as error:
-            return await self._wait_for(ctx, name, error)
+            return await self._setbacks.out_of_reach(ctx, name, error)
         except NotFound:
             coordinator.unwatch(ctx.state.key or "")  # the next step asks anew, and learns why
             return ResumeAfter(0.0, renew=False)
-        return ResumeAfter(_seldom(ctx), hold=f"transfer:{ctx.state.key}", renew=False)
+        return ResumeAfter(seldom(ctx), hold=f"transfer:{ctx.state.key}", renew=False)
 
     async def _prepare_pause(self, ctx: Context) -> Outcome:
         """Before the task is paused its transfer is. One that cannot be reached goes on by itself; the task is paused
@@ -303,105 +289,23 @@ class RemoteDownload(Task):
         await self._endpoints.release(ctx.task_id)
         return ResumeAfter(0.0, renew=False)
 
-    async def _gone(self, ctx: Context, restarted: bool) -> Outcome:
-        """The downloader does not know the transfer any more. Is its content whole all the same? Has somebody removed
-        it, or has a restart lost it?"""
+    async def _gone(self, ctx: Context, coordinator: Coordinator, restarted: bool) -> Outcome:
+        """The downloader does not know the transfer any more. Is its content whole all the same?"""
         state: DownloadState = ctx.state
-        coordinator = self._endpoints[state.downloader or ""]
         last = coordinator.latest(state.key or "")
         if last is not None:
             _note(state, last)
-        content = await self._left_behind(ctx, coordinator, restarted)
-        if content:
-            coordinator.unwatch(state.key or "")
-            size = state.total or state.downloaded
-            done = TransferStatus(TransferState.COMPLETED, state.name, state.total, size, content=tuple(content))
-            return await self._whole(ctx, done)
-        if restarted or state.attached:
-            return await self._lost(ctx, f"{state.downloader} has forgotten the transfer")
-        message = f"somebody has removed it in {state.downloader}"
-        await self._endpoints.release(ctx.task_id)
-        self._unwatch(state)
-        state.end_attempt(self._clock.time(), "removed", message, "error")
-        state.phase, state.handle = "", None
-        raise CriticalError(f"{message}; `dlqueue retry {ctx.task_id}` fetches it again", "removed_elsewhere")
-
-    async def _left_behind(self, ctx: Context, coordinator: Coordinator, restarted: bool) -> Sequence[str]:
-        state: DownloadState = ctx.state
-        if state.attached or state.staging is None:
-            return ()
-        try:
-            request = self._request(ctx.params, Path(state.staging))
-            look = partial(coordinator.downloader.whole_content, total=state.total, restarted=restarted)
-            return await coordinator.call(look, request, state.key or "")
-        except Rejected:
-            return ()
-
-    async def _lost(self, ctx: Context, message: str, new_key: bool = False) -> Outcome:
-        """It has to be created anew. With ``new_key`` the present one is of no use any more."""
-        state: DownloadState = ctx.state
-        state.lost += 1
-        await self._endpoints.release(ctx.task_id)
-        self._unwatch(state)
-        end = state.lost > LOST_MAX
-        state.end_attempt(self._clock.time(), "lost", message, "error" if end else "create anew")
-        if new_key:
-            state.abandon()
-        # The same key: what is left in its folder is used again if the downloader can prove it.
-        state.phase, state.handle = "", None
-        if end:
-            times, state.lost = state.lost, 0
-            raise CriticalError(f"{message}, {times} times in all", "lost")
-        return ResumeAfter(0.0, renew=False)
-
-    def _unwatch(self, state: DownloadState) -> None:
-        if state.key is not None and (state.downloader or "") in self._endpoints:
-            self._endpoints[state.downloader or ""].unwatch(state.key)
-
-    async def _wait_for(self, ctx: Context, name: str, error: Exception, keep_slot: bool = False) -> Outcome:
-        """The downloader does not answer. That is no failure of the download: wait for it."""
-        if not keep_slot:
-            await self._endpoints.release(ctx.task_id)
-        ctx.progress(message=f"waiting for {name}: {error}")
-        return ResumeAfter(_seldom(ctx), hold=f"downloader:{name}", renew=False)
-
-    async def _failed(self, ctx: Context, error: Rejected) -> Outcome:
-        """What next, by the class of the error."""
-        if error.kind == "gid_taken":
-            return await self._lost(ctx, error.message, new_key=True)
-        state: DownloadState = ctx.state
-        now = self._clock.time()
-        await self._endpoints.release(ctx.task_id)
-        self._unwatch(state)
-        renew = state.downloaded > state.bytes_at_failure
-        state.bytes_at_failure = max(state.downloaded, state.bytes_at_failure)
-        state.state = None
-        if error.kind == "disk_full":
-            state.end_attempt(now, "space", error.message, "wait")
-            state.phase = "deliver" if state.manifest else ""
-            ctx.progress(message=error.message)
-            return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
-        if error.final == "request":
-            state.end_attempt(now, "request", error.message, "error")
-            state.phase, state.tried = "", []
-            raise CriticalError(error.message, error.kind)
-        if error.final == "downloader":
-            state.tried.append(state.downloader or "")
-            if self._choose(ctx) is not None:
-                state.end_attempt(now, "downloader", error.message, "next downloader")
-                state.abandon()
-                return ResumeAfter(0.0, renew=False)
-            state.phase, state.tried = "", []
-            if state.passing_since_top():
-                state.end_attempt(now, "downloader", error.message, FROM_TOP)
-                state.abandon()
-                raise TransferFailed(error.message, error.kind, error.retry_after, renew=False)
-            state.end_attempt(now, "downloader", error.message, "error")
-            raise CriticalError(error.message, error.kind)
-        left = ctx.record.max_retry - (0 if renew else ctx.record.attempt)
-        state.end_attempt(now, "passing", error.message, "retry" if left > 0 else "error")
-        state.phase = ""  # and the key stays: the next try goes on with the bytes that are there
-        raise TransferFailed(error.message, error.kind, error.retry_after, renew)
+        content: Sequence[str] = ()
+        if state.staging is not None:
+            with contextlib.suppress(Rejected):
+                request = self._request(ctx.params, Path(state.staging))
+                content = await self._setbacks.left_behind(ctx, request, restarted)
+        if not content:
+            return await self._setbacks.gone(ctx, restarted)
+        coordinator.unwatch(state.key or "")
+        size = state.total or state.downloaded
+        done = TransferStatus(TransferState.COMPLETED, state.name, state.total, size, content=tuple(content))
+        return await self._whole(ctx, done)
 
     # -- deliver ------------------------------------------------------------------------------------------------------
 
@@ -414,27 +318,27 @@ class RemoteDownload(Task):
                     # After a crash: what it was is not known any more.
                     state.phase = "monitor"
                     return await self._monitor(ctx)
-                self._unwatch(state)
+                self._setbacks.unwatch(state)
                 await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
             return await self._handover.move(ctx)
         except Unavailable as error:
-            return await self._wait_for(ctx, state.downloader or "", error)
+            return await self._setbacks.out_of_reach(ctx, state.downloader or "", error)
         except NotYet:
             state.phase = "monitor"
             return ResumeAfter(1.0, hold=f"transfer:{state.key}", renew=False)
         except Forgotten as error:
             # The same key: created anew, what is there is proven piece by piece.
-            return await self._lost(ctx, str(error))
+            return await self._setbacks.lost(ctx, str(error))
         except FileNotFoundError:
             # Neither at its place nor in staging: it has to be fetched anew. With this key the downloader would say
             # again that it is whole.
-            return await self._lost(ctx, "its content is gone", new_key=True)
+            return await self._setbacks.lost(ctx, "its content is gone", new_key=True)
         except Rejected as error:
-            return await self._failed(ctx, error)
+            return await self._setbacks.failed(ctx, error)
         except PolicyRefused as error:
-            return await self._failed(ctx, Rejected(error.message, "request", kind=error.kind))
+            return await self._setbacks.failed(ctx, Rejected(error.message, "request", kind=error.kind))
         except OSError as error:
-            return await self._failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
+            return await self._setbacks.failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
 
     async def _seed(self, ctx: Context) -> Outcome:
         """It is delivered; its transfer may go on seeding before everything is cleared up."""
@@ -459,11 +363,6 @@ class RemoteDownload(Task):
 
     async def cleanup(self, ctx: Context) -> None:
         await self._handover.cleanup(ctx)
-
-
-def _seldom(ctx: Context) -> float:
-    """Seconds after which a step that will be woken looks by itself all the same; many of them not all at once."""
-    return LOOK_SELDOM * (0.8 + ctx.task_id % 41 / 100)
 
 
 def _note(state: DownloadState, status: TransferStatus) -> None:

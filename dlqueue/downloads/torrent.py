@@ -31,6 +31,8 @@ class Contents(NamedTuple):
     files: int | None
     hash: str | None
     """The v1 info-hash; None if it has none (BEP 52)."""
+    sizes: tuple[int, ...] | None = None
+    """Bytes of each file, in the order that indexes count; None if it does not tell them all."""
 
 
 def decoded(text: str, field: str) -> bytes:
@@ -64,7 +66,14 @@ def read_torrent(content: bytes) -> Contents:
     name = info.get(b"name")
     # What is canonical (anything else was refused above) has only one encoding, so this is the part as it was sent.
     digest = hashlib.sha1(bencode(info), usedforsecurity=False).hexdigest() if first else None
-    return Contents(name.decode(errors="replace") if isinstance(name, bytes) else None, files, digest)
+    sizes = _lengths(info.get(b"files", [info])) if first else None
+    return Contents(name.decode(errors="replace") if isinstance(name, bytes) else None, files, digest, sizes)
+
+
+def _lengths(files: list[Any]) -> tuple[int, ...] | None:
+    lengths = [file.get(b"length") if isinstance(file, dict) else None for file in files]
+    known = [length for length in lengths if isinstance(length, int) and 0 <= length < 2**63]
+    return tuple(known) if len(known) == len(lengths) else None
 
 
 def list_files(content: bytes) -> list[tuple[str, int]]:
@@ -139,7 +148,9 @@ def read_metalink(content: bytes) -> tuple[Contents, list[str]]:
     urls = [(element.text or "").strip() for element in root.iter() if _plain(element.tag) in ("url", "metaurl")]
     if not urls:
         raise InvalidTask("has no URL in it", "metalink")
-    return Contents(files[0].get("name"), len(files), None), urls
+    told = [(element.text or "").strip() for file in files for element in file if _plain(element.tag) == "size"]
+    known = tuple(int(text) for text in told if text.isascii() and text.isdigit() and len(text) < 19)
+    return Contents(files[0].get("name"), len(files), None, known if len(known) == len(files) else None), urls
 
 
 def _plain(tag: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,7 @@ from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, selection
+from dlqueue.downloads.routing import Route
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.torrent import list_files
@@ -39,35 +40,41 @@ class Downloads:
 
     # -- before it is one ---------------------------------------------------------------------------------------------
 
-    def dry_run(self, params: dict[str, Any], submitter: Submitter) -> messages.DryRun:
+    def dry_run(
+        self, params: dict[str, Any], submitter: Submitter, labels: Mapping[str, Sequence[str]]
+    ) -> messages.DryRun:
         """:raises InvalidTask: as a submit would."""
         made, _ = self._task.examined(params, submitter)
-        names = self._endpoints.route(made)
-        up = [name for name in names if self._endpoints[name].takes_new]
-        chosen = next(iter(up), None)
+        route = self._endpoints.route(made, submitter.owner, labels)
+        choice = self._endpoints.choice(route.names, route.shares, 0)
+        # One that is full takes it too, only later; what is down or paused may not.
+        chosen = choice.name or (choice.names[0] if choice.waits == "slot" else None)
+        order = [*route.names, *(name for name in self._endpoints.names() if name not in route.names)]
         return {
             "dry_run": True,
             "downloader": chosen,
-            "route": [self._choice(name, made, names, chosen) for name in self._endpoints.names()],
+            "route": [self._choice(name, made, route, chosen) for name in order],
             "params": views.params_view(msgspec.to_builtins(made)),
         }
 
-    def _choice(self, name: str, params: DownloadParams, names: list[str], chosen: str | None) -> messages.RouteChoice:
-        coordinator, kind = self._endpoints[name], self._endpoints.configs[name].kind
-        missing = sorted(params.schemes - kind.schemes)
-        if params.downloader not in (None, name):
-            reason = f"{params.downloader} was asked for by name"
-        elif missing:
-            reason = f"cannot fetch {' and '.join(missing)}"
+    def _choice(self, name: str, params: DownloadParams, route: Route, chosen: str | None) -> messages.RouteChoice:
+        coordinator, config = self._endpoints[name], self._endpoints.configs[name]
+        if name in route.left_out:
+            reason = route.left_out[name]
         elif coordinator.down:
             reason = f"does not answer: {coordinator.last_error}"
         elif coordinator.paused is not None:
             reason = f"{coordinator.paused.by} has paused it"
+        elif name == chosen and params.downloader == name:
+            reason = "was asked for by name"
         elif name == chosen:
-            reason = "was asked for by name" if params.downloader == name else "the first that can fetch it"
+            first = "the first that can fetch it"
+            reason = first if route.rule is None else f"the first of route {route.rule} that can fetch it"
+        elif route.shares and route.names.index(name) < route.names.index(chosen or name):
+            reason = f"all its {config.max_active} slots are taken"
         else:
-            reason = f"number {names.index(name) + 1} in the order"
-        return {"downloader": name, "kind": kind.kind, "chosen": name == chosen, "reason": reason}
+            reason = f"number {route.names.index(name) + 1} in {'the order' if route.rule is None else route.title}"
+        return {"downloader": name, "kind": config.kind.kind, "chosen": name == chosen, "reason": reason}
 
     # -- files --------------------------------------------------------------------------------------------------------
 

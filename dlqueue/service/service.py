@@ -126,7 +126,7 @@ class Service:
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
         if params.dry_run:
             request, cwd = self._place(caller, params.request())
-            return self._downloads.dry_run(request, Submitter(caller.name, cwd))
+            return self._downloads.dry_run(request, Submitter(caller.name, cwd), params.all_labels())
         new = self._new(caller, RemoteDownload.type, params.request(), params)
         (made,) = await self._submit(caller, [new], params.on_full)
         return made

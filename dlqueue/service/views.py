@@ -144,7 +144,7 @@ def params_view(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a download as `downloads.add` takes them."""
     urls = [shown_url(url) for url in params.get("urls", ())]
     given = {} if not urls else {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
-    hidden = ("urls", "root", "headers", "title", "info_hash")
+    hidden = ("urls", "root", "headers", "title", "info_hash", "size")
     shown = {key: value for key, value in params.items() if key not in hidden}
     if params.get("headers"):
         shown["headers"] = dict.fromkeys(params["headers"], HIDDEN)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlqueue.config import Config, ConfigError, Problem, load
+from dlqueue.config.sections import MatchSection
 from dlqueue.places import Mode
 from dlqueue.sdk import Downloader, Handle, Request, TransferStatus
 
@@ -247,7 +248,7 @@ kind = "htpp"
 [downloaders.b]
 kind = "box"
 max_active = 0
-stall = "30m"
+delivery = "none"
 poll = "2 parsecs"
 """,
     )
@@ -262,7 +263,7 @@ poll = "2 parsecs"
         (file, 12, "downloaders.a.kind"),
         (file, 13, "downloaders.b.url"),
         (file, 15, "downloaders.b.max_active"),
-        (file, 16, "downloaders.b.stall"),
+        (file, 16, "downloaders.b.delivery"),
         (file, 17, "downloaders.b.poll"),
         (other, 3, "policy.schemes"),
     ]
@@ -271,19 +272,89 @@ poll = "2 parsecs"
     assert said["daemon.workers"] == "must be a whole number, not true"
     assert "not supported yet by dlqueue 0.1" in said["notify"]
     assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
-    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.stall"]
+    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.delivery"]
     assert '"policy"' in said["polcy"]
     assert '"http"' in said["downloaders.a.kind"]
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["routes", "http", "notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["http", "notify", "node", "hooks"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
-    problem = the_problem(read, f"\n[[{name}]]\nx = 1\n" if name == "routes" else f"\n[{name}]\nx = 1\n")
+    problem = the_problem(read, f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")
 
 
-@pytest.mark.parametrize("name", ["stall", "failover_after", "directory", "paths", "delivery"])
+# -- routes -----------------------------------------------------------------------------------------------------------
+
+
+def test_routes_take_one_value_or_a_list(read: Load) -> None:
+    config = read(
+        BOX
+        + """[[routes]]
+match = { scheme = ["magnet", "ftp"], url = "*.torrent", size = [">1GiB", 5, "1M..2M"], tag = "a", owner = "b" }
+use = "b"
+[[routes]]
+match = { host = "*.example.org", type = "iso" }
+all = true
+use = ["b"]
+[[routes]]
+use = ["b"]
+"""
+    )
+    first, second, third = config.routes
+    assert (first.match.scheme, first.match.url, first.use) == (("magnet", "ftp"), ("*.torrent",), ("b",))
+    assert (first.match.size, first.match.tag, first.match.owner) == ((">1GiB", 5, "1M..2M"), ("a",), ("b",))
+    assert (second.match.host, second.match.type, second.all) == (("*.example.org",), ("iso",), True)
+    assert (third.match, third.all) == (MatchSection(), False)
+    assert config.as_shown()["routes"][0]["match"]["url"] == ["*.torrent"]
+
+
+def test_routes_may_name_what_is_there_by_itself_and_what_is_disabled(read: Load) -> None:
+    assert read('[[routes]]\nuse = ["http"]\n').routes[0].use == ("http",)
+    assert read(BOX + 'enabled = false\n[[routes]]\nuse = ["b"]\n').routes[0].use == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "part"),
+    [
+        ("routes = 3\n", 1, "routes", "write [[routes]]"),
+        ("[routes]\nuse = ['b']\n", 1, "routes", "write [[routes]]"),
+        ("[[routes]]\nuse = ['b']\nmatsch = {}\n", 3, "routes[0].matsch", 'did you mean "match"?'),
+        ("[[routes]]\nuse = ['b']\nmatch = 'magnet'\n", 3, "routes[0].match", "must be a table"),
+        ("[[routes]]\nuse = ['b']\nmatch = { hots = 'x' }\n", 3, "routes[0].match.hots", 'did you mean "host"?'),
+        ("[[routes]]\nuse = ['b']\nmatch = { scheme = 'http://' }\n", 3, "routes[0].match.scheme", "without ://"),
+        ("[[routes]]\nuse = ['b']\nmatch = { tag = ['a', 3] }\n", 3, "routes[0].match.tag[1]", "must be text"),
+        ("[[routes]]\nuse = ['b']\nmatch = { size = '~1G' }\n", 3, "routes[0].match.size", "not a"),
+        ("[[routes]]\nuse = ['b']\nmatch = { size = '2G..1G' }\n", 3, "routes[0].match.size", "smaller size"),
+        ("[[routes]]\nuse = ['b']\nall = 'yes'\n", 3, "routes[0].all", "true or false"),
+        ("[[routes]]\nuse = ['b']\n[[routes]]\nmatch = {}\n", 3, "routes[1].use", "is required"),
+        ("[[routes]]\nuse = []\n", 2, "routes[0].use", "at least 1 item"),
+        ("[[routes]]\nuse = ['b', 'boxx']\n", 2, "routes[0].use", 'unknown downloader "boxx"; valid here: b'),
+        ("[[routes]]\nuse = 3\n", 2, "routes[0].use", "must be text"),
+    ],
+)  # fmt: skip
+def test_a_route_that_cannot_be(read: Load, text: str, line: int, key: str, part: str) -> None:
+    problem = the_problem(read, f"{text}{BOX}")
+    assert (problem.line, problem.key) == (line, key)
+    assert part in problem.message
+
+
+def test_routes_that_are_likely_a_mistake(read: Load) -> None:
+    more = '[downloaders.c]\nkind = "http"\n'
+    routes = '[[routes]]\nuse = "b"\n[[routes]]\nuse = "c"\nmatch = { tag = "x" }\n'
+    said = [(doubt.key, doubt.message) for doubt in read(BOX + "enabled = false\n" + more + routes).warnings]
+    assert ("routes[0].use", "none of them is enabled: what matches waits") in said
+    assert ("routes[1]", "is never reached: route 1 has no match and takes everything") in said
+
+
+def test_a_stall_may_be_off_but_not_nothing(read: Load) -> None:
+    section = read(BOX + "stall = false\nfailover_after = '90s'\n").downloaders["b"]
+    assert (section.stall, section.failover_after) == (None, 90.0)
+    problem = the_problem(read, BOX + "stall = 0\n")
+    assert problem.message == "must be more than 0; false = no rule"
+
+
+@pytest.mark.parametrize("name", ["directory", "paths", "delivery"])
 @pytest.mark.parametrize("kind", ["http", "unknown"])
 def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind: str) -> None:
     found = problems(read, f'[downloaders.x]\nkind = "{kind}"\n{name} = "x"\n')
@@ -331,7 +402,11 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         ("[downloaders.x]\nmax_active = 3", "downloaders.x.kind", "is required"),
         ("[downloaders.x]\nkind = 'http'\npoll = 0", "downloaders.x.poll", "at least 0.1"),
         ("[downloaders.x]\nkind = 'http'\nchunk = 'big'", "downloaders.x.chunk", "size"),
-        ("[downloaders.x]\nkind = 'http'\nzzz = 1", "downloaders.x.zzz", "chunk, enabled, kind, max_active, poll"),
+        (
+            "[downloaders.x]\nkind = 'http'\nzzz = 1",
+            "downloaders.x.zzz",
+            "chunk, enabled, failover_after, kind, max_active, poll, stall",
+        ),
         ("[downloaders.x]\nkind = 'box'\nurl = 'gopher:'", "downloaders.x.url", "must begin with http"),
         ("[downloaders.x]\nkind = 'box'\nurl = 'http:'\nverify = 'no'", "downloaders.x.verify", "true or false"),
     ],
@@ -439,6 +514,8 @@ _KEYS = {
         "connect",
         "folder",
         "stall",
+        "failover_after",
+        "delivery",
     ],
     "policy": ["schemes", "private_addresses"],
     "seeding": ["ratio", "time", "idle"],
@@ -551,8 +628,8 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     assert "canary" not in text
     assert "inurl" not in text
     assert shown["downloaders"]["b"] == {
-        "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "url": "http://***@b/", "username": None,
-        "password": "***", "connect": 10.0, "folder": None, "verify": True,
+        "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "stall": 1800.0, "failover_after": 600.0,
+        "url": "http://***@b/", "username": None, "password": "***", "connect": 10.0, "folder": None, "verify": True,
     }  # fmt: skip
     assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}

@@ -17,6 +17,7 @@ from dlqueue.downloads.endpoints import EndpointConfig, Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.recovery import adopt_transfers, look_again, read_state
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.routing import Rule
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
@@ -52,6 +53,7 @@ class House:
         tasks: tuple[Task, ...] = (),
         admins: tuple[str, ...] = (),
         staging: Path | None = None,
+        rules: tuple[Rule, ...] = (),
     ) -> None:
         self.folder = folder
         self.destination = folder / "out"
@@ -67,6 +69,7 @@ class House:
             self.queue.wake,
             self._report,
             lambda: self.queue.bus.listened_to,
+            rules=rules,
         )
 
         def rule(params: DownloadParams) -> Path:
@@ -256,8 +259,8 @@ class Builder:
         await house.stop()
 
 
-def puppet_config(name: str, max_active: int = 5) -> EndpointConfig:
-    return EndpointConfig(name, Puppet, max_active, 2.0, PuppetConfig())
+def puppet_config(name: str, max_active: int = 5, **more: Any) -> EndpointConfig:
+    return EndpointConfig(name, Puppet, max_active, 2.0, PuppetConfig(), **more)
 
 
 @asynccontextmanager

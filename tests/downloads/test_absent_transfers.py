@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.downloads.task import LOST_MAX
+from dlqueue.downloads.setbacks import LOST_MAX
 from dlqueue.queue import Status
 from dlqueue.sdk import Handle, NotFound, TransferState, TransferStatus
 from tests.downloads.house import Builder, House

@@ -1,4 +1,4 @@
-"""Which kinds are installed, and who may fetch what in which order."""
+"""Which kinds are installed."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ from pathlib import Path
 import pytest
 
 from dlqueue.downloads import registry
-from dlqueue.downloads.registry import GROUP, find_kinds, route
-from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.registry import GROUP, find_kinds
 from dlqueue.sdk import Downloader
 from dlqueue.sdk.testing import FakeDownloader
-from tests.downloads.puppet import Puppet
 
 
 class Unfinished(Downloader):
     """Lacks the methods that every downloader has."""
-
-
-class Web(Puppet):
-    kind = "http"
-
-
-class Ftp(Puppet):
-    kind = "ftp"
-    schemes = frozenset({"ftp"})
-
-
-class Torrents(Puppet):
-    kind = "torrents"
-    schemes = frozenset({"magnet", "torrent"})
 
 
 not_a_class = object()
@@ -86,24 +70,3 @@ def test_a_broken_plug_in_is_reported_and_does_not_stop_others(
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 7
     assert all(any(f"downloader kind {name}:" in line for line in said) for name in kinds.broken)
-
-
-def order(urls: tuple[str, ...], configured: dict[str, type[Puppet]], wanted: str | None = None) -> list[str]:
-    return route(DownloadParams(urls=urls, directory="/", root="/").schemes, wanted, configured)
-
-
-def test_the_order_of_the_route() -> None:
-    every: dict[str, type[Puppet]] = {"aria": Puppet, "tor": Torrents, "web": Web, "box": Puppet, "net": Web}
-    assert order(("http://a/", "https://b/"), every) == ["web", "net", "aria", "box"]
-    assert order(("HTTP://a/",), every) == ["web", "net", "aria", "box"]
-    assert order(("magnet:?x",), every) == ["tor"]
-    assert order(("http://a/",), every, "box") == ["box"]
-    assert order(("http://a/",), every, "tor") == []
-    assert order(("http://a/",), every, "none") == []
-    assert order(("ftp://a/",), every) == []
-
-
-def test_all_mirrors_must_be_possible() -> None:
-    every: dict[str, type[Puppet]] = {"web": Web, "ftp": Ftp}
-    assert order(("http://a/", "ftp://a/"), every) == []
-    assert order(("ftp://a/",), every) == ["ftp"]

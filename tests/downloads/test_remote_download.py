@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlqueue.downloads.recovery import read_state
-from dlqueue.downloads.task import LOST_MAX
+from dlqueue.downloads.setbacks import LOST_MAX
 from dlqueue.queue import QueueSettings, Status
 from dlqueue.sdk import Rejected, TransferState, Unavailable
 from dlqueue.sdk.testing import fake_content
@@ -229,7 +229,8 @@ async def test_final_for_this_downloader_goes_to_the_next_in_the_route(build: Bu
     assert record.retries == 0
     state = await house.state(task_id)
     assert (state.downloader, state.key) == ("two", second)
-    assert [owed.key for owed in state.obligations] == [first]
+    assert house.puppet("one").transfers == {}, "removed at once"
+    assert state.obligations == []
     house.puppet("two").finish(second)
     await ends(house, task_id)
     assert classes(await house.download(task_id)) == [("downloader", "next downloader"), (None, None)]

@@ -52,10 +52,19 @@ def test_a_torrent_tells_name_files_and_hash() -> None:
     assert list_files(torrent(SINGLE)) == [("one.bin", 7)]
 
 
+def test_sizes_are_told_where_all_are_known() -> None:
+    assert read_torrent(torrent()).sizes == (3, 5)
+    assert read_torrent(torrent(SINGLE)).sizes == (7,)
+    odd: dict[bytes, Any] = {**SINGLE, b"length": -7}
+    assert read_torrent(torrent(odd)).sizes is None
+    assert read_metalink(METALINK.replace(b"<size>5", b"<size>many"))[0].sizes is None
+    assert read_metalink(METALINK.replace(b"<size>5</size>", b""))[0].sizes is None
+
+
 def test_a_torrent_of_the_second_version_only_has_no_first_hash() -> None:
     tree = {b"a": {b"": {b"length": 3}}, b"d": {b"b": {b"": {b"length": 4}}}}
     info = {b"name": b"T", b"piece length": 16384, b"meta version": 2, b"file tree": tree}
-    assert read_torrent(torrent(info)) == ("T", 2, None)
+    assert read_torrent(torrent(info)) == ("T", 2, None, None)
     assert list_files(torrent(info)) == []
 
 
@@ -76,7 +85,7 @@ def test_what_is_no_torrent_is_refused(content: bytes) -> None:
 
 def test_a_metalink_tells_its_urls() -> None:
     contents, urls = read_metalink(METALINK)
-    assert contents == ("m.bin", 1, None)
+    assert contents == ("m.bin", 1, None, (5,))
     assert urls == ["http://a/m.bin", "https://b/m.bin"]
 
 
