@@ -174,7 +174,8 @@ class QbittorrentDownloader(Downloader):
             entry = self._find(handle)
             if has_metadata(entry) and self._selections.get(handle.id) is not None:
                 self._choose(entry, handle.id)
-            elif entry.state in STOPPED:
+            else:
+                # Whatever its state says: that may be of a moment ago, before it was stopped.
                 self._start(entry)
 
     def remove(self, handle: Handle, delete_data: bool) -> None:
