@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that something may take that qBittorrent does at once."""
+ADDED_PATIENCE, REFUSED_PATIENCE = 3.0, 0.5
+"""Seconds until a torrent that was added has to be there; an add that was refused may have come through before."""
 _AGAIN = 0.02
 _SETTLED_AT_ONCE = 200
 """Torrents of which one poll asks for the files: each costs a request, once."""
@@ -243,9 +245,12 @@ class QbittorrentDownloader(Downloader):
         if order.select is not None:
             self._selections.note(key, order.select)
         api, sync = self._connection()
-        # A request that came through and whose answer was lost is refused when it is repeated. So what it has decides.
-        with contextlib.suppress(Refused):
-            api.call(lambda client: client.torrents_add(**order.arguments), 400, 409, 415)
+        # A request that came through and whose answer was lost is refused when it is repeated; one that is accepted may
+        # come to nothing. So what it has decides.
+        try:
+            answer: object = api.call(lambda client: client.torrents_add(**order.arguments), 400, 409, 415)
+        except Refused:
+            answer = "Fails."
         found: list[Entry] = []
 
         def there() -> bool:
@@ -253,7 +258,7 @@ class QbittorrentDownloader(Downloader):
             found.extend([entry] if entry is not None else [])
             return entry is not None
 
-        if not self._await(there, 2.0):
+        if not self._await(there, REFUSED_PATIENCE if answer == "Fails." else ADDED_PATIENCE):
             self._selections.forget(key)
             raise Rejected("qBittorrent does not take the torrent (its log may say why)", "downloader", kind="refused")
         return found[0]
