@@ -59,6 +59,11 @@ class Api:
                 raise AuthFailed(self._refusal)
             return ask(self._client)
         except (qbittorrentapi.LoginFailed, qbittorrentapi.HTTP401Error, qbittorrentapi.HTTP403Error) as error:
+            if isinstance(error, qbittorrentapi.HTTP401Error) and self._config.api_key is None:
+                raise Unavailable(
+                    f"qBittorrent at {self.url} does not take requests under this name and port: use those that it "
+                    "listens on, or change its `Enable Host header validation`"
+                ) from None
             self._refusal = self._why_refused(error)
             raise AuthFailed(self._refusal) from None
         except qbittorrentapi.HTTPError as error:

@@ -276,6 +276,25 @@ def test_nobody_there(tmp_path: Path) -> None:
         downloader.test()
 
 
+def test_under_another_name(qbittorrent: Qbittorrent, tmp_path: Path) -> None:
+    """Behind a port that is forwarded, say. That is no login, and nobody is banned for it."""
+    front = socket.create_server(("127.0.0.1", 0))
+
+    def forward() -> None:
+        connection, _ = front.accept()
+        with connection, socket.create_connection(("127.0.0.1", qbittorrent.port)) as back:
+            back.sendall(_all_of(connection))
+            connection.sendall(back.recv(65536))
+
+    threading.Thread(target=forward, daemon=True).start()
+    config = QbittorrentConfig(url=f"http://127.0.0.1:{front.getsockname()[1]}", **LOGIN)
+    downloader = opened(config, tmp_path / "control")
+    with pytest.raises(Unavailable, match="Host header validation"):
+        downloader.poll([Handle(KEY)])
+    downloader.close()
+    front.close()
+
+
 def test_too_old(tmp_path: Path, fake: Any) -> None:
     front = fake({"app/version": http("v4.3.9"), "app/webapiVersion": http("2.8.2")})
     downloader = opened(QbittorrentConfig(url=front.url), tmp_path / "control")
