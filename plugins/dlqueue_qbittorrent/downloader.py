@@ -30,7 +30,6 @@ from dlqueue_qbittorrent.selections import Selections
 from dlqueue_qbittorrent.status import (
     BROKEN,
     STATES,
-    STOPPED,
     File,
     content,
     has_metadata,
@@ -47,12 +46,15 @@ PATIENCE = 10.0
 """Seconds that something may take that qBittorrent does at once."""
 ADDED_PATIENCE, REFUSED_PATIENCE = 3.0, 0.5
 """Seconds until a torrent that was added has to be there; an add that was refused may have come through before."""
+DISK_PATIENCE = 0.1
+"""Seconds in which what a removed torrent was about to write is written."""
 _AGAIN = 0.02
 _SETTLED_AT_ONCE = 200
 """Torrents of which one poll asks for the files: each costs a request, once."""
 _OLDEST = (2, 8, 18)
 """The Web API of qBittorrent 4.5.0."""
 _REMEMBERED = 20_000
+_QUIET = (TransferState.SEEDING, TransferState.PAUSED, TransferState.ERROR)
 
 
 class QbittorrentDownloader(Downloader):
@@ -186,12 +188,17 @@ class QbittorrentDownloader(Downloader):
             return
         with self._alone():
             entry = self._look().find(handle)
+            running = entry is not None and STATES.get(entry.state) not in _QUIET
             if entry is not None:
                 self._delete(entry, delete_data)
             self._selections.forget(handle.id)
             self._whole.pop(handle.id, None)
             # It keeps the tags that nothing has any more.
             self._connection()[0].call(lambda client: client.torrents_delete_tags(tags=TAG + handle.id))
+        if running:
+            # It goes from the list before its disk is through with what had come. To stop it first and see it stopped
+            # would take one and a half seconds: so old may a state be.
+            self._closed.wait(DISK_PATIENCE)
 
     def close(self) -> None:
         self._closed.set()
@@ -337,10 +344,6 @@ class QbittorrentDownloader(Downloader):
 
     def _delete(self, entry: Entry, delete_data: bool) -> None:
         api, sync = self._connection()
-        if STATES.get(entry.state) not in (TransferState.SEEDING, TransferState.PAUSED, TransferState.ERROR):
-            # It goes from the list at once, and what is under way may be written a moment later.
-            api.call(lambda client: client.torrents_stop(torrent_hashes=entry.hash))
-            self._await(lambda: (now := sync.look().entries.get(entry.hash)) is None or now.state in STOPPED, 3.0)
         written = []
         if delete_data and has_metadata(entry):
             with contextlib.suppress(NotFound):
