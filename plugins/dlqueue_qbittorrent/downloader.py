@@ -153,7 +153,9 @@ class QbittorrentDownloader(Downloader):
         return known if all(os.path.lexists(path) for path in known) else ()
 
     def files(self, handle: Handle) -> Sequence[TransferFile]:
-        return listed(self._files(self._find(handle)))
+        # Which torrent it is does not change, and one that is gone has no files: no need to look anew.
+        known = self._connection()[1].seen().find(handle)
+        return listed(self._files(known or self._find(handle)))
 
     def select(self, handle: Handle, indexes: Sequence[int]) -> None:
         _refuse_attached(handle)

@@ -101,6 +101,10 @@ class Sync:
         self._raw: dict[str, dict[str, Any]] = {}
         self._sight = Sight()
 
+    def seen(self) -> Sight:
+        """What the last look has shown."""
+        return self._sight
+
     def look(self) -> Sight:
         """One request; a few when the program or our login there is new. Raises `Unavailable`, `AuthFailed`."""
         with self._lock:
