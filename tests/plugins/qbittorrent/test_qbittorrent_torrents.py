@@ -336,6 +336,7 @@ def test_its_defaults_do_not_matter(album: Torrent, tmp_path: Path, folder: Path
         assert tree(folder / "album") == FILES
         (torrent,) = qbittorrent.torrents().values()
         assert (torrent["auto_tmm"], torrent["category"], torrent["ratio_limit"]) == (False, "", -1)
+        assert torrent["download_path"] == "", "it lies where it belongs from the first byte on"
         # It says when it was whole; a limit would have been met long since.
         qbittorrent.restart(signal.SIGTERM)
         assert whole(downloader, handle).state is TransferState.SEEDING
