@@ -18,6 +18,8 @@ from dlqueue.queue.status import EDGES
 from dlqueue_aria2 import Aria2Config
 from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
+from dlqueue_qbittorrent import QbittorrentConfig
+from dlqueue_qbittorrent.orders import OPTIONS as QBITTORRENT_OPTIONS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -50,6 +52,7 @@ def section(text: str, heading: str) -> str:
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
+        ("### kind `qbittorrent`", [f.name for f in fields(QbittorrentConfig)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
@@ -67,6 +70,11 @@ def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
 def test_every_option_of_aria2_is_named() -> None:
     text = section(page("configuration.md"), "### kind `aria2`")
     assert [option for option in sorted(OPTIONS) if f"`{option}`" not in text] == []
+
+
+def test_every_option_of_qbittorrent_is_named() -> None:
+    text = section(page("configuration.md"), "### kind `qbittorrent`")
+    assert [option for option in sorted(QBITTORRENT_OPTIONS) if f"`{option}`" not in text] == []
 
 
 def test_every_section_is_explained() -> None:

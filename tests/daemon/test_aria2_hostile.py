@@ -13,7 +13,7 @@ import pytest
 from dlqueue.client import RpcError
 from tests.daemon.aria2_world import World, delivered_files, is_empty, web_seeded, world
 from tests.daemon.instance import until
-from tests.webserver import pattern
+from tests.webserver import WebServer, pattern
 
 BODY = pattern(5000)
 
@@ -39,10 +39,10 @@ def fetched(w: World, number: int, folder: Path) -> None:
     assert done["download"]["location"] == str(path)
 
 
-def serve_everything(w: World) -> None:
+def serve_everything(server: WebServer) -> None:
     """Whatever is asked for is the same page."""
-    w.server.put("x", BODY)
-    w.server.pages = _Everything(w.server.pages["x"])
+    server.put("x", BODY)
+    server.pages = _Everything(server.pages["x"])
 
 
 class _Everything(dict[str, Any]):
@@ -67,7 +67,7 @@ def test_urls(tmp_path: Path) -> None:
         "",
     ]
     with world(tmp_path) as w:
-        serve_everything(w)
+        serve_everything(w.server)
         w.daemon.start()
         before = outside(w)
         for number, path in enumerate(paths):
@@ -78,7 +78,7 @@ def test_urls(tmp_path: Path) -> None:
 
 def test_urls_without_a_usable_name(tmp_path: Path) -> None:
     with world(tmp_path) as w:
-        serve_everything(w)
+        serve_everything(w.server)
         w.daemon.start()
         before = outside(w)
         for number, path in enumerate(("%2e%2e", "a" * 300)):
@@ -140,7 +140,7 @@ def test_torrents(tmp_path: Path) -> None:
         {"name": "..", "files": [{"path": ["escaped"], "length": 5000}]},
     ]
     with world(tmp_path) as w:
-        serve_everything(w)
+        serve_everything(w.server)
         w.daemon.start()
         before = outside(w)
         for info in infos:

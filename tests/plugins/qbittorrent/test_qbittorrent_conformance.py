@@ -1,0 +1,52 @@
+"""The plug-in against the promises of the SDK, on a real qBittorrent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlqueue.sdk import Downloader, TransferState
+from dlqueue.sdk.testing import DownloaderConformance, Source
+from dlqueue_qbittorrent import QbittorrentDownloader
+from tests.plugins.aria2.swarm import Swarm
+from tests.plugins.qbittorrent.live import Qbittorrent, wait
+from tests.webserver import pattern
+
+CONTENT = pattern(300_000)
+
+
+@pytest.fixture(scope="session")
+def torrents(swarm: Swarm) -> Source:
+    slow = swarm.seed("slow.bin", CONTENT, ("max-upload-limit", "100K"))
+    return Source(urls=(swarm.seed("file.bin", CONTENT).magnet,), content=CONTENT, slow_urls=(slow.magnet,))
+
+
+class TestQbittorrent(DownloaderConformance):
+    @pytest.fixture
+    def source(self, torrents: Source) -> Source:
+        return torrents
+
+    def test_a_transfer_is_news(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
+        assert type(downloader).events is Downloader.events, "it is polled"
+
+    def test_an_error_says_why_and_can_be_tried_again(
+        self, downloader: Downloader, source: Source, tmp_path: Path
+    ) -> None:
+        """No link is broken enough for an error: nobody has it yet, that is all. But its files may go."""
+        assert isinstance(downloader, QbittorrentDownloader)
+        request = self.request(source, tmp_path)
+        handle = downloader.create(request, self.key)
+        path = Path(self.whole(downloader, handle).content[0])
+        qbittorrent = self.qbittorrent
+        qbittorrent.stop(15)
+        path.unlink()
+        qbittorrent.start()
+        status = wait(downloader, handle, lambda status: status.state is TransferState.ERROR, "failed")
+        assert status.error is not None and status.error.final is None and "misses files" in status.error.message
+        assert downloader.create(request, self.key) == handle
+        assert Path(self.whole(downloader, handle).content[0]).read_bytes() == CONTENT
+
+    @pytest.fixture(autouse=True)
+    def known(self, qbittorrent: Qbittorrent) -> None:
+        self.qbittorrent = qbittorrent
