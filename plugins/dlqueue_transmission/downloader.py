@@ -140,12 +140,16 @@ class TransmissionDownloader(Downloader):
     def pause(self, handle: Handle) -> None:
         _refuse_attached(handle)
         rpc = self._rpc()
-        entry = self._find(rpc, handle)
-        if entry.status == Status.STOPPED:
-            return
-        rpc.stop(entry.hash_string)
+        looks, checking = 0, False
         for _ in self._patiently("transmission does not pause the transfer"):
-            if self._find(rpc, handle).status == Status.STOPPED:
+            entry = self._find(rpc, handle)
+            stopped = entry.status == Status.STOPPED
+            # One that is being verified says that it is stopped, and goes on a moment later.
+            looks = looks + 1 if stopped else 0
+            if not stopped:
+                checking = entry.status in (Status.CHECK_WAIT, Status.CHECK)
+                rpc.stop(entry.hash_string)
+            elif looks > 1 or not checking:
                 return
 
     def resume(self, handle: Handle) -> None:
@@ -240,7 +244,11 @@ class TransmissionDownloader(Downloader):
         changed = []
         for handle, entry in here.items():
             note = None if handle.attached else self._ledger.get(handle.id)
-            if note is None or note.select is None or not entry.has_metadata or handle.id in self._flaws:
+            if note is None or note.select is None or not entry.has_metadata:
+                continue
+            if handle.id in self._flaws:
+                if entry.status != Status.STOPPED:
+                    rpc.stop(entry.hash_string)  # it goes on by itself when its files are known
                 continue
             try:
                 with self._alone():
@@ -248,7 +256,6 @@ class TransmissionDownloader(Downloader):
                 changed.append(handle)
             except Rejected as error:
                 self._flaws[handle.id] = error
-                rpc.stop(entry.hash_string)
         if changed:
             found = rpc.torrents([here[handle].hash_string for handle in changed])
             here |= {handle: found.get(here[handle].hash_string, here[handle]) for handle in changed}
