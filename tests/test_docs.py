@@ -18,6 +18,7 @@ from dlqueue.queue.status import EDGES
 from dlqueue_aria2 import Aria2Config
 from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
+from dlqueue_transmission import TransmissionConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -50,6 +51,7 @@ def section(text: str, heading: str) -> str:
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
+        ("### kind `transmission`", [f.name for f in fields(TransmissionConfig)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
