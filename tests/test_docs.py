@@ -19,6 +19,7 @@ from dlqueue_aria2 import Aria2Config
 from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
 from dlqueue_transmission import TransmissionConfig
+from dlqueue_ytdlp import YtdlpConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -52,6 +53,7 @@ def section(text: str, heading: str) -> str:
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("### kind `transmission`", [f.name for f in fields(TransmissionConfig)]),
+        ("### kind `ytdlp`", [f.name for f in fields(YtdlpConfig)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
