@@ -37,6 +37,8 @@ PATIENCE = 5.0
 """Seconds that `pause` waits for bytes to stop, and `remove` for the torrent to be gone."""
 LOADING = 5.0
 """Seconds after its start in which Transmission may not know its torrents yet, though it answers."""
+REMEMBERED = 20_000
+"""Torrents whose content is not asked for again."""
 METADATA_SPEED = 64
 """KiB/s as long as a selection waits for the files to be known: Transmission cannot be told to wait for it, so little
 of the other files comes before."""
@@ -112,7 +114,7 @@ class TransmissionDownloader(Downloader):
             flaw = content if isinstance(content, Rejected) else self._flaws.get(handle.id)
             status = tell(entry, None if isinstance(content, Rejected) else content, flaw)
             statuses[handle] = status
-            if status.whole:
+            if status.whole and not handle.attached:
                 self._whole[handle.id] = status.content
         return statuses
 
@@ -301,6 +303,8 @@ class TransmissionDownloader(Downloader):
         whole = {entry.hash_string: entry for entry in here.values() if entry.is_whole}
         for digest in [entry.hash_string for entry in here.values() if not entry.is_whole]:
             self._content.pop(digest, None)
+        if len(self._content) > REMEMBERED:
+            self._content.clear()
         found: dict[str, tuple[str, ...] | Rejected] = {}
         for digest, entry in whole.items():
             mark, content = self._content.get(digest, (None, ()))

@@ -151,7 +151,7 @@ def fetch(job: Job, parent: Parent) -> Done:
     import yt_dlp
 
     parts = Path(job.directory, PARTS)
-    parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+    parts.mkdir(mode=0o700, exist_ok=True)
     with yt_dlp.YoutubeDL(options_of(job, Report(parent))) as ydl:
         info: Any = ydl.extract_info(job.url)
     entries = [info] if "entries" not in info else list(info["entries"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.daemon.aria2_world import delivered_files, staging_left
+from tests.daemon.aria2_world import command, delivered_files, staging_left
 from tests.daemon.instance import until
 from tests.daemon.test_aria2_secret import Ear
 from tests.daemon.transmission_world import DELIVERED, FILES, FOR_EVER, World, world
+from tests.plugins.aria2.swarm import Swarm
 from tests.plugins.transmission.live import web_seeded
 
 
@@ -87,6 +89,25 @@ def test_transmission_killed_while_it_seeds(tmp_path: Path) -> None:
         after = w.delivered(number)
         assert after["download"]["delivered_at"] == before["download"]["delivered_at"]
         assert delivered_files(w.daemon) == DELIVERED, "delivered once"
+        w.canceled(number)
+
+
+def test_transmission_killed_with_a_magnet(tmp_path: Path) -> None:
+    with Swarm(command("system"), tmp_path) as swarm, world(tmp_path) as w:
+        torrent = swarm.seed("album", FILES)
+        for name, body in FILES.items():
+            w.server.put(f"{torrent.hash}/album/{name}", body)
+        swarm.tracker.closed = True
+        w.daemon.start()
+        link = f"{torrent.magnet}&ws={quote(w.server.url(f'{torrent.hash}/'), safe='')}"
+        number = w.daemon.add(link, select=[2], seed=FOR_EVER)
+        until(lambda: w.why(number)["reason"] == "metadata", "it looks for its metadata")
+        w.transmission.restart()
+        swarm.tracker.closed = False
+        w.delivered(number)
+        w.transmission.restart()
+        w.delivered(number)
+        assert delivered_files(w.daemon) == {"album/b.bin": FILES["b.bin"]}
         w.canceled(number)
 
 

@@ -15,6 +15,7 @@ import pytest
 from dlqueue.sdk import AuthFailed, Handle, Rejected, Request, TransferState, Unavailable
 from dlqueue_transmission import TransmissionConfig
 from dlqueue_transmission.entries import Entry
+from dlqueue_transmission.ledger import Ledger, Note
 from dlqueue_transmission.status import explain, scrubbed, state_of, tell
 from tests.plugins.transmission.live import Transmission, free_port, opened
 
@@ -361,3 +362,60 @@ def test_the_address() -> None:
             TransmissionConfig(url)
     with pytest.raises(ValueError, match="password needs a username"):
         TransmissionConfig("http://x/", password="p")
+
+
+# -- just started ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0, 100])
+def test_it_may_answer_before_it_knows_its_torrents(tmp_path: Path, fake: Any, seconds: int) -> None:
+    statistics = {"current-stats": {"secondsActive": seconds}, "cumulative-stats": {"secondsActive": 900}}
+
+    def answer(method: str) -> bytes:
+        if method == "session-get":
+            return http(SESSION)
+        found: dict[str, Any] = statistics if method == "session-stats" else {"torrents": []}
+        return http(json.dumps({"arguments": found, "result": "success"}).encode())
+
+    Ledger(tmp_path / "control").write(KEY, Note(HASH))
+    downloader = opened(TransmissionConfig(fake(answer).url), tmp_path / "control")
+    if seconds:
+        assert downloader.poll([Handle(KEY, HASH)]) == {}
+    else:
+        for handle in (Handle(KEY, HASH), Handle(HASH, HASH, attached=True)):
+            with pytest.raises(Unavailable, match="has just started"):
+                downloader.poll([handle])
+    assert downloader.poll([Handle("feedfeedfeedfeed")]) == {}, "nobody has ever known that one"
+    downloader.close()
+
+
+def test_a_session_id_that_is_renewed_is_no_restart(tmp_path: Path, fake: Any) -> None:
+    """It is, every hour. For how long it has been running tells the two apart."""
+    session, began = ["one"], [time.time() - 9000]
+
+    def answer(method: str) -> bytes:
+        if session[0].encode() not in served.asked[-1]:
+            return http(b"", "409 Conflict", f"X-Transmission-Session-Id: {session[0]}\r\n")
+        if method == "session-get":
+            return http(SESSION)
+        active = int(time.time() - began[0])
+        seconds = {"current-stats": {"secondsActive": active}, "cumulative-stats": {"secondsActive": 1}}
+        found: dict[str, Any] = seconds if method == "session-stats" else {"torrents": []}
+        return http(json.dumps({"arguments": found, "result": "success"}).encode())
+
+    served = fake(answer)
+    downloader = opened(TransmissionConfig(served.url), tmp_path / "control")
+
+    def instance() -> str | None:
+        downloader.poll([Handle(KEY, HASH)])
+        return downloader.instance()
+
+    first = instance()
+    session[0] = "two"
+    assert instance() == first
+    asked = len(served.asked)
+    assert instance() == first
+    assert len(served.asked) == asked + 1, "asked only when the session id is a new one"
+    session[0], began[0] = "three", time.time() - 8000
+    assert instance() not in (None, first)
+    downloader.close()

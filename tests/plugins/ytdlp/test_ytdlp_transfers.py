@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import io
 import os
@@ -142,6 +143,21 @@ time.sleep(60)
         assert len(children(tmp_path)) == 1
         parent.kill()
     gone(tmp_path)
+
+
+def test_one_process_at_a_time_even_if_one_was_orphaned(
+    downloader: YtdlpDownloader, server: WebServer, tmp_path: Path
+) -> None:
+    with open(tmp_path / "control" / f"{KEY}.lock", "wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        downloader.create(Request(urls=(server.put("a.mp4", BODY),), directory=tmp_path / "transfer"), KEY)
+        (process,) = children(tmp_path)
+        waits = Path(f"/proc/{process}/wchan")
+        until = time.monotonic() + 3.0  # not every kernel tells what a process waits for
+        while "lock" not in waits.read_text() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not server.requests
+    assert Path(whole(downloader).content[0]).read_bytes() == BODY
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
