@@ -53,6 +53,8 @@ class Counter:
         while True:
             near, _ = self._listener.accept()
             far = socket.create_connection(("127.0.0.1", self._target))
+            for connection in (near, far):  # what is passed on piece by piece must not wait for an acknowledgement
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, sink, counted in ((near, far, True), (far, near, False)):
                 threading.Thread(target=self._pass_on, args=(source, sink, counted), daemon=True).start()
 

@@ -23,6 +23,9 @@ from dlqueue.runtime.clock import Clock, Timer
 
 log = logging.getLogger(__name__)
 
+TOLD_AGAIN = 5.0
+"""Seconds of its clean-up that a cancelled step has, before what it awaits is cancelled once more."""
+
 
 class StepTimeout(Exception):
     """The step took longer than its ``timeout``."""
@@ -68,7 +71,7 @@ async def run_step(
     limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
     try:
         if inspect.iscoroutinefunction(task.run):
-            outcome = await _in_scope(task, context, interrupt)
+            outcome = await _in_loop(task, context, interrupt)
         else:
             outcome, left_behind = await _in_thread(task, context, interrupt)
         end = _ended(context, outcome, clock.time()) if interrupt.reason is None or outcome is not None else None
@@ -133,19 +136,59 @@ class _Limit:
         self._timer.cancel()
 
 
-async def _in_scope(task: Task, context: Context, interrupt: Interrupt) -> object:
-    with anyio.CancelScope() as scope:
-        interrupt.tell = scope.cancel
-        if interrupt.reason is not None:
-            scope.cancel()
-        try:
-            return await task.run(context)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if scope.cancel_called or current is None or current.cancelling():
-                raise
+async def _in_loop(task: Task, context: Context, interrupt: Interrupt) -> object:
+    cancellation = _Cancellation()
+    interrupt.tell = cancellation.tell
+    if interrupt.reason is not None:
+        cancellation.tell()
+    try:
+        return await task.run(context)
+    except asyncio.CancelledError:
+        if cancellation.from_elsewhere():
+            raise
+        if interrupt.reason is None:
             raise RuntimeError("the step was cancelled from inside") from None
-    return None
+        return None
+    finally:
+        interrupt.tell = None
+        cancellation.over()
+
+
+class _Cancellation:
+    """Cancels what a step awaits; one that takes no notice is told again. (A scope of anyio does the same, and costs
+    more than the rest of a short step.)"""
+
+    __slots__ = ("_again", "_step", "_told")
+
+    def __init__(self) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        self._step = current
+        self._told = 0
+        self._again: asyncio.Handle | None = None
+
+    def tell(self) -> None:
+        if self._again is None:
+            # Who cancels itself is hit by it only later, perhaps when the step is over.
+            by_itself = asyncio.current_task() is self._step
+            self._again = self._step.get_loop().call_soon(self._cancel) if by_itself else None
+            if not by_itself:
+                self._cancel()
+
+    def _cancel(self) -> None:
+        self._told += 1
+        self._step.cancel()
+        self._again = self._step.get_loop().call_later(TOLD_AGAIN, self._cancel)
+
+    def from_elsewhere(self) -> bool:
+        """Has somebody else cancelled the worker?"""
+        return self._step.cancelling() > self._told
+
+    def over(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        for _ in range(self._told):
+            self._step.uncancel()
 
 
 async def _in_thread(

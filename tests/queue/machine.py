@@ -179,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         key=st.sampled_from([None, None, "a", "b"]),
         paused=st.booleans(),
         queue=st.sampled_from([None, "narrow"]),
-        depends_on=st.lists(ANY, max_size=2),
+        depends_on=st.one_of(st.just([]), st.lists(ANY, min_size=1, max_size=3)),
         policy=st.sampled_from(["cancel", "run"]),
     )
     def submit(
