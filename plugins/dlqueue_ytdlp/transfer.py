@@ -82,7 +82,7 @@ class Transfer:
             if note.state == "error" or (note.state == "completed" and not there):
                 self._stop()  # it has told what became of it, and may not have ended yet
                 self._note = note = Note(job, downloaded=note.downloaded)
-            # Here, not in the process: what goes on after a start of ours must not make a folder where a disk is missing.
+            # Not in the process: what goes on after a start of ours must make no folder where a disk is missing.
             Path(job.directory).mkdir(parents=True, exist_ok=True)
             self._write()
             if note.state == "running":
