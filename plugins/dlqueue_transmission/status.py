@@ -22,6 +22,7 @@ NO_DATA = "No data found"
 _LOCAL: tuple[tuple[str, str, Final | None, str], ...] = (
     (r"no space left|disk quota", "no space left where the files are to go", None, "disk_full"),
     (re.escape(NO_DATA), "its files are gone from the disk", None, "files_gone"),
+    (r"file ?name too long", "a file of the torrent has a name that is too long for the disk", "downloader", "file"),
     (r"permission denied|read-only file system", "transmission may not write where the files are to go", "downloader",
      "file"),
 )  # fmt: skip
@@ -57,7 +58,7 @@ def tell(entry: Entry, content: tuple[str, ...] | None, flaw: Rejected | None) -
     told = entry.error in (Trouble.TRACKER_WARNING, Trouble.TRACKER_ERROR) and entry.error_string
     return TransferStatus(
         state=state,
-        name=entry.name or None,
+        name=_name(entry, content or ()),
         total=entry.size_when_done if known else None,
         downloaded=max(entry.size_when_done - entry.left_until_done, 0) if known else 0,
         uploaded=entry.uploaded_ever,
@@ -68,6 +69,12 @@ def tell(entry: Entry, content: tuple[str, ...] | None, flaw: Rejected | None) -
         message=f"the tracker says: {scrubbed(entry.error_string)}" if told and flaw is None else None,
         hash=entry.hash_string,
     )
+
+
+def _name(entry: Entry, content: tuple[str, ...]) -> str | None:
+    """That of the file or folder, once there is one: Transmission cleans it, but tells the one in the torrent."""
+    name = PurePosixPath(content[0]).name if content else entry.name
+    return "".join(sign if sign.isprintable() else "_" for sign in name) or None
 
 
 def explain(message: str) -> Rejected:

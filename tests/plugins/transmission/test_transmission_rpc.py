@@ -271,9 +271,17 @@ def test_trouble() -> None:
     denied = explain("Permission denied (/srv/x)")
     assert (denied.kind, denied.final) == ("file", "downloader")
     assert explain("No data found! Ensure your drives are connected").kind == "files_gone"
+    assert explain("File name too long (/srv/x)").final == "downloader"
     odd = explain("odd\nthing")
     assert (odd.message, odd.final) == ("transmission failed: odd thing", None)
     assert len(scrubbed("x" * 999)) == 200
+
+
+def test_the_name_is_that_on_the_disk() -> None:
+    """3.00 tells the one in the torrent, and writes a harmless one."""
+    hostile = entry(status=4, left_until_done=5, name="../a\n\u202eb")
+    assert tell(hostile, None, None).name == "../a__b"
+    assert tell(entry(status=6, name="../a"), ("/srv/x/.._a",), None).name == ".._a"
 
 
 def test_a_reply_of_version_4(tmp_path: Path, fake: Any) -> None:
