@@ -20,6 +20,8 @@ from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
 from dlqueue_qbittorrent import QbittorrentConfig
 from dlqueue_qbittorrent.orders import OPTIONS as QBITTORRENT_OPTIONS
+from dlqueue_transmission import TransmissionConfig
+from dlqueue_ytdlp import YtdlpConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -53,6 +55,8 @@ def section(text: str, heading: str) -> str:
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),
         ("### kind `aria2`", [f.name for f in fields(Aria2Config)]),
         ("### kind `qbittorrent`", [f.name for f in fields(QbittorrentConfig)]),
+        ("### kind `transmission`", [f.name for f in fields(TransmissionConfig)]),
+        ("### kind `ytdlp`", [f.name for f in fields(YtdlpConfig)]),
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),

@@ -1,0 +1,53 @@
+"""The plug-in against the promises of the SDK, on a real transmission-daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dlqueue.sdk import Downloader, Request, TransferState
+from dlqueue.sdk.testing import DownloaderConformance, Source
+from tests.plugins.transmission.live import Transmission, until, web_seeded
+from tests.webserver import WebServer, pattern
+
+
+class TestTransmission(DownloaderConformance):
+    """A source's "URL" names one of the torrents: one that comes at once, or another with a slow web seed."""
+
+    @pytest.fixture
+    def source(self, transmission: Transmission) -> Iterator[Source]:
+        content = pattern(300_000)
+        self.transmission = transmission
+        with WebServer() as server:
+            self.torrents = {
+                "fast": web_seeded(server, "file.bin", content),
+                "slow": web_seeded(server, "slow.bin", content, rate=150_000),
+            }
+            yield Source(urls=("fast",), content=content, slow_urls=("slow",))
+
+    def request(self, source: Source, folder: Path, urls: tuple[str, ...] | None = None) -> Request:
+        (name,) = urls or source.urls
+        # As the core does it: the name of the folder ends with the key.
+        return Request(urls=(), torrent=self.torrents[name].content, directory=folder / f"transfer-{self.key}")
+
+    def test_an_error_says_why_and_can_be_tried_again(
+        self, downloader: Downloader, source: Source, tmp_path: Path
+    ) -> None:
+        """A torrent cannot fail to be found. Its files can."""
+        request, digest = self.request(source, tmp_path), self.torrents["fast"].hash
+        handle = downloader.create(request, self.key)
+        file = Path(self.whole(downloader, handle).content[0])
+        file.unlink()
+        self.transmission.client.verify_torrent(digest)
+        until(lambda: self.transmission.look(digest, "error")["error"] == 3, "transmission misses it")
+        status = self.wait(downloader, handle, lambda status: status.state is TransferState.ERROR, "failed")
+        assert status.error is not None
+        assert (status.error.message, status.error.final) == ("its files are gone from the disk", None)
+        assert downloader.create(request, self.key) == handle
+        assert Path(self.whole(downloader, handle).content[0]).read_bytes() == source.content
+
+    def test_a_transfer_is_news(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
+        """Transmission tells no news: it is polled."""
+        assert list(downloader.events()) == []
