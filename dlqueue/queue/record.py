@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -271,9 +270,19 @@ def new_record(new: NewTask, task_id: int, now: float) -> TaskRecord:
         created_at=now,
         run_at=new.run_at,
         hold=new.hold if status is Status.QUEUED else None,
-        **dict(zip(_TAKEN, _taken(new), strict=True)),
+        # One by one: on the hot path of a submit, and a loop over the names takes three times as long.
+        type=new.type,
+        params=new.params,
+        queue=new.queue,
+        priority=new.priority,
+        rank=new.rank,
+        owner=new.owner,
+        labels=new.labels,
+        correlation_id=new.correlation_id,
+        unique_key=new.unique_key,
+        join_key=new.join_key,
+        parent_id=new.parent_id,
+        depends_on=new.depends_on,
+        max_retry=new.max_retry,
+        options=new.options,
     )
-
-
-_TAKEN = [name for name in NewTask.__struct_fields__ if name not in ("paused", "run_at", "hold")]
-_taken = attrgetter(*_TAKEN)
