@@ -43,6 +43,8 @@ class DaemonSection:
     allow_destinations: Annotated[tuple[Path, ...], Field(min_length=1)] = ()
     staging: Path | None = None
     """One folder for everything unfinished; ``None`` = by the rule of `Places.staging`."""
+    keep_free: Annotated[int, Field(ge=0)] | None = field(default=None, metadata={"size": True})
+    """Bytes that stay free on every file system; ``None`` = a fiftieth of it, at most 1 GiB."""
     workers: Annotated[int, Field(ge=1, le=1024)] = field(default_factory=_workers)
     admins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 

@@ -16,8 +16,10 @@ from dlqueue.downloads.delivery import drop_staging
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.room import Room
 from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, choose, facts_of, find_route
 from dlqueue.downloads.slots import Slots
+from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import Obligation
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
@@ -64,16 +66,20 @@ class Endpoints:
         watched_live: Callable[[], bool],
         disabled: Collection[str] = (),
         rules: Sequence[Rule] = (),
+        keep_free: int | None = None,
+        measure: Measure = measure,
     ) -> None:
         """
         :param folder: private; each downloader gets a folder in it.
         :param wake: is given a hold, and how many of those who hold it.
         :param disabled: names that are configured and not to be used.
+        :param keep_free: see `dlqueue.downloads.space.Ledger`.
         """
         self.configs = configs
         self.disabled = frozenset(disabled)
         self.rules = tuple(rules)
         self.slots = Slots()
+        self.room = Room(clock, wake, keep_free, measure)
         self._folder = folder
         self._debts = Debts(folder)
         self._paying: set[asyncio.Task[None]] = set()
@@ -95,11 +101,15 @@ class Endpoints:
             config.poll,
             self._clock,
             self._told,
-            self._report,
+            self._reported,
             self._watched_live,
             config.stall,
             config.failover_after,
         )
+
+    def _reported(self, task_id: int, owner: str, status: TransferStatus) -> None:
+        self.room.progress(task_id, status)
+        self._report(task_id, owner, status)
 
     async def _told(self, hold: str) -> None:
         what, _, name = hold.partition(":")
@@ -121,6 +131,7 @@ class Endpoints:
 
     async def open(self) -> None:
         """Open all; one that cannot be opened is down, and the others work."""
+        self.room.open()
         for name, config in self.configs.items():
             await self._open(self._coordinators[name], config)
 
@@ -147,7 +158,7 @@ class Endpoints:
     async def close(self) -> None:
         for task in self._paying:
             task.cancel()
-        await asyncio.gather(*(coordinator.close() for coordinator in self._coordinators.values()))
+        await asyncio.gather(self.room.close(), *(coordinator.close() for coordinator in self._coordinators.values()))
 
     # -- another configuration while they are at work -----------------------------------------------------------------
 
@@ -350,7 +361,9 @@ class Endpoints:
                 self.slots.nobody(whose, asked)
 
     async def release(self, task_id: int) -> None:
-        """Give up a task's slot, or its turn for one, and let the next one have it."""
+        """Give up a task's slot, or its turn for one, and let the next one have it; and the space that it was promised
+        and has not used."""
+        self.room.release(task_id)
         downloader = self.slots.release(task_id)
         # Without a slot it may have been woken for one already; where, nobody remembers.
         for name in self.names() if downloader is None else (downloader,):

@@ -163,6 +163,7 @@ class Handover:
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
         overwrite, root = params.on_exists == "overwrite", Path(params.root)
+        mount = state.mounts[0] if state.mounts else None
         for index in range(len(state.manifest)):
             while True:
                 await ctx.checkpoint()
@@ -170,10 +171,11 @@ class Handover:
                 try:
                     if state.manifest[index].keep:
                         raise delivery.OtherFileSystem
-                    await self._blocking(delivery.move, state.manifest[index], overwrite, root)
+                    await self._blocking(self._move, mount, state.manifest[index], overwrite, root)
                     break
                 except delivery.OtherFileSystem:
-                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index], root)
+                    entry = state.manifest[index]
+                    state.manifest[index] = await self._blocking(self._bring_over, mount, entry, root)
                 except delivery.Exists:
                     if params.on_exists != "rename":
                         target = Path(state.manifest[index].target)
@@ -189,6 +191,14 @@ class Handover:
         state.phase = "seeding"
         await ctx.deliver(self._result(state))
         return ResumeAfter(0.0, renew=False)
+
+    def _move(self, mount: str | None, entry: Entry, overwrite: bool, root: Path) -> None:
+        self._endpoints.room.check(Path(entry.target).parent, mount)
+        delivery.move(entry, overwrite, root)
+
+    def _bring_over(self, mount: str | None, entry: Entry, root: Path) -> Entry:
+        self._endpoints.room.check(Path(entry.target).parent, mount)
+        return delivery.bring_over(entry, root)
 
     async def finish(self, ctx: Context) -> Outcome:
         """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.

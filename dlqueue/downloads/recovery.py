@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.room import Places
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.upload import Uploads
@@ -28,6 +31,15 @@ async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
+                await _keep_room(record, endpoints)
+
+
+async def _keep_room(record: TaskRecord, endpoints: Endpoints) -> None:
+    state = read_state(record)
+    if state.staging is not None and not state.attached:
+        directory = Path(msgspec.convert(record.params, DownloadParams).directory)
+        places = Places(Path(state.staging).parent, directory, state.mounts)
+        await endpoints.room.adopt(record.id, state.key or "", places, state.total, state.downloaded)
 
 
 async def sweep_uploads(queue: Queue, uploads: Uploads) -> None:
@@ -51,6 +63,7 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     await queue.wake("transfer:*")
     await queue.wake("route")
     await queue.wake("space")
+    await queue.wake("space:*")
     await queue.wake("paused:*")
     if await asyncio.to_thread(endpoints.groups_changed):
         await queue.wake("slot:*")

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from dlqueue.downloads import upload
 from dlqueue.downloads.policy import Policy, PolicyRefused, check_name, harmless_name
+from dlqueue.downloads.space import mount_of
 from dlqueue.downloads.torrent import Contents, decoded, read_magnet, read_metalink, read_torrent
 from dlqueue.queue import InvalidTask, Submitter
 
@@ -42,6 +43,8 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     directory: str
     root: str
     """The allowed destination that ``directory`` is in."""
+    mount: str | None = None
+    """Where the file system of ``directory`` was mounted at the submit; None = it is that of ``/``."""
     name: str | None = None
     on_exists: OnExists = "rename"
     downloader: str | None = None
@@ -116,6 +119,7 @@ def normalised(
         urls=tuple(urls),
         directory=str(directory),
         root=str(root),
+        mount=mount_of(directory),
         name=given.name,
         on_exists=given.on_exists or "rename",
         downloader=given.downloader,

@@ -77,6 +77,9 @@ class DownloadState(msgspec.Struct):
     """What the transfer was created from (`dlqueue.downloads.request.source_mark`)."""
     staging: str | None = None
     """The folder of this key."""
+    mounts: list[str | None] = []
+    """Where the file systems of the destination and of the staging folder were mounted when it was last begun (None =
+    ``/``); empty = both are that of ``/``, or it has not begun."""
     attempts: list[Attempt] = []
     state: str | None = None
     name: str | None = None

@@ -21,8 +21,10 @@ from dlqueue.downloads.endpoints import Endpoints, NotConfigured
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
+from dlqueue.downloads.room import NoRoom, Places
 from dlqueue.downloads.seeding import Seeding, SeedRule
 from dlqueue.downloads.setbacks import Setbacks, seldom
+from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import (
@@ -134,6 +136,8 @@ class RemoteDownload(Task):
             after = {"downloader": seldom(ctx), "route": LOOK_AGAIN}.get(choice.waits or "")
             return ResumeAfter(after, hold=self._endpoints.hold(choice), renew=False)
         coordinator = self._endpoints[name]
+        if (lack := await self._find_room(ctx)) is not None:
+            return await self._setbacks.no_room(ctx, lack)
         now = self._clock.time()
         # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
         replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
@@ -154,30 +158,55 @@ class RemoteDownload(Task):
         reach("keyed")
         return await self._create(ctx, name)
 
+    async def _find_room(self, ctx: Context) -> NoRoom | None:
+        """For what is still to come of it. None = it has it."""
+        state: DownloadState = ctx.state
+        places = self._places(ctx)
+        total = ctx.params.size if state.total is None else state.total
+        room = self._endpoints.room
+        lack = await room.ask(ctx.task_id, state.key or "", places, total, state.downloaded)
+        if lack is None:
+            mounts = await room.mounts(places)
+            state.mounts = mounts if any(mounts) else []
+        return lack
+
+    def _places(self, ctx: Context) -> Places:
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        staging = self._staging(params) if state.staging is None else Path(state.staging).parent
+        return Places(staging, Path(params.directory), state.mounts or [params.mount])
+
     async def _create(self, ctx: Context, name: str) -> Outcome:
         state: DownloadState = ctx.state
         coordinator = self._endpoints[name]
         staging, key = Path(state.staging or ""), state.key or ""
         try:
             request = self._request(ctx.params, staging)
-            handle, instance = await coordinator.create(request, key, partial(self._prepare, ctx.params, staging))
+            prepare = partial(self._prepare, ctx.params, staging, self._places(ctx))
+            handle, instance = await coordinator.create(request, key, prepare)
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, name, error)
         except Rejected as error:
             return await self._setbacks.failed(ctx, error)
+        except NotMounted as error:
+            lack = self._endpoints.room.missing(Path(error.filename), error.mount)
+            return await self._setbacks.no_room(ctx, lack)
         except OSError as error:
             return await self._setbacks.failed(ctx, _from_os(error, "the staging folder cannot be made"))
         reach("created")
         state.handle, state.instance, state.source = handle, instance, source_mark(ctx.params)
         state.phase = "monitor"
+        self._endpoints.room.ledger.name(ctx.task_id, key)
         coordinator.watch(ctx.task_id, ctx.owner, key, handle, instance)
         if await coordinator.settled(key, LINGER):
             return await self._monitor(ctx)
         _show(ctx, None)
         return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
-    def _prepare(self, params: DownloadParams, staging: Path) -> None:
-        """The staging folder, in a destination that is still where it may be."""
+    def _prepare(self, params: DownloadParams, staging: Path, places: Places) -> None:
+        """The staging folder, in a destination that is still where it may be, on the disk that it was on."""
+        for folder, mount in zip((places.directory, places.staging), places.mounts, strict=False):
+            self._endpoints.room.check(folder, mount)
         try:
             self._policy.check_destination(Path(params.directory), Path(params.root))
         except PolicyRefused as error:
@@ -236,6 +265,8 @@ class RemoteDownload(Task):
             return await self._setbacks.out_of_reach(ctx, name, keep_slot=True)
         if status.state is TransferState.ERROR:
             return await self._setbacks.failed(ctx, status.error or Rejected("failed without saying why"))
+        if not state.attached and (lack := await self._find_room(ctx)) is not None:
+            return await self._setbacks.stopped(ctx, coordinator, handle, lack)
         if status.state is TransferState.PAUSED and not state.attached:
             return await self._resume(ctx, name, handle)
         # It may have gone on without us: whatever runs has a slot.
@@ -320,7 +351,17 @@ class RemoteDownload(Task):
                     return await self._monitor(ctx)
                 self._setbacks.unwatch(state)
                 await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
-            return await self._handover.move(ctx)
+            room = self._endpoints.room
+            lack = await room.ask_for_copy(ctx.task_id, state.key or "", Path(params.directory), state.manifest)
+            if lack is not None:
+                return await self._setbacks.no_room(ctx, lack)
+            try:
+                return await self._handover.move(ctx)
+            finally:
+                room.release(ctx.task_id)
+        except NotMounted as error:
+            lack = self._endpoints.room.missing(Path(error.filename), error.mount)
+            return await self._setbacks.no_room(ctx, lack)
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, state.downloader or "", error)
         except NotYet:

@@ -631,7 +631,7 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
         "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "stall": 1800.0, "failover_after": 600.0,
         "url": "http://***@b/", "username": None, "password": "***", "connect": 10.0, "folder": None, "verify": True,
     }  # fmt: skip
-    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
+    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "keep_free", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}
     assert set(shown["queues"]["slow"]) == {
         "concurrency", "capacity", "rate", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",
