@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from dlqueue.downloads.deletion import seals
 from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name, resolved
 from dlqueue.downloads.request import DownloadParams, new_digest
 from dlqueue.downloads.state import Entry
@@ -103,9 +104,10 @@ def plan(
     name = params.name or harmless_name(source.name)
     target = Path(params.directory) / numbered(name, 0, folder)
     size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
+    keep = keep or only is not None
     return Entry(
-        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep or only is not None, only=only,
-        tag=tag, modified=0 if folder else seen.st_mtime_ns,
+        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep, only=only, tag=tag,
+        modified=0 if folder else seen.st_mtime_ns, seals=seals(source) if folder and not keep else "",
     )  # fmt: skip
 
 
@@ -228,12 +230,13 @@ def bring_over(entry: Entry, root: Path | None = None) -> Entry:
                 _clone(source, place)
             sync_tree(place)
             seen = place.lstat()
+            marks = seals(place) if stat.S_ISDIR(seen.st_mode) else ""
         except BaseException:
             _drop(place)
             raise
     return msgspec.structs.replace(
         entry, source=str(clone), device=seen.st_dev, inode=seen.st_ino, keep=False, only=None,
-        modified=0 if source.is_dir() else seen.st_mtime_ns,
+        modified=0 if marks else seen.st_mtime_ns, seals=marks,
     )  # fmt: skip
 
 
@@ -405,12 +408,6 @@ def drop_empty(staging: Path) -> None:
             staging.parent.rmdir()
 
 
-def delete_delivered(manifest: list[Entry]) -> None:
-    """Remove what was delivered, if it is still the very file; never anything else of that name."""
-    for entry in manifest:
-        target = Path(entry.target)
-        if entry.keep or (_is_clone(entry) and os.path.lexists(entry.source)):
-            continue  # not delivered; the target may be another name of the file that was to be linked
-        # An inode number is used again at once: a file of the same name may be somebody's new one.
-        if _same_file(target, entry) and entry.modified in (0, target.lstat().st_mtime_ns):
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
+def was_delivered(entry: Entry) -> bool:
+    """As far as the manifest knows; if not, the target may be another name of the file that was to be linked."""
+    return not entry.keep and not (_is_clone(entry) and os.path.lexists(entry.source))

@@ -21,12 +21,14 @@ from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, ch
 from dlqueue.downloads.slots import Slots
 from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import Obligation
+from dlqueue.downloads.uses import Uses
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
 from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
 
 log = logging.getLogger(__name__)
 
+_USES = ".uses"
 _GROUPS = ".groups"
 """A file that no downloader's folder can be: names begin with a letter or digit."""
 
@@ -79,6 +81,7 @@ class Endpoints:
         self.disabled = frozenset(disabled)
         self.rules = tuple(rules)
         self.slots = Slots()
+        self.uses = Uses(folder / _USES)
         self.room = Room(clock, wake, keep_free, measure)
         self._folder = folder
         self._debts = Debts(folder)

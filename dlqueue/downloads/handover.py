@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from dlqueue.downloads import delivery
+from dlqueue.downloads import deletion, delivery
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState, Entry, Obligation
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
 from dlqueue.runtime.clock import Clock
@@ -64,14 +65,15 @@ class Handover:
         target = Path(params.directory) / params.name
         if not await self._blocking(target.exists):
             return None
-        return self._exists(ctx, target)
+        return await self._exists(ctx, target)
 
-    def _exists(self, ctx: Context, target: Path) -> Outcome:
+    async def _exists(self, ctx: Context, target: Path) -> Outcome:
         params: DownloadParams = ctx.params
         if params.on_exists == "skip":
             ctx.state.location = str(target)
             ctx.state.name = target.name
             ctx.state.manifest = []  # nothing of it is ours
+            await self._blocking(self._endpoints.uses.note, target, ctx.task_id)
             return ResumeAfter(0.0, renew=False)
         message = f"{target} exists already (on_exists is {params.on_exists})"
         ctx.state.end_attempt(self._clock.time(), "request", message, "error")
@@ -168,6 +170,9 @@ class Handover:
             while True:
                 await ctx.checkpoint()
                 reach("manifest")
+                if overwrite or state.attached:
+                    target = Path(state.manifest[index].target)
+                    await self._blocking(self._endpoints.uses.note, target, ctx.task_id)
                 try:
                     if state.manifest[index].keep:
                         raise delivery.OtherFileSystem
@@ -182,7 +187,7 @@ class Handover:
                         await self._blocking(delivery.drop_copies, state.manifest)
                         if index == 0:
                             state.manifest = []  # nothing of it has arrived; a retry plans anew
-                        return self._exists(ctx, target)
+                        return await self._exists(ctx, target)
                     state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
             reach("renamed")
         state.location = state.manifest[0].target
@@ -290,12 +295,38 @@ class Handover:
         state.phase, state.handle = "", None
         if delete:
             # Before the copies go: one that is still there has not been delivered.
-            await self._blocking(delivery.delete_delivered, state.manifest)
+            state.kept = await self._blocking(self._delete, ctx)
+            if state.kept is not None:
+                ctx.logger.info("deleted, but %s", state.kept)
+        if delete or removed:
+            await self._blocking(self._forget_uses, ctx)
         if delete or removed:
             await self._blocking(delivery.drop_copies, state.manifest)
             state.key = state.staging = None
         if delete:
             state.manifest, state.location = [], None
+
+    def _delete(self, ctx: Context) -> str | None:
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        kept: list[str] = []
+        if not state.manifest and state.location is not None:
+            kept.append(f"{state.location}: it was there before")
+        for entry in state.manifest:
+            try:
+                self._endpoints.room.check(Path(entry.target).parent, state.mounts[0] if state.mounts else None)
+            except NotMounted as error:
+                kept.append(f"{entry.target}: {error.strerror}")
+                continue
+            if delivery.was_delivered(entry):
+                users = partial(self._endpoints.uses.others, task_id=ctx.task_id)
+                kept += deletion.delete(entry, Path(params.root), users)
+        return deletion.in_words(kept)
+
+    def _forget_uses(self, ctx: Context) -> None:
+        state: DownloadState = ctx.state
+        for target in {state.location, *(entry.target for entry in state.manifest)} - {None}:
+            self._endpoints.uses.forget(Path(target or ""), ctx.task_id)
 
     async def _quiet(self, state: DownloadState) -> None:
         """A torrent that has failed here may be whole over there, and would seed by no rule."""

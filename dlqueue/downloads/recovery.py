@@ -13,6 +13,7 @@ from dlqueue.downloads.room import Places
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.upload import Uploads
+from dlqueue.downloads.uses import Uses
 from dlqueue.queue import Filter, Queue, Status, TaskRecord
 from dlqueue.queue.status import UNFINISHED
 
@@ -56,6 +57,16 @@ async def sweep_uploads(queue: Queue, uploads: Uploads) -> None:
             if cursor is None:
                 break
     await asyncio.to_thread(uploads.sweep, needed)
+
+
+async def sweep_uses(queue: Queue, uses: Uses) -> None:
+    """Forget the tasks that are not there any more."""
+    noted = sorted(await asyncio.to_thread(uses.tasks))
+    there: set[int] = set()
+    for start in range(0, len(noted), _PAGE):
+        found = await queue.find(Filter(ids=tuple(noted[start : start + _PAGE])), limit=_PAGE)
+        there.update(record.id for record in found.items)
+    await asyncio.to_thread(uses.sweep, there)
 
 
 async def look_again(queue: Queue, endpoints: Endpoints) -> None:

@@ -48,6 +48,8 @@ class Entry(msgspec.Struct, frozen=True):
     """Whose it is: the creation key. Two tasks may clone the same thing to the same place."""
     modified: int = 0
     """Of a file: nanoseconds of its last change; 0 = not known."""
+    seals: str = ""
+    """Of a folder: what is in it (`dlqueue.downloads.deletion`)."""
 
 
 class Obligation(msgspec.Struct, frozen=True):
@@ -100,6 +102,8 @@ class DownloadState(msgspec.Struct):
     manifest: list[Entry] = []
     location: str | None = None
     obligations: list[Obligation] = []
+    kept: str | None = None
+    """What was asked to be deleted with it and was not, in words."""
 
     @property
     def handle(self) -> Handle | None:
