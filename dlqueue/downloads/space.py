@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from dlqueue.downloads.policy import resolved
+from dlqueue.downloads.policy import real_folder, resolved
 from dlqueue.units import format_size
 
 KEEP_FREE_MAX = 1 << 30
@@ -46,28 +46,40 @@ class NotMounted(OSError):
 def measure(folder: Path) -> FileSystem:
     """Of a folder, or of the nearest one above it that is there. Blocks. :raises OSError: it cannot be asked."""
     path = _existing(folder)
-    device, mount = path.stat().st_dev, path
-    while mount != mount.parent and mount.parent.stat().st_dev == device:
-        mount = mount.parent
+    device, mount = _mount(path)
     found = os.statvfs(path)
-    return FileSystem(device, found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail, str(mount))
+    return FileSystem(device, found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail, mount)
+
+
+def _mount(path: str) -> tuple[int, str]:
+    """Device, and where it is mounted."""
+    device = os.stat(path).st_dev
+    while path != "/":
+        above = path.rpartition("/")[0] or "/"
+        if os.stat(above).st_dev != device:
+            break
+        path = above
+    return device, path
 
 
 def mount_of(folder: Path) -> str | None:
     """Where the file system of a folder is mounted, to be remembered; None = it is that of ``/``, which is always
     there, or cannot be told. Not its device number: that may be another one after a restart of the machine. Blocks."""
     try:
-        mount = measure(folder).mount
+        mount = _mount(_existing(folder))[1]
     except OSError:
         return None
     return None if mount == "/" else mount
 
 
-def _existing(folder: Path) -> Path:
+def _existing(folder: Path) -> str:
+    found = real_folder(folder)
+    if found is not None:
+        return str(found)
     path = resolved(folder)
     while not path.exists() and path != path.parent:
         path = path.parent
-    return path
+    return str(path)
 
 
 def is_there(seen: FileSystem, mount: str | None) -> bool:
