@@ -53,10 +53,10 @@ def measure(folder: Path) -> FileSystem:
 
 def _mount(path: str) -> tuple[int, str]:
     """Device, and where it is mounted."""
-    device = os.stat(path).st_dev
+    device = Path(path).stat().st_dev
     while path != "/":
         above = path.rpartition("/")[0] or "/"
-        if os.stat(above).st_dev != device:
+        if Path(above).stat().st_dev != device:
             break
         path = above
     return device, path
@@ -65,6 +65,11 @@ def _mount(path: str) -> tuple[int, str]:
 def mount_of(folder: Path) -> str | None:
     """Where the file system of a folder is mounted, to be remembered; None = it is that of ``/``, which is always
     there, or cannot be told. Not its device number: that may be another one after a restart of the machine. Blocks."""
+    try:
+        if folder.stat().st_dev == Path("/").stat().st_dev:
+            return None  # most are, and every submit asks
+    except OSError:
+        pass
     try:
         mount = _mount(_existing(folder))[1]
     except OSError:

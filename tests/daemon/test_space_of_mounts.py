@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.aria2_world import Valve, committed_state, world
 from tests.daemon.instance import Instance, until
 from tests.webserver import WebServer, pattern
 
@@ -73,3 +74,26 @@ def test_a_missing_mount_does_not_fill_the_disk_below(tmp_path: Path, server: We
             assert daemon.delivered() == {"a.bin": b"content"}
             daemon.stop()
         assert list(daemon.destination.iterdir()) == []
+
+
+def test_two_downloaders_share_one_disk(tmp_path: Path) -> None:
+    """Either has room for its own, and there is not room for both: one waits, paused, until the other has gone."""
+    body = pattern(6_000_000)
+    with world(tmp_path, config='[downloaders.web]\nkind = "http"\n') as w, mounted(w.daemon.destination, "10m"):
+        valve, other = Valve(w.server, "a.bin", body), Valve(w.server, "b.bin", body)
+        w.daemon.start()
+        first = w.daemon.add(valve.url, downloader="web")
+        valve.let(100_000)
+        until(lambda: committed_state(w.daemon, first).get("total") == len(body), "it has been promised its size")
+        second = w.daemon.add(other.url, downloader="box")
+        other.let(100_000)
+        message = waits_for_space(w.daemon, second)
+        assert "for transfers that run" in message
+        gid = w.daemon.task(second)["download"]["handle"]["id"]
+        assert w.aria2.call("tellStatus", gid)["status"] == "paused"
+        w.daemon.call("tasks.cancel", id=first, delete_data=True)
+        other.let(len(body))
+        done = w.daemon.finished(second)
+        assert (done["status"], done["retries"]) == ("completed", 0)
+        assert w.daemon.delivered() == {"b.bin": body}
+        w.daemon.stop()
