@@ -87,12 +87,9 @@ class _Removal:
                 self.strange.append(inner)
 
     def _folder(self, folder: int, name: str, inner: str, ours: bool) -> None:
-        try:
-            held = os.open(name, _FOLDER, dir_fd=folder)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):  # swapped for something else just now
-                return
-            raise
+        held = _open(name, folder)
+        if held is None:
+            return
         before = len(self.strange) + len(self.used)
         try:
             self.empty(held, inner)
@@ -102,6 +99,16 @@ class _Removal:
             _rmdir(name, folder)
         elif len(self.strange) + len(self.used) == before:
             self.strange.append(inner + "/")
+
+
+def _open(name: str, folder: int) -> int | None:
+    """A folder in an open folder; None if it has been swapped for something else just now."""
+    try:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        raise
 
 
 def _rmdir(name: str, folder: int) -> None:
@@ -153,7 +160,9 @@ def _same(entry: Entry, seen: os.stat_result) -> bool:
 def _delete_folder(entry: Entry, parent: int, real: Path, users: Users) -> list[str]:
     target = Path(entry.target)
     removal = _Removal(target, real / target.name, _read(entry.seals), users)
-    held = os.open(target.name, _FOLDER, dir_fd=parent)
+    held = _open(target.name, parent)
+    if held is None:
+        return [f"{target}: it is not the folder that was delivered"]
     try:
         ours = _seal(".", os.fstat(held)) in removal.ours
         removal.empty(held, "")

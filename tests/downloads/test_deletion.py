@@ -153,6 +153,23 @@ def test_a_link_in_place_of_a_folder_leads_nowhere(out: Path, where: str) -> Non
     assert kept != []
 
 
+@pytest.mark.parametrize("where", ["album", "album/sub"])
+def test_a_folder_that_is_swapped_for_a_link_at_the_last_moment(out: Path, where: str) -> None:
+    """Between the look at it and the moment when it is opened."""
+    entry = delivered(out)
+    other = outside(out)
+    before = there(other)
+
+    def swap(place: Path) -> str | None:
+        if place == out / where and not place.is_symlink():
+            place.rename(out / "away")
+            place.symlink_to(other / Path(where).relative_to("album"))
+        return None
+
+    delete(entry, out, swap)
+    assert there(other) == before
+
+
 def test_a_link_in_place_of_a_file_stays(out: Path) -> None:
     entry = delivered_file(out)
     (out / "one.bin").rename(out.parent / "elsewhere")

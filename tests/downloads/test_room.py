@@ -106,16 +106,21 @@ async def test_only_as_many_begin_as_fit(build: Builder) -> None:
     assert sum(state is TransferState.DOWNLOADING for state in states(house)) == len(ledger.on(DISK)) <= 5
 
 
-async def test_with_known_sizes_nothing_else_begins(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for .torrent files: no transfer is even created."""
-    house = await build.puppets(max_active=100, measure=Disks(120 * MIB))
+def sizes(house: House, monkeypatch: pytest.MonkeyPatch, size: int, small: int = 0) -> None:
+    """Known at the submit, as that of a .torrent file is; of what is called ``small`` another one."""
     examined = house.downloads.examined
 
     def sized(params: Any, submitter: Any) -> Any:
         made, file = examined(params, submitter)
-        return msgspec.structs.replace(made, size=30 * MIB), file
+        return msgspec.structs.replace(made, size=small if made.urls[0].endswith("small") else size), file
 
     monkeypatch.setattr(house.downloads, "examined", sized)
+
+
+async def test_with_known_sizes_nothing_else_begins(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for .torrent files: no transfer is even created."""
+    house = await build.puppets(max_active=100, measure=Disks(120 * MIB))
+    sizes(house, monkeypatch, 30 * MIB)
     ids = [await house.add(f"http://host.invalid/{n}") for n in range(20)]
     for task_id in ids:
         await house.when(task_id, lambda r: r.hold is not None, "a hold")
@@ -264,16 +269,22 @@ async def test_nothing_is_delivered_below_a_missing_mount(build: Builder) -> Non
     assert "file.bin" in house.files()
 
 
-async def test_one_who_fits_is_found_behind_many_who_do_not(build: Builder) -> None:
+async def test_one_who_fits_is_found_behind_many_who_do_not(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     disks = Disks(0)
-    house = await build.puppets(max_active=1, measure=disks)
+    house = await build.puppets(max_active=200, measure=disks)
+    sizes(house, monkeypatch, 600 * MIB, small=MIB)
     many = [await house.add(f"http://host.invalid/{n}", priority=5) for n in range(AT_ONCE + 1)]
-    for task_id in many:
+    small = await house.add("http://host.invalid/small")
+    for task_id in (*many, small):
         await waits(house, task_id)
     disks.free[DISK] = 500 * MIB
-    look(house)
-    await house.runs(many[0])
-    look(house)
-    look(house)
-    for task_id in many[1:]:
-        await house.holds(task_id, "slot:")
+    for _ in range(3):
+        look(house)
+        await house.settled()
+    await house.runs(small)
+    assert len(house.puppet().transfers) == 1
+    revision = (await house.queue.get(many[0])).revision
+    for _ in range(3):
+        look(house)
+        await house.settled()
+    assert (await house.queue.get(many[0])).revision == revision, "who does not fit is left in peace"
