@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.debts import Debts
 from dlqueue.downloads.delivery import drop_staging
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams
@@ -40,6 +41,7 @@ class EndpointConfig:
     options: Any = None
     stall: float | None = 1800.0
     failover_after: float | None = 600.0
+    paths: PathMap = field(default_factory=PathMap)
 
 
 class NoRoute(InvalidTask):
@@ -99,6 +101,7 @@ class Endpoints:
             self._watched_live,
             config.stall,
             config.failover_after,
+            config.paths,
         )
 
     async def _told(self, hold: str) -> None:
@@ -196,7 +199,7 @@ class Endpoints:
             same = before.kind is config.kind and before.options == config.options
             if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
-                former.adapt(config.poll, config.stall, config.failover_after)
+                former.adapt(config.poll, config.stall, config.failover_after, config.paths)
                 return
             await former.close()
         coordinator = self._made(config)

@@ -49,6 +49,11 @@ class Entry(msgspec.Struct, frozen=True):
     modified: int = 0
     """Of a file: nanoseconds of its last change; 0 = not known."""
 
+    @property
+    def stays(self) -> bool:
+        """Is it delivered where it is?"""
+        return self.source == self.target
+
 
 class Obligation(msgspec.Struct, frozen=True):
     """A transfer that we have given up but that may still live in its downloader: to be removed, until proven gone."""
@@ -89,6 +94,8 @@ class DownloadState(msgspec.Struct):
     """Bytes given away by the present transfer."""
     uploaded_before: int = 0
     """And by those that were lost while they seeded."""
+    recount: bool = False
+    """It was begun anew: the next look tells whether its counter was, too."""
     uploaded_at: float | None = None
     """When the last of them went out."""
     seeding_since: float | None = None
@@ -107,6 +114,11 @@ class DownloadState(msgspec.Struct):
         self.handle_id = None if handle is None else handle.id
         self.handle_hash = None if handle is None else handle.hash
         self.attached = handle is not None and handle.attached
+
+    @property
+    def stays(self) -> bool:
+        """Is the content, in the folder of the transfer, what is delivered?"""
+        return any(entry.stays for entry in self.manifest)
 
     def begin_attempt(self, downloader: str, kind: str, staging: Path, task_id: int, now: float) -> None:
         """A new key for a new try, and a folder of its own in ``staging``. (One level, not two: making and removing
@@ -142,7 +154,8 @@ class DownloadState(msgspec.Struct):
         case that a call of ours came through after all."""
         if self.key is not None and self.downloader is not None:
             handle = self.key if self.attached else self.handle_id or self.key
-            self.obligations.append(Obligation(self.downloader, self.key, handle, self.staging or ""))
+            staging = "" if self.stays else self.staging or ""
+            self.obligations.append(Obligation(self.downloader, self.key, handle, staging))
 
     def abandon(self) -> None:
         """Give up the present transfer: from now on its removal is owed."""
@@ -155,6 +168,7 @@ class DownloadState(msgspec.Struct):
         self.instance = self.source = self.seeding_since = None
         self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
+        self.recount = False
 
 
 LEDGER_KEPT = 50

@@ -7,6 +7,7 @@ rename.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dlqueue.downloads import delivery
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.delivery import drop_empty
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
+from dlqueue.downloads.pathmap import PathMap, make_folder
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.seeding import Seeding, SeedRule
@@ -136,6 +138,10 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         now = self._clock.time()
         # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
+        try:
+            folder = coordinator.paths.folder or self._staging(ctx.params)
+        except Rejected as error:
+            return await self._setbacks.failed(ctx, error)
         replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
         if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
@@ -145,11 +151,14 @@ class RemoteDownload(Task):
             for former in names[: names.index(name)]:
                 self._setbacks.note_skipped(state, former, now)
             kind = self._endpoints.configs[name].kind.kind
-            state.begin_attempt(name, kind, self._staging(ctx.params), ctx.task_id, now)
+            state.begin_attempt(name, kind, folder, ctx.task_id, now)
             if any(owed.downloader != name for owed in state.obligations):
                 await self._handover.work_off(state, only_up=True)
         elif state.attempts and state.attempts[-1].ended_at is not None:
             state.note_attempt(now)
+            before = Path(state.staging or "")
+            if coordinator.paths.given and before.parent != folder and await asyncio.to_thread(_is_empty, before):
+                state.staging = str(folder / before.name)  # the map was wrong, and has been corrected
         await ctx.checkpoint()
         reach("keyed")
         return await self._create(ctx, name)
@@ -160,7 +169,9 @@ class RemoteDownload(Task):
         staging, key = Path(state.staging or ""), state.key or ""
         try:
             request = self._request(ctx.params, staging)
-            handle, instance = await coordinator.create(request, key, partial(self._prepare, ctx.params, staging))
+            handle, instance = await coordinator.create(
+                request, key, partial(self._prepare, ctx.params, coordinator.paths, staging)
+            )
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, name, error)
         except Rejected as error:
@@ -176,13 +187,13 @@ class RemoteDownload(Task):
         _show(ctx, None)
         return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
-    def _prepare(self, params: DownloadParams, staging: Path) -> None:
+    def _prepare(self, params: DownloadParams, paths: PathMap, staging: Path) -> None:
         """The staging folder, in a destination that is still where it may be."""
         try:
             self._policy.check_destination(Path(params.directory), Path(params.root))
         except PolicyRefused as error:
             raise Rejected(error.message, "request", kind=error.kind) from error
-        delivery.make_staging(staging)
+        make_folder(paths, staging)
 
     def _request(self, params: DownloadParams, staging: Path) -> Request:
         """:raises Rejected: the file that was sent is not kept any more."""
@@ -319,7 +330,14 @@ class RemoteDownload(Task):
                     state.phase = "monitor"
                     return await self._monitor(ctx)
                 self._setbacks.unwatch(state)
-                await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
+                paths = self._endpoints[state.downloader or ""].paths
+                try:
+                    await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
+                except FileNotFoundError:
+                    if not paths.given:
+                        raise
+                    # Rather the names are wrong than the content gone, which another try would only fetch again.
+                    return await self._setbacks.failed(ctx, paths.missing(status.content))
             return await self._handover.move(ctx)
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, state.downloader or "", error)
@@ -397,7 +415,14 @@ def progress_of(status: TransferStatus) -> dict[str, Any]:
     }
 
 
+def _is_empty(folder: Path) -> bool:
+    """Is nothing in it? Then it is gone."""
+    drop_empty(folder)
+    return not folder.is_dir()
+
+
 def _from_os(error: OSError, what: str) -> Rejected:
+    where = f" ({error.filename})" if error.errno == errno.ENOENT and error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Rejected(f"{what}: {error.strerror}", kind="disk_full")
-    return Rejected(f"{what}: {error.strerror or error}", kind="destination")
+    return Rejected(f"{what}: {error.strerror or error}{where}", kind="destination")

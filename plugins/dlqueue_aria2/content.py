@@ -102,10 +102,13 @@ def matches(path: Path, checksum: str, patience: float) -> bool:
     return digest.hexdigest() == wanted.lower()
 
 
-def delete(folder: str, files: Sequence[File]) -> None:
+def delete(folder: str, files: Sequence[File], seen: Path) -> None:
     """Delete the files of a transfer, its control files, what aria2 kept of an uploaded .torrent, and folders that
-    are empty then. Nothing outside of the folder, nothing through a symlink, nothing else. Raises `Rejected`."""
-    root = Path(os.path.normpath(folder))
+    are empty then. Nothing outside of the folder, nothing through a symlink, nothing else. Raises `Rejected`.
+
+    :param seen: the folder as we see it.
+    """
+    root = Path(os.path.normpath(seen))
     below = []
     for file in files:
         with contextlib.suppress(Rejected):
