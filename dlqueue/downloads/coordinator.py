@@ -315,6 +315,17 @@ class Coordinator:
             await self._poll([key], asker=watch)
         return watch.tell()
 
+    async def glance(self, handle: Handle) -> TransferStatus | None:
+        """One look, without watching, and its paths in the downloader's own terms; None = it is gone. Raises as
+        `call`."""
+
+        def look() -> TransferStatus | None:
+            seen = self.downloader.poll([handle]).get(handle)
+            self.downloader.instance()  # right after every poll: it belongs to it
+            return seen
+
+        return await self.call(look)
+
     def latest(self, key: str) -> TransferStatus | None:
         """What was seen last, without asking."""
         watch = self._watches.get(key)

@@ -367,6 +367,15 @@ class Endpoints:
         if owed.downloader in self and not self[owed.downloader].down:
             await self._pay(owed.downloader)
 
+    async def borrow(self, owed: Obligation) -> None:
+        """It is about to be created; if nobody says that it was `returned`, it is removed when its downloader is seen
+        next. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.write, owed)
+
+    async def returned(self, owed: Obligation) -> None:
+        """It is removed. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.forget, owed)
+
     async def _pay(self, name: str) -> None:
         for owed in await asyncio.to_thread(self._debts.of, name):
             drop = partial(drop_staging, Path(owed.staging)) if owed.staging else _nothing
