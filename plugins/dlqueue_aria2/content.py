@@ -131,6 +131,16 @@ def delete(folder: str, files: Sequence[File], seen: Path) -> None:
         raise Rejected(f"cannot delete the content: {error.strerror}", kind="file") from error
 
 
+def tidy(content: Sequence[Path]) -> None:
+    """Of what is whole, remove what aria2 has beside it: nobody goes on with that."""
+    with contextlib.suppress(OSError):
+        for path in content:
+            path.with_name(path.name + CONTROL).unlink(missing_ok=True)
+        for folder in {path.parent for path in content}:
+            if not folder.is_symlink():
+                _delete_uploaded(folder)
+
+
 def _is_inside(root: Path, path: Path) -> bool:
     """No folder on the way is a symlink."""
     return not any((root / up).is_symlink() for up in path.parents if up.parts)

@@ -23,7 +23,7 @@ from dlqueue.sdk import (
     Unavailable,
 )
 from dlqueue_aria2.config import Aria2Config, find_command
-from dlqueue_aria2.content import is_full, matches, only_file, relative
+from dlqueue_aria2.content import is_full, matches, only_file, relative, tidy
 from dlqueue_aria2.creation import create
 from dlqueue_aria2.entries import Entry, Fault, File, TooLarge
 from dlqueue_aria2.look import Look
@@ -198,8 +198,11 @@ class Aria2Downloader(Downloader):
         with self._alone(handle.id):
             patience = min(REMOVE_PATIENCE, self._context.deadline() - 1.0)
             written = remove(self._rpc(), handle.id, is_ours=self._memory.is_ours, patience=patience)
+            whole = [self._context.local(path) for path in self._memory.whole(handle.id)]
             if delete_data:
                 delete_written(written or self._remembered(handle.id), self._context.local)
+            else:
+                tidy(whole)
             self._memory.forget(handle.id)
             self._look.forget(handle.id)
 
