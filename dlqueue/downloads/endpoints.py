@@ -285,8 +285,10 @@ class Endpoints:
         from the configuration, so that a restart wakes them too; who is in none of them waits for one."""
         kinds = self._kinds()
         groups: dict[frozenset[str], str] = {}
-        for scheme in sorted({scheme for kind in kinds.values() for scheme in kind.schemes}):
-            wish = Wanted(frozenset({scheme}), ())
+        schemes = sorted({scheme for kind in kinds.values() for scheme in kind.schemes})
+        wishes = [Wanted(frozenset({scheme}), ()) for scheme in schemes]
+        wishes += [Wanted(frozenset({scheme}), (), names_torrent=True) for scheme in ("http", "https")]
+        for wish in wishes:
             for rules in ((), *([Rule(rule.use)] for rule in self.rules)):
                 names = find_route(wish, rules, kinds).names
                 if len(names) > 1:

@@ -75,7 +75,7 @@ class Seeding:
     """The steps of `remote_download` in this phase."""
 
     def __init__(
-        self, rule: Callable[[], SeedRule], request: Callable[[DownloadParams, Path], Request], clock: Clock
+        self, rule: Callable[[], SeedRule], request: Callable[[DownloadParams, DownloadState], Request], clock: Clock
     ) -> None:
         """
         :param rule: the configured one.
@@ -141,7 +141,7 @@ class Seeding:
         key, staging = state.key or "", Path(state.staging or "")
         await ctx.checkpoint()
         try:
-            request = self._request(ctx.params, staging)
+            request = self._request(ctx.params, state)
             handle, instance = await coordinator.create(request, key, partial(make_folder, coordinator.paths, staging))
         except Unavailable:
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{coordinator.name}", renew=False)

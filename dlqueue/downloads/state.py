@@ -80,6 +80,9 @@ class DownloadState(msgspec.Struct):
     """The running downloader in which it was last seen."""
     source: str | None = None
     """What the transfer was created from (`dlqueue.downloads.request.source_mark`)."""
+    torrent: str | None = None
+    """The .torrent file that ``source`` has led to, fetched for a downloader that wants the file: as in
+    `DownloadParams.torrent`."""
     staging: str | None = None
     """The folder of this key."""
     attempts: list[Attempt] = []
@@ -165,7 +168,7 @@ class DownloadState(msgspec.Struct):
         self.handle = None
         self.downloader = self.kind = None
         self.state = None
-        self.instance = self.source = self.seeding_since = None
+        self.instance = self.source = self.torrent = self.seeding_since = None
         self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
         self.recount = False

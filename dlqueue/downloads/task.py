@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.delivery import drop_empty
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
+from dlqueue.downloads.fetch import fetch_torrent
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
 from dlqueue.downloads.pathmap import PathMap, make_folder
 from dlqueue.downloads.policy import Policy, PolicyRefused
@@ -26,7 +27,7 @@ from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.seeding import Seeding, SeedRule
 from dlqueue.downloads.setbacks import Setbacks, seldom
 from dlqueue.downloads.state import DownloadState
-from dlqueue.downloads.upload import Uploads
+from dlqueue.downloads.upload import Uploads, name_of
 from dlqueue.queue import (
     Context,
     InvalidTask,
@@ -38,6 +39,7 @@ from dlqueue.queue import (
 )
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
 
 LINGER = 0.1
@@ -73,6 +75,7 @@ class RemoteDownload(Task):
         self._staging = staging
         self._clock = clock
         self.uploads = uploads
+        self._threads = Threads(4, "dlqueue-torrents")
         self._handover = Handover(endpoints, policy, clock)
         self._setbacks = Setbacks(endpoints, self._handover, clock)
         self.seed_rule = seeding or SeedRule()
@@ -168,7 +171,8 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         staging, key = Path(state.staging or ""), state.key or ""
         try:
-            request = self._request(ctx.params, staging)
+            await self._fetch_torrent(ctx, coordinator)
+            request = self._request(ctx.params, state)
             handle, instance = await coordinator.create(
                 request, key, partial(self._prepare, ctx.params, coordinator.paths, staging)
             )
@@ -195,23 +199,46 @@ class RemoteDownload(Task):
             raise Rejected(error.message, "request", kind=error.kind) from error
         make_folder(paths, staging)
 
-    def _request(self, params: DownloadParams, staging: Path) -> Request:
+    async def _fetch_torrent(self, ctx: Context, coordinator: Coordinator) -> None:
+        """For a downloader that takes .torrent files and no URLs of them. What was fetched is kept: a key never stands
+        for two torrents. :raises Rejected: it cannot be fetched, or is none."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        source = source_mark(params)
+        wanted = params.names_torrent and not params.schemes <= coordinator.downloader.schemes
+        if state.torrent is not None and not (wanted and state.source in (None, source)):
+            state.torrent = None
+        if not wanted or (state.torrent is not None and await asyncio.to_thread(self.uploads.has, state.torrent)):
+            return
+        if "magnet" not in self._policy.schemes:
+            raise Rejected("BitTorrent is not allowed (policy.schemes has no magnet)", "request", kind="policy")
+        ctx.progress(message="fetching the .torrent file")
+        content = await self._threads.run(partial(fetch_torrent, params.urls, params.headers, self._policy))
+        try:
+            await asyncio.to_thread(self.uploads.keep, content)
+        except OSError as error:
+            raise _from_os(error, "the .torrent file cannot be kept") from error
+        state.torrent, state.source = name_of(content), source
+        await ctx.checkpoint()
+
+    def _request(self, params: DownloadParams, state: DownloadState) -> Request:
         """:raises Rejected: the file that was sent is not kept any more."""
         files: dict[str, bytes] = {}
         for field in ("torrent", "metalink"):
-            if (kept := getattr(params, field)) is not None:
+            fetched = state.torrent if field == "torrent" else None
+            if (kept := getattr(params, field) or fetched) is not None:
                 try:
                     files[field] = self.uploads.read(kept)
                 except FileNotFoundError:
                     message = f"its .{field} file is not kept any more: add it again"
                     raise Rejected(message, "request", kind="upload_gone") from None
         return Request(
-            urls=params.urls,
+            urls=() if state.torrent is not None else params.urls,
             torrent=files.get("torrent"),
             metalink=files.get("metalink"),
             select=params.select,
             seed=self._seeding.rule(params).wanted,
-            directory=staging,
+            directory=Path(state.staging or ""),
             name=params.name,
             headers=params.headers,
             checksum=params.checksum,
@@ -309,7 +336,7 @@ class RemoteDownload(Task):
         content: Sequence[str] = ()
         if state.staging is not None:
             with contextlib.suppress(Rejected):
-                request = self._request(ctx.params, Path(state.staging))
+                request = self._request(ctx.params, state)
                 content = await self._setbacks.left_behind(ctx, request, restarted)
         if not content:
             return await self._setbacks.gone(ctx, restarted)
