@@ -23,6 +23,8 @@ from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
 
 SCHEME = r"^[a-z][a-z0-9+.-]*$"
 """What URL schemes are made of."""
+REMOTE = r"^/"
+"""How paths begin that are not ours but a downloader's."""
 
 _DURATION = {"duration": True}
 _OFF = {"off": True}
@@ -74,6 +76,16 @@ class QueueSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSection:
+    """One of ``paths`` of a downloader."""
+
+    remote: Annotated[str, Field(pattern=REMOTE)]
+    """What it calls a folder."""
+    local: Path
+    """What we call it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DownloaderSection:
     """``[downloaders.NAME]``"""
 
@@ -86,6 +98,11 @@ class DownloaderSection:
     """Seconds without a byte; ``None`` (written ``false``) = never stalled."""
     failover_after: Annotated[float, Field(ge=0)] | None = field(default=600.0, metadata=_DURATION | _OFF)
     """Seconds of being down; ``None`` (written ``false``) = its transfers wait for it."""
+    directory: Annotated[str, Field(pattern=REMOTE)] | None = None
+    """Where it writes, in its own terms; ``None`` = in our staging folder."""
+    paths: tuple[PathSection, ...] = ()
+    """Empty: it calls everything what we call it."""
+    delivery: Literal["move", "none"] = "move"
     options: Any = None
     """An instance of the ``config_type`` of this kind."""
 

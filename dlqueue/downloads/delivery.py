@@ -48,6 +48,8 @@ def find_content(staging: Path | None, content: tuple[str, ...]) -> list[Path]:
         text.
     :raises FileNotFoundError: it is not there.
     """
+    if staging is not None and staging.is_symlink():
+        raise CriticalError("the folder of the transfer has become a symbolic link", "unsafe_path")
     found = []
     for name in content:
         path = Path(name)
@@ -108,6 +110,22 @@ def plan(
     return Entry(
         str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep, only=only, tag=tag,
         modified=0 if folder else seen.st_mtime_ns, seals=seals(source) if folder and not keep else "",
+    )  # fmt: skip
+
+
+def stay(source: Path, ours: bool, only: tuple[str, ...] | None = None) -> Entry:
+    """It is where it goes already.
+
+    :param ours: False = it was there before us, and is not to be deleted.
+    :param only: see `Entry`.
+    """
+    seen = source.lstat()
+    folder = stat.S_ISDIR(seen.st_mode)
+    size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
+    return Entry(
+        str(source), str(source), seen.st_dev, seen.st_ino, size, source.name, keep=not ours,
+        only=only if folder else None, modified=0 if folder else seen.st_mtime_ns,
+        seals=seals(source) if folder else "",
     )  # fmt: skip
 
 
@@ -366,6 +384,18 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_shared(folder: Path) -> None:
+    """The folder of one creation key where a downloader, perhaps as another user, writes: its group may do so too."""
+    if not folder.parent.is_dir():
+        # Never make it: where nothing is mounted, the downloader would not see it.
+        raise OSError(errno.ENOENT, "there is no such folder; is it mounted?", str(folder.parent))
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o070)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link", str(folder))
 
 
 def make_staging(staging: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.debts import Debts
 from dlqueue.downloads.delivery import drop_staging
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams
@@ -44,6 +45,7 @@ class EndpointConfig:
     options: Any = None
     stall: float | None = 1800.0
     failover_after: float | None = 600.0
+    paths: PathMap = field(default_factory=PathMap)
 
 
 class NoRoute(InvalidTask):
@@ -108,6 +110,7 @@ class Endpoints:
             self._watched_live,
             config.stall,
             config.failover_after,
+            config.paths,
         )
 
     def _reported(self, task_id: int, owner: str, status: TransferStatus) -> None:
@@ -210,7 +213,7 @@ class Endpoints:
             same = before.kind is config.kind and before.options == config.options
             if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
-                former.adapt(config.poll, config.stall, config.failover_after)
+                former.adapt(config.poll, config.stall, config.failover_after, config.paths)
                 return
             await former.close()
         coordinator = self._made(config)
@@ -296,8 +299,10 @@ class Endpoints:
         from the configuration, so that a restart wakes them too; who is in none of them waits for one."""
         kinds = self._kinds()
         groups: dict[frozenset[str], str] = {}
-        for scheme in sorted({scheme for kind in kinds.values() for scheme in kind.schemes}):
-            wish = Wanted(frozenset({scheme}), ())
+        schemes = sorted({scheme for kind in kinds.values() for scheme in kind.schemes})
+        wishes = [Wanted(frozenset({scheme}), ()) for scheme in schemes]
+        wishes += [Wanted(frozenset({scheme}), (), names_torrent=True) for scheme in ("http", "https")]
+        for wish in wishes:
             for rules in ((), *([Rule(rule.use)] for rule in self.rules)):
                 names = find_route(wish, rules, kinds).names
                 if len(names) > 1:
@@ -379,6 +384,15 @@ class Endpoints:
         await asyncio.to_thread(self._debts.write, owed)
         if owed.downloader in self and not self[owed.downloader].down:
             await self._pay(owed.downloader)
+
+    async def borrow(self, owed: Obligation) -> None:
+        """It is about to be created; if nobody says that it was `returned`, it is removed when its downloader is seen
+        next. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.write, owed)
+
+    async def returned(self, owed: Obligation) -> None:
+        """It is removed. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.forget, owed)
 
     async def _pay(self, name: str) -> None:
         for owed in await asyncio.to_thread(self._debts.of, name):

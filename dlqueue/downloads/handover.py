@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from dlqueue.downloads import deletion, delivery
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.space import NotMounted
@@ -89,8 +90,16 @@ class Handover:
         params: DownloadParams = ctx.params
         wanted = await self._wanted(ctx)
         seed = seed and status.state is TransferState.SEEDING and not state.attached
-        folder = None if state.attached else Path(state.staging or "")
-        manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed, state.key or "")
+        paths = self._endpoints[state.downloader or ""].paths
+        folder = None if state.attached else paths.own(Path(state.staging or ""), status.content)
+        if folder is not None:
+            state.staging = str(folder)
+        if paths.in_place:
+            manifest = await self._blocking(_in_place, paths, folder, status.content, wanted)
+        else:
+            manifest = await self._blocking(
+                self._manifest, paths, folder, status.content, params, wanted, seed, state.key or ""
+            )
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest
@@ -124,6 +133,7 @@ class Handover:
 
     def _manifest(
         self,
+        paths: PathMap,
         staging: Path | None,
         content: tuple[str, ...],
         params: DownloadParams,
@@ -134,12 +144,8 @@ class Handover:
         self._policy.check_destination(Path(params.directory), Path(params.root))
         keep = seed or staging is None
         entries = []
-        for path in delivery.find_content(staging, content):
-            only = None if wanted is None else delivery.wanted_in(path, wanted)
-            if only != ():
-                entries.append(delivery.plan(path, params, keep, only, tag))
-        if not entries:
-            raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
+        for path, only in _found(paths, staging, content, wanted):
+            entries.append(delivery.plan(path, params, keep, only, tag))
         if params.on_exists != "rename":
             return entries
         # Each name that is tried is committed: look first, so that the first try is likely to do.
@@ -167,7 +173,7 @@ class Handover:
         overwrite, root = params.on_exists == "overwrite", Path(params.root)
         mount = state.mounts[0] if state.mounts else None
         for index in range(len(state.manifest)):
-            while True:
+            while not state.manifest[index].stays:
                 await ctx.checkpoint()
                 reach("manifest")
                 if overwrite or state.attached:
@@ -190,6 +196,8 @@ class Handover:
                         return await self._exists(ctx, target)
                     state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
             reach("renamed")
+        if state.stays:
+            await ctx.checkpoint()
         state.location = state.manifest[0].target
         if state.seeding_since is None:
             return await self.finish(ctx)
@@ -282,13 +290,13 @@ class Handover:
         name = state.downloader or ""
         if state.key is not None and not self._endpoints.expects(name):
             # Taken out of the configuration: its transfer is given up, and what it has left here is not.
-            if (delete or removed) and state.staging:
+            if (delete or removed) and state.staging and not state.stays:
                 await self._blocking(delivery.drop_staging, Path(state.staging))
         elif state.key is not None:
             handle = state.handle if state.handle is not None and not state.attached else Handle(state.key)
             # What is left there of something delivered is only what was seeded.
             whole = delete or removed or state.location is not None
-            drop = delivery.drop_staging if whole else delivery.drop_empty
+            drop = delivery.drop_staging if whole and not state.stays else delivery.drop_empty
             finish = partial(drop, Path(state.staging)) if state.staging else _nothing
             await self._endpoints[name].remove(state.key, handle, False, finish)
         await self._work_off_all(state)
@@ -298,6 +306,9 @@ class Handover:
             state.kept = await self._blocking(self._delete, ctx)
             if state.kept is not None:
                 ctx.logger.info("deleted, but %s", state.kept)
+            for entry in state.manifest if state.stays else ():
+                if not entry.keep:
+                    await self._blocking(delivery.drop_empty, Path(entry.source).parent)
         if delete or removed:
             await self._blocking(self._forget_uses, ctx)
         if delete or removed:
@@ -320,7 +331,8 @@ class Handover:
                 continue
             if delivery.was_delivered(entry):
                 users = partial(self._endpoints.uses.others, task_id=ctx.task_id)
-                kept += deletion.delete(entry, Path(params.root), users)
+                root = Path(entry.source).parent if entry.stays else Path(params.root)
+                kept += deletion.delete(entry, root, users)
         return deletion.in_words(kept)
 
     def _forget_uses(self, ctx: Context) -> None:
@@ -340,6 +352,29 @@ class Handover:
         waiting = await self.work_off(state)
         if waiting is not None:
             raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
+
+
+def _found(
+    paths: PathMap, staging: Path | None, content: tuple[str, ...], wanted: frozenset[str] | None
+) -> Iterator[tuple[Path, tuple[str, ...] | None]]:
+    """What was fetched, and which files of it are wanted; None = all."""
+    there = False
+    for path in delivery.find_content(staging, content):
+        if not paths.is_inside(path):
+            raise CriticalError("the downloader names content that a link leads to, out of its folders", "unsafe_path")
+        only = None if wanted is None else delivery.wanted_in(path, wanted)
+        if only != ():
+            there = True
+            yield path, only
+    if not there:
+        raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
+
+
+def _in_place(
+    paths: PathMap, staging: Path | None, content: tuple[str, ...], wanted: frozenset[str] | None
+) -> list[Entry]:
+    found = _found(paths, staging, content, wanted)
+    return [delivery.stay(path, staging is not None, only) for path, only in found]
 
 
 def _nothing() -> None:

@@ -23,6 +23,8 @@ DIGESTS = {"sha-256": 64, "sha-1": 40, "sha-512": 128, "md5": 32}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
+_TORRENT_URL = re.compile(r"https?://[^?#]*\.torrent(?:[?#]|$)", re.IGNORECASE)
+
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
 
 
@@ -68,6 +70,11 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         given = {url.partition(":")[0].lower() for url in self.urls}
         files = {"torrent": self.torrent, "metalink": self.metalink}
         return frozenset(given | {kind for kind, file in files.items() if file is not None})
+
+    @property
+    def names_torrent(self) -> bool:
+        """Does it look as if the URLs lead to .torrent files? Then a downloader that takes such files may have one."""
+        return bool(self.urls) and all(_TORRENT_URL.match(url) for url in self.urls)
 
 
 class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -4,7 +4,6 @@ next. The rules are in `dlqueue.downloads.failover`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from dlqueue.downloads.coordinator import Coordinator
@@ -221,9 +220,8 @@ class Setbacks:
         if state.attached:
             return ()
         coordinator = self._endpoints[state.downloader or ""]
-        look = partial(coordinator.downloader.whole_content, total=state.total, restarted=restarted)
         try:
-            return await coordinator.call(look, request, state.key or "")
+            return await coordinator.whole_content(request, state.key or "", state.total, restarted)
         except Rejected:
             return ()
 

@@ -51,6 +51,11 @@ class Entry(msgspec.Struct, frozen=True):
     seals: str = ""
     """Of a folder: what is in it (`dlqueue.downloads.deletion`)."""
 
+    @property
+    def stays(self) -> bool:
+        """Is it delivered where it is?"""
+        return self.source == self.target
+
 
 class Obligation(msgspec.Struct, frozen=True):
     """A transfer that we have given up but that may still live in its downloader: to be removed, until proven gone."""
@@ -77,6 +82,9 @@ class DownloadState(msgspec.Struct):
     """The running downloader in which it was last seen."""
     source: str | None = None
     """What the transfer was created from (`dlqueue.downloads.request.source_mark`)."""
+    torrent: str | None = None
+    """The .torrent file that ``source`` has led to, fetched for a downloader that wants the file: as in
+    `DownloadParams.torrent`."""
     staging: str | None = None
     """The folder of this key."""
     mounts: list[str | None] = []
@@ -94,6 +102,8 @@ class DownloadState(msgspec.Struct):
     """Bytes given away by the present transfer."""
     uploaded_before: int = 0
     """And by those that were lost while they seeded."""
+    recount: bool = False
+    """It was begun anew: the next look tells whether its counter was, too."""
     uploaded_at: float | None = None
     """When the last of them went out."""
     seeding_since: float | None = None
@@ -114,6 +124,11 @@ class DownloadState(msgspec.Struct):
         self.handle_id = None if handle is None else handle.id
         self.handle_hash = None if handle is None else handle.hash
         self.attached = handle is not None and handle.attached
+
+    @property
+    def stays(self) -> bool:
+        """Is the content, in the folder of the transfer, what is delivered?"""
+        return any(entry.stays for entry in self.manifest)
 
     def begin_attempt(self, downloader: str, kind: str, staging: Path, task_id: int, now: float) -> None:
         """A new key for a new try, and a folder of its own in ``staging``. (One level, not two: making and removing
@@ -149,7 +164,8 @@ class DownloadState(msgspec.Struct):
         case that a call of ours came through after all."""
         if self.key is not None and self.downloader is not None:
             handle = self.key if self.attached else self.handle_id or self.key
-            self.obligations.append(Obligation(self.downloader, self.key, handle, self.staging or ""))
+            staging = "" if self.stays else self.staging or ""
+            self.obligations.append(Obligation(self.downloader, self.key, handle, staging))
 
     def abandon(self) -> None:
         """Give up the present transfer: from now on its removal is owed."""
@@ -159,9 +175,10 @@ class DownloadState(msgspec.Struct):
         self.handle = None
         self.downloader = self.kind = None
         self.state = None
-        self.instance = self.source = self.seeding_since = None
+        self.instance = self.source = self.torrent = self.seeding_since = None
         self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
+        self.recount = False
 
 
 LEDGER_KEPT = 50
