@@ -203,7 +203,9 @@ def move(entry: Entry, overwrite: bool, root: Path | None = None) -> None:
             except Exists as error:
                 raise Exists(str(target)) from error
             except OSError as error:
-                if error.errno == errno.EXDEV:
+                # A folder that belongs to another user may be read, and not be moved.
+                foreign = error.errno in (errno.EACCES, errno.EPERM) and not _is_clone(entry)
+                if error.errno == errno.EXDEV or foreign:
                     raise OtherFileSystem(str(target)) from error
                 raise
         os.fsync(descriptor)

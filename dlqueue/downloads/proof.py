@@ -82,23 +82,27 @@ async def _prove(coordinator: Coordinator, offer: Offer, own: Path, key: str) ->
                 break
             await asyncio.sleep(_AGAIN)
     except Rejected as error:
-        if error.kind == "policy":
-            message = f"dlqueue can write in {own.parent}; the rest cannot be tried here, since {error.message}"
-            return Verdict(True, message)
-        return Verdict(False, error.message, _cure(name))
+        return _failed(coordinator, own.parent, error)
     except (DownloaderError, OSError) as error:
         return Verdict(False, str(error), _cure(name))
     if status is not None and status.whole and status.content:
         return await _elsewhere(coordinator, own, status.content)
     if status is not None and status.error is not None:
-        return Verdict(False, f"{name} cannot write into {_named(coordinator, own.parent)}: {status.error.message}",
-                       _cure(name))  # fmt: skip
+        return _failed(coordinator, own.parent, status.error)
     return Verdict(
         False,
         f"{name} has written nothing into {_named(coordinator, own.parent)} within {PROOF_TIMEOUT:g} s, nor fetched"
         f" the proof from {offer.address}",
         f"if {name} may not connect to this machine, add a small download instead, and see whether it is delivered",
     )
+
+
+def _failed(coordinator: Coordinator, folder: Path, error: Rejected) -> Verdict:
+    name = coordinator.name
+    if error.kind == "policy":
+        # That is no fault of its paths.
+        return Verdict(True, f"dlqueue can write in {folder}; whether {name} does cannot be tried: {error.message}")
+    return Verdict(False, f"{name} cannot write into {_named(coordinator, folder)}: {error.message}", _cure(name))
 
 
 async def _elsewhere(coordinator: Coordinator, own: Path, content: Iterable[str]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dlqueue.downloads import delivery
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.seeding import LOOK_AGAIN
@@ -308,3 +310,38 @@ async def test_what_is_attached_to_is_never_deleted(build: Builder, tmp_path: Pa
     await house.queue.remove(task_id, {"delete_data": True})
     await house.settled()
     assert theirs.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EXDEV])
+async def test_what_may_not_be_moved_is_copied(
+    build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A folder that belongs to the user of the downloader, or another file system."""
+    house, task_id, key = await begun(build, tmp_path)
+    rename = delivery._rename
+
+    def refused(source: Path, target: Path, overwrite: bool) -> None:
+        if source.is_relative_to(tmp_path / "seen"):
+            raise OSError(number, "no")
+        rename(source, target, overwrite)
+
+    monkeypatch.setattr(delivery, "_rename", refused)
+    house.puppet().requests[key].directory.mkdir(parents=True)
+    fetched(house, key)
+    await house.reaches(task_id, Status.COMPLETED)
+    assert house.files() == {"file.bin": CONTENT} and list((tmp_path / "seen" / "dl").iterdir()) == []
+
+
+async def test_a_destination_that_may_not_be_written_is_an_error(
+    build: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, task_id, key = await begun(build, tmp_path)
+
+    def refused(source: Path, target: Path, overwrite: bool) -> None:
+        raise OSError(errno.EACCES, "no")
+
+    monkeypatch.setattr(delivery, "_rename", refused)
+    house.puppet().requests[key].directory.mkdir(parents=True)
+    fetched(house, key)
+    failed = await house.waits_for_retry(task_id)
+    assert failed.error is not None and failed.error.kind == "destination"
