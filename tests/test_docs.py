@@ -49,7 +49,7 @@ def section(text: str, heading: str) -> str:
             "## `[downloaders.NAME]`",
             [
                 *(f.name for f in fields(sections.DownloaderSection) if f.name not in ("name", "options")),
-                *loader.DOWNLOADER_KEYS_LATER,
+                *(f.name for f in fields(sections.PathSection)),
             ],
         ),
         ("### kind `http`", [f.name for f in fields(HttpConfig)]),

@@ -226,7 +226,15 @@ def _section(path: str, section: dict[str, Any]) -> Iterator[str]:
             yield f"# {name} is not set"
         elif name not in tables:
             # TOML has no null: where None is a choice, `false` says it.
-            yield f"{name} = {json.dumps(False if value is None else value, ensure_ascii=False)}"
+            yield f"{name} = {_toml(False if value is None else value)}"
     for name, value in tables.items():
         bare = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
         yield from _section(f"{path}.{name if bare else json.dumps(name)}", value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {_toml(inner)}' for name, inner in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)

@@ -93,7 +93,7 @@ def show(session: Session, /, name: str) -> None:
 @everywhere
 @pass_session
 def test(session: Session, /, names: tuple[str, ...]) -> int:
-    """Ask it (or all) now: does it answer, does it let us in, can it write? Exit code 1 if not."""
+    """Ask it (or all) now: does it answer, does it let us in, does it write where dlqueue looks? Exit code 1 if not."""
     names = names or tuple(item["name"] for item in session.client.downloaders.list()["items"])
     code = exits.OK
     answers: list[dict[str, Any]] = []

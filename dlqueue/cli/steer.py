@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -30,6 +30,15 @@ _delete_data = click.option("--delete-data", is_flag=True, help="Also delete wha
 def _chosen(which: tuple[str, ...], everything: bool, option: str) -> None:
     if bool(which) == everything:
         raise click.UsageError(f"give task ids, or {option}")
+
+
+def _told(answer: Mapping[str, Any]) -> Task:
+    """Say what was to be deleted and was kept."""
+    task: Task = dict(answer)
+    message = (task.get("progress") or {}).get("message") or ""
+    if message.startswith("kept: "):
+        exits.say(f"task {task['id']}: {message}")
+    return task
 
 
 def put_each(session: Session, ids: TaskIds, steer: Callable[[int], Task], shown: str | None = None) -> int:
@@ -125,7 +134,9 @@ def cancel_command(session: Session, /, which: tuple[str, ...], everything: bool
     _chosen(which, everything, "--all")
     if everything:
         return _all(session, session.client.tasks.cancel(all=True, delete_data=delete_data or None), "canceled")
-    return _each(session, which, lambda number: session.client.tasks.cancel(id=number, delete_data=delete_data or None))
+    return _each(
+        session, which, lambda number: _told(session.client.tasks.cancel(id=number, delete_data=delete_data or None))
+    )
 
 
 @click.command("retry")
@@ -154,7 +165,7 @@ def rm_command(session: Session, /, which: tuple[str, ...], everything: bool, de
         return _all(session, session.client.tasks.remove(all=True, delete_data=delete_data or None), "removed")
 
     def remove(number: int) -> Task:
-        return dict(session.client.tasks.remove(id=number, delete_data=delete_data or None))
+        return _told(session.client.tasks.remove(id=number, delete_data=delete_data or None))
 
     return _each(session, which, remove, shown="removed")
 

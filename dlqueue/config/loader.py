@@ -20,6 +20,7 @@ from dlqueue.config.sections import (
     DaemonSection,
     DownloaderSection,
     MatchSection,
+    PathSection,
     PolicySection,
     QueueSection,
     RetentionSection,
@@ -43,7 +44,6 @@ _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
 )
-DOWNLOADER_KEYS_LATER = ("directory", "paths", "delivery")
 
 
 def load(
@@ -224,7 +224,7 @@ class _Builder:
         table = self.checker.table(at)
         common = [one.name for one in dataclasses.fields(DownloaderSection) if one.name not in ("name", "options")]
         absent = () if "kind" in table else ("kind",)
-        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options", *absent))
+        values = self.checker.values(DownloaderSection, table, at, leave=("name", "options", "paths", *absent))
         kind = self.kinds.get(values.get("kind", ""))
         if kind is None:
             if "kind" not in table and not self.checker.sources.broken:
@@ -234,7 +234,7 @@ class _Builder:
                 # What no kind that is here understands is a mistake, whichever is meant.
                 types = [one.config_type for one in self.kinds.values() if dataclasses.is_dataclass(one.config_type)]
                 known = [*common, *(field.name for one in types for field in dataclasses.fields(one) if field.init)]
-            self.checker.keys(table, at, known, DOWNLOADER_KEYS_LATER)
+            self.checker.keys(table, at, known)
             if "kind" in values:
                 named = values["kind"]
                 unknown = f"unknown kind {quoted(named)}; {nearest(named, list(self.kinds))}"
@@ -248,17 +248,54 @@ class _Builder:
         except (TypeError, NameError, PydanticSchemaGenerationError) as error:
             self._problem(*at, "kind", message=f"the plug-in declares options that cannot be checked: {error}")
             return None
-        self.checker.keys(table, at, [*common, *own], DOWNLOADER_KEYS_LATER)
+        self.checker.keys(table, at, [*common, *own])
+        paths = self._paths(table.get("paths", []), at)
+        self._check_directory(values.get("directory"), paths, at)
         if self.checker.sources.broken or len(self.checker.sources.problems) > before:
             return None
         try:
-            return DownloaderSection(name=name, **values, options=kind.config_type(**options))
+            return DownloaderSection(name=name, **values, paths=paths, options=kind.config_type(**options))
         except (TypeError, ValueError) as error:
             # The dataclass of a plug-in may check in __post_init__ what a type cannot say; such a message begins
             # with the name of the key, which leads to its line.
             first = str(error).partition(" ")[0]
             self._problem(*at, *([first] if first in table else []), message=str(error))
             return None
+
+    def _paths(self, tables: Any, at: Key) -> tuple[PathSection, ...]:
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            form = 'must be a list of tables, such as [{ remote = "/downloads", local = "/mnt/box" }]'
+            self._problem(*at, "paths", message=form)
+            return ()
+        made: list[PathSection] = []
+        for index, table in enumerate(tables):
+            here: Key = (*at, "paths", index)
+            self.checker.keys(table, here, [one.name for one in dataclasses.fields(PathSection)])
+            values = self.checker.values(PathSection, table, here)
+            if len(values) < 2:
+                continue
+            pair = PathSection(remote=self._remote(values["remote"], (*here, "remote")), local=values["local"])
+            for name in ("remote", "local"):
+                if getattr(pair, name) in [getattr(other, name) for other in made]:
+                    self._problem(*here, name, message=f"is mapped twice: {quoted(str(getattr(pair, name)))}")
+            made.append(pair)
+        return tuple(made)
+
+    def _remote(self, path: str, at: Key) -> str:
+        """Without what does not matter in it."""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            self._problem(*at, message='a path must not hold ".."')
+        return "/" + "/".join(parts)
+
+    def _check_directory(self, directory: str | None, paths: tuple[PathSection, ...], at: Key) -> None:
+        if directory is None:
+            return
+        plain = self._remote(directory, (*at, "directory"))
+        inside = [pair for pair in paths if Path(plain).is_relative_to(pair.remote)]
+        if paths and not inside:
+            known = ", ".join(pair.remote for pair in paths)
+            self._problem(*at, "directory", message=f"is in none of the remote folders of paths ({known})")
 
     def _routes(self, downloaders: list[str]) -> tuple[RouteSection, ...]:
         """

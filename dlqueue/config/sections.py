@@ -23,6 +23,8 @@ from dlqueue.runtime.redaction import HIDDEN, hide_userinfo
 
 SCHEME = r"^[a-z][a-z0-9+.-]*$"
 """What URL schemes are made of."""
+REMOTE = r"^/"
+"""How paths begin that are not ours but a downloader's."""
 
 _DURATION = {"duration": True}
 _OFF = {"off": True}
@@ -43,6 +45,8 @@ class DaemonSection:
     allow_destinations: Annotated[tuple[Path, ...], Field(min_length=1)] = ()
     staging: Path | None = None
     """One folder for everything unfinished; ``None`` = by the rule of `Places.staging`."""
+    keep_free: Annotated[int, Field(ge=0)] | None = field(default=None, metadata={"size": True})
+    """Bytes that stay free on every file system; ``None`` = a fiftieth of it, at most 1 GiB."""
     workers: Annotated[int, Field(ge=1, le=1024)] = field(default_factory=_workers)
     admins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
@@ -72,6 +76,16 @@ class QueueSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PathSection:
+    """One of ``paths`` of a downloader."""
+
+    remote: Annotated[str, Field(pattern=REMOTE)]
+    """What it calls a folder."""
+    local: Path
+    """What we call it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DownloaderSection:
     """``[downloaders.NAME]``"""
 
@@ -84,6 +98,11 @@ class DownloaderSection:
     """Seconds without a byte; ``None`` (written ``false``) = never stalled."""
     failover_after: Annotated[float, Field(ge=0)] | None = field(default=600.0, metadata=_DURATION | _OFF)
     """Seconds of being down; ``None`` (written ``false``) = its transfers wait for it."""
+    directory: Annotated[str, Field(pattern=REMOTE)] | None = None
+    """Where it writes, in its own terms; ``None`` = in our staging folder."""
+    paths: tuple[PathSection, ...] = ()
+    """Empty: it calls everything what we call it."""
+    delivery: Literal["move", "none"] = "move"
     options: Any = None
     """An instance of the ``config_type`` of this kind."""
 

@@ -16,7 +16,7 @@ from dlqueue import __version__
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
-from dlqueue.config.sections import SCHEME
+from dlqueue.config.sections import REMOTE, SCHEME
 from dlqueue.names import NAME, NAME_RULE
 from dlqueue.units import parse_duration, parse_rate, parse_size, parse_size_range
 
@@ -43,12 +43,10 @@ class Checker:
             table = value
         return table
 
-    def keys(self, table: Mapping[str, Any], at: Key, valid: Sequence[str], later: Collection[str] = ()) -> None:
-        """Report keys that are unknown, and those that this version does not serve yet."""
+    def keys(self, table: Mapping[str, Any], at: Key, valid: Sequence[str]) -> None:
+        """Report keys that are unknown."""
         for name in table:
-            if name in later:
-                self.sources.problem((*at, name), NOT_YET)
-            elif name not in valid:
+            if name not in valid:
                 self.sources.problem((*at, name), f"unknown key; {nearest(name, valid)}")
 
     def values(
@@ -174,6 +172,7 @@ _WANTED = {
 _PATTERNS = {
     SCHEME: 'must be the name of a scheme in small letters, such as "https", without ://',
     f"^{NAME.pattern}$": f"must be {NAME_RULE}",
+    REMOTE: "must be an absolute path, as the downloader would name it",
 }
 
 

@@ -158,6 +158,7 @@ class Reloader:
         parts.endpoints.prepare(downloaders)
         await parts.queue.configure(new.daemon.workers, settings.queues(new))
         await parts.endpoints.reconfigure(downloaders, settings.disabled(new), settings.rules(new))
+        parts.endpoints.room.adapt(new.daemon.keep_free)
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
         parts.access.appoint(new.daemon.admins)

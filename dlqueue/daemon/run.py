@@ -17,7 +17,7 @@ from dlqueue.daemon import logs
 from dlqueue.daemon.reading import Reader, default_mode
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.wiring import House, build
-from dlqueue.downloads.recovery import adopt_transfers, look_again, sweep_uploads
+from dlqueue.downloads.recovery import adopt_transfers, look_again, sweep_uploads, sweep_uses
 from dlqueue.queue import Filter, QueueError, Status, StorageError
 from dlqueue.transports.unix import SocketError, UnixServer
 
@@ -147,6 +147,7 @@ class _Daemon:
     async def _sweep(self, house: House) -> None:
         try:
             await sweep_uploads(house.queue, house.downloads.uploads)
+            await sweep_uses(house.queue, house.endpoints.uses)
         except (QueueError, OSError) as error:
             log.warning("the uploads cannot be looked through now: %s", error)
 

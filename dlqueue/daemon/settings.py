@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from dlqueue.config import Config, QueueSection
+from dlqueue.config import Config, DownloaderSection, QueueSection
 from dlqueue.downloads.endpoints import EndpointConfig
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.routing import Rule
 from dlqueue.downloads.seeding import SeedRule
@@ -55,10 +57,17 @@ def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str
             section.options,
             section.stall,
             section.failover_after,
+            _paths(section),
         )
         for name, section in config.downloaders.items()
         if section.enabled
     }
+
+
+def _paths(section: DownloaderSection) -> PathMap:
+    pairs = tuple((Path(pair.remote), pair.local) for pair in section.paths)
+    directory = None if section.directory is None else Path(section.directory)
+    return PathMap(section.name, pairs, directory, section.delivery == "none")
 
 
 def disabled(config: Config) -> frozenset[str]:

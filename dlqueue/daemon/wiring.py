@@ -72,6 +72,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         lambda: queue.bus.listened_to,
         settings.disabled(config),
         settings.rules(config),
+        config.daemon.keep_free,
     )
     uploads = Uploads(config.places.state / "uploads")
     downloads = RemoteDownload(

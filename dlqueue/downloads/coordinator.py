@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause
 from dlqueue.downloads.watch import Sight, Watch
 from dlqueue.runtime.clock import Clock, sleep, sleep_until
@@ -85,6 +87,8 @@ class Coordinator:
     """Seconds without a byte after which a task looks whether its transfer had better be elsewhere; None = never."""
     failover_after: float | None = None
     """Seconds of being down after which its transfers had better be elsewhere; None = never."""
+    paths: PathMap = field(default_factory=PathMap)
+    """Its names for what we see: plug-ins speak these, and from here on upwards nobody does."""
     health: Health = "unknown"
     version: str | None = None
     last_error: str | None = None
@@ -111,7 +115,7 @@ class Coordinator:
 
     async def open(self, config: object, context: Context) -> None:
         """Open the plug-in and begin to look after it."""
-        await self.call(self.downloader.open, config, replace(context, deadline=self._deadline))
+        await self.call(self.downloader.open, config, replace(context, deadline=self._deadline, local=self._local_path))
         self.opened = True
         self._tasks.append(asyncio.create_task(self._look(), name=f"dlqueue-look-{self.name}"))
         if type(self.downloader).events is not Downloader.events:
@@ -123,8 +127,9 @@ class Coordinator:
         self.down_since = self.clock.time()
         self._be_patient(self.down_since)
 
-    def adapt(self, poll: float, stall: float | None, failover_after: float | None) -> None:
+    def adapt(self, poll: float, stall: float | None, failover_after: float | None, paths: PathMap) -> None:
         """From now on."""
+        self.paths = paths
         same = (stall, failover_after) == (self.stall, self.failover_after)
         self.poll_interval, self.stall, self.failover_after = poll, stall, failover_after
         self._poke.set()
@@ -229,16 +234,26 @@ class Coordinator:
         """
 
         def prepared() -> tuple[Handle, str | None]:
+            asked = self.paths.sent(request)
             _own(prepare)
             # Before, not after: if it restarts in between, the transfer rather counts as lost than as removed.
             instance = self.downloader.instance()
-            return self.downloader.create(request, key), instance
+            return self.downloader.create(asked, key), instance
 
         async def alone() -> tuple[Handle, str | None]:
             async with self._busy.setdefault(key, asyncio.Lock()):
                 return await self.call(prepared)
 
         return await asyncio.shield(asyncio.ensure_future(alone()))
+
+    async def whole_content(self, request: Request, key: str, total: int | None, restarted: bool) -> tuple[str, ...]:
+        """See `Downloader.whole_content`."""
+
+        def look() -> tuple[str, ...]:
+            asked = self.paths.sent(request)
+            return self.paths.found(self.downloader.whole_content(asked, key, total=total, restarted=restarted))
+
+        return await self.call(look)
 
     async def remove(self, key: str, handle: Handle, delete_data: bool, finish: Callable[[], object]) -> None:
         """See `Downloader.remove`; afterwards nobody watches it.
@@ -301,6 +316,17 @@ class Coordinator:
                 raise Unavailable(self.last_error or f"{self.name} is down")
             await self._poll([key], asker=watch)
         return watch.tell()
+
+    async def glance(self, handle: Handle) -> TransferStatus | None:
+        """One look, without watching, and its paths in the downloader's own terms; None = it is gone. Raises as
+        `call`."""
+
+        def look() -> TransferStatus | None:
+            seen = self.downloader.poll([handle]).get(handle)
+            self.downloader.instance()  # right after every poll: it belongs to it
+            return seen
+
+        return await self.call(look)
 
     def latest(self, key: str) -> TransferStatus | None:
         """What was seen last, without asking."""
@@ -450,7 +476,11 @@ class Coordinator:
             await asyncio.gather(*map(self._tell, news[start : start + TOLD_AT_ONCE]))
 
     def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
-        return self.downloader.poll(handles), self.downloader.instance()
+        seen, instance = self.downloader.poll(handles), self.downloader.instance()
+        return {handle: self.paths.seen(status) for handle, status in seen.items()}, instance
+
+    def _local_path(self, path: str) -> Path:
+        return self.paths.to_local(path)
 
     async def _tell(self, hold: str) -> None:
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from dlqueue.downloads.deletion import seals
 from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name, resolved
 from dlqueue.downloads.request import DownloadParams, new_digest
 from dlqueue.downloads.state import Entry
@@ -47,6 +48,8 @@ def find_content(staging: Path | None, content: tuple[str, ...]) -> list[Path]:
         text.
     :raises FileNotFoundError: it is not there.
     """
+    if staging is not None and staging.is_symlink():
+        raise CriticalError("the folder of the transfer has become a symbolic link", "unsafe_path")
     found = []
     for name in content:
         path = Path(name)
@@ -103,9 +106,26 @@ def plan(
     name = params.name or harmless_name(source.name)
     target = Path(params.directory) / numbered(name, 0, folder)
     size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
+    keep = keep or only is not None
     return Entry(
-        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep or only is not None, only=only,
-        tag=tag, modified=0 if folder else seen.st_mtime_ns,
+        str(source), str(target), seen.st_dev, seen.st_ino, size, name, keep=keep, only=only, tag=tag,
+        modified=0 if folder else seen.st_mtime_ns, seals=seals(source) if folder and not keep else "",
+    )  # fmt: skip
+
+
+def stay(source: Path, ours: bool, only: tuple[str, ...] | None = None) -> Entry:
+    """It is where it goes already.
+
+    :param ours: False = it was there before us, and is not to be deleted.
+    :param only: see `Entry`.
+    """
+    seen = source.lstat()
+    folder = stat.S_ISDIR(seen.st_mode)
+    size = sum(path.lstat().st_size for path in _files(source, only)) if folder else seen.st_size
+    return Entry(
+        str(source), str(source), seen.st_dev, seen.st_ino, size, source.name, keep=not ours,
+        only=only if folder else None, modified=0 if folder else seen.st_mtime_ns,
+        seals=seals(source) if folder else "",
     )  # fmt: skip
 
 
@@ -183,7 +203,9 @@ def move(entry: Entry, overwrite: bool, root: Path | None = None) -> None:
             except Exists as error:
                 raise Exists(str(target)) from error
             except OSError as error:
-                if error.errno == errno.EXDEV:
+                # A folder that belongs to another user may be read, and not be moved.
+                foreign = error.errno in (errno.EACCES, errno.EPERM) and not _is_clone(entry)
+                if error.errno == errno.EXDEV or foreign:
                     raise OtherFileSystem(str(target)) from error
                 raise
         os.fsync(descriptor)
@@ -228,12 +250,13 @@ def bring_over(entry: Entry, root: Path | None = None) -> Entry:
                 _clone(source, place)
             sync_tree(place)
             seen = place.lstat()
+            marks = seals(place) if stat.S_ISDIR(seen.st_mode) else ""
         except BaseException:
             _drop(place)
             raise
     return msgspec.structs.replace(
         entry, source=str(clone), device=seen.st_dev, inode=seen.st_ino, keep=False, only=None,
-        modified=0 if source.is_dir() else seen.st_mtime_ns,
+        modified=0 if marks else seen.st_mtime_ns, seals=marks,
     )  # fmt: skip
 
 
@@ -365,6 +388,18 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_shared(folder: Path) -> None:
+    """The folder of one creation key where a downloader, perhaps as another user, writes: its group may do so too."""
+    if not folder.parent.is_dir():
+        # Never make it: where nothing is mounted, the downloader would not see it.
+        raise OSError(errno.ENOENT, "there is no such folder; is it mounted?", str(folder.parent))
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o070)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a symbolic link", str(folder))
+
+
 def make_staging(staging: Path) -> None:
     """The folder of one creation key, for nobody else to read."""
     while True:
@@ -405,12 +440,6 @@ def drop_empty(staging: Path) -> None:
             staging.parent.rmdir()
 
 
-def delete_delivered(manifest: list[Entry]) -> None:
-    """Remove what was delivered, if it is still the very file; never anything else of that name."""
-    for entry in manifest:
-        target = Path(entry.target)
-        if entry.keep or (_is_clone(entry) and os.path.lexists(entry.source)):
-            continue  # not delivered; the target may be another name of the file that was to be linked
-        # An inode number is used again at once: a file of the same name may be somebody's new one.
-        if _same_file(target, entry) and entry.modified in (0, target.lstat().st_mtime_ns):
-            shutil.rmtree(target) if target.is_dir() else target.unlink()
+def was_delivered(entry: Entry) -> bool:
+    """As far as the manifest knows; if not, the target may be another name of the file that was to be linked."""
+    return not entry.keep and not (_is_clone(entry) and os.path.lexists(entry.source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ from typing import Any
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.debts import Debts
 from dlqueue.downloads.delivery import drop_staging
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.room import Room
 from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, choose, facts_of, find_route
 from dlqueue.downloads.slots import Slots
+from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import Obligation
+from dlqueue.downloads.uses import Uses
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
 from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
 
 log = logging.getLogger(__name__)
 
+_USES = ".uses"
 _GROUPS = ".groups"
 """A file that no downloader's folder can be: names begin with a letter or digit."""
 
@@ -40,6 +45,7 @@ class EndpointConfig:
     options: Any = None
     stall: float | None = 1800.0
     failover_after: float | None = 600.0
+    paths: PathMap = field(default_factory=PathMap)
 
 
 class NoRoute(InvalidTask):
@@ -64,16 +70,21 @@ class Endpoints:
         watched_live: Callable[[], bool],
         disabled: Collection[str] = (),
         rules: Sequence[Rule] = (),
+        keep_free: int | None = None,
+        measure: Measure = measure,
     ) -> None:
         """
         :param folder: private; each downloader gets a folder in it.
         :param wake: is given a hold, and how many of those who hold it.
         :param disabled: names that are configured and not to be used.
+        :param keep_free: see `dlqueue.downloads.space.Ledger`.
         """
         self.configs = configs
         self.disabled = frozenset(disabled)
         self.rules = tuple(rules)
         self.slots = Slots()
+        self.uses = Uses(folder / _USES)
+        self.room = Room(clock, wake, keep_free, measure)
         self._folder = folder
         self._debts = Debts(folder)
         self._paying: set[asyncio.Task[None]] = set()
@@ -95,11 +106,16 @@ class Endpoints:
             config.poll,
             self._clock,
             self._told,
-            self._report,
+            self._reported,
             self._watched_live,
             config.stall,
             config.failover_after,
+            config.paths,
         )
+
+    def _reported(self, task_id: int, owner: str, status: TransferStatus) -> None:
+        self.room.progress(task_id, status)
+        self._report(task_id, owner, status)
 
     async def _told(self, hold: str) -> None:
         what, _, name = hold.partition(":")
@@ -121,6 +137,7 @@ class Endpoints:
 
     async def open(self) -> None:
         """Open all; one that cannot be opened is down, and the others work."""
+        self.room.open()
         for name, config in self.configs.items():
             await self._open(self._coordinators[name], config)
 
@@ -147,7 +164,7 @@ class Endpoints:
     async def close(self) -> None:
         for task in self._paying:
             task.cancel()
-        await asyncio.gather(*(coordinator.close() for coordinator in self._coordinators.values()))
+        await asyncio.gather(self.room.close(), *(coordinator.close() for coordinator in self._coordinators.values()))
 
     # -- another configuration while they are at work -----------------------------------------------------------------
 
@@ -196,7 +213,7 @@ class Endpoints:
             same = before.kind is config.kind and before.options == config.options
             if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
-                former.adapt(config.poll, config.stall, config.failover_after)
+                former.adapt(config.poll, config.stall, config.failover_after, config.paths)
                 return
             await former.close()
         coordinator = self._made(config)
@@ -282,8 +299,10 @@ class Endpoints:
         from the configuration, so that a restart wakes them too; who is in none of them waits for one."""
         kinds = self._kinds()
         groups: dict[frozenset[str], str] = {}
-        for scheme in sorted({scheme for kind in kinds.values() for scheme in kind.schemes}):
-            wish = Wanted(frozenset({scheme}), ())
+        schemes = sorted({scheme for kind in kinds.values() for scheme in kind.schemes})
+        wishes = [Wanted(frozenset({scheme}), ()) for scheme in schemes]
+        wishes += [Wanted(frozenset({scheme}), (), names_torrent=True) for scheme in ("http", "https")]
+        for wish in wishes:
             for rules in ((), *([Rule(rule.use)] for rule in self.rules)):
                 names = find_route(wish, rules, kinds).names
                 if len(names) > 1:
@@ -350,7 +369,9 @@ class Endpoints:
                 self.slots.nobody(whose, asked)
 
     async def release(self, task_id: int) -> None:
-        """Give up a task's slot, or its turn for one, and let the next one have it."""
+        """Give up a task's slot, or its turn for one, and let the next one have it; and the space that it was promised
+        and has not used."""
+        self.room.release(task_id)
         downloader = self.slots.release(task_id)
         # Without a slot it may have been woken for one already; where, nobody remembers.
         for name in self.names() if downloader is None else (downloader,):
@@ -363,6 +384,15 @@ class Endpoints:
         await asyncio.to_thread(self._debts.write, owed)
         if owed.downloader in self and not self[owed.downloader].down:
             await self._pay(owed.downloader)
+
+    async def borrow(self, owed: Obligation) -> None:
+        """It is about to be created; if nobody says that it was `returned`, it is removed when its downloader is seen
+        next. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.write, owed)
+
+    async def returned(self, owed: Obligation) -> None:
+        """It is removed. :raises OSError: that cannot be remembered."""
+        await asyncio.to_thread(self._debts.forget, owed)
 
     async def _pay(self, name: str) -> None:
         for owed in await asyncio.to_thread(self._debts.of, name):

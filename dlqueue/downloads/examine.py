@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlqueue.downloads.coordinator import Coordinator
-from dlqueue.sdk import AuthFailed, DownloaderError
+from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.proof import prove
+from dlqueue.sdk import AuthFailed, DownloaderError, Rejected
 
 FOLDER_TIMEOUT = 10.0
 """Seconds that a file system may take to show that it can be written to."""
@@ -25,12 +27,14 @@ class Check:
     cure: str | None = None
 
 
-async def examine(coordinator: Coordinator, folders: Iterable[Path]) -> list[Check]:
+async def examine(endpoints: Endpoints, name: str, folders: Iterable[Path]) -> list[Check]:
     """Every check, passed or not. It is asked now, even if it has refused our credentials before.
 
     :param folders: where unfinished bytes would go.
     """
-    return [*await _reach(coordinator), await _path_map(coordinator.name, folders)]
+    coordinator = endpoints[name]
+    found = await _reach(coordinator)
+    return [*found, await _path_map(endpoints, name, folders, all(check.ok for check in found))]
 
 
 async def _reach(coordinator: Coordinator) -> list[Check]:
@@ -53,8 +57,18 @@ async def _reach(coordinator: Coordinator) -> list[Check]:
     ]
 
 
-async def _path_map(name: str, folders: Iterable[Path]) -> Check:
-    """What can be proven without a transfer: that its folders can be made and written."""
+async def _path_map(endpoints: Endpoints, name: str, folders: Iterable[Path], reached: bool) -> Check:
+    """Can we write in its folders? If so, and it answers: does it write there too?"""
+    paths = endpoints[name].paths
+    try:
+        own = paths.folder
+    except Rejected as error:
+        return Check("path map", False, error.message, f"correct directory and paths in [downloaders.{name}]")
+    if own is not None:
+        folders = [own]
+        if not await asyncio.to_thread(own.is_dir):
+            cure = f"mount it or make it, or correct directory and paths in [downloaders.{name}]"
+            return Check("path map", False, f"there is no folder {own}", cure)
     proven: list[str] = []
     for folder in folders:
         try:
@@ -65,6 +79,9 @@ async def _path_map(name: str, folders: Iterable[Path]) -> Check:
         if problem is not None:
             return Check("path map", False, problem, "let the user that runs dlqueue write there")
         proven.append(str(folder))
+    if proven and reached:
+        verdict = await prove(endpoints, name, Path(proven[0]))
+        return Check("path map", verdict.ok, verdict.message, verdict.cure)
     where = " and ".join(proven) or "the folder of each download"
     return Check("path map", True, f"dlqueue can write in {where}; that {name} sees the same, its first transfer shows")
 

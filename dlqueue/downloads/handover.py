@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from dlqueue.downloads import delivery
+from dlqueue.downloads import deletion, delivery
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState, Entry, Obligation
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
 from dlqueue.runtime.clock import Clock
@@ -64,14 +66,15 @@ class Handover:
         target = Path(params.directory) / params.name
         if not await self._blocking(target.exists):
             return None
-        return self._exists(ctx, target)
+        return await self._exists(ctx, target)
 
-    def _exists(self, ctx: Context, target: Path) -> Outcome:
+    async def _exists(self, ctx: Context, target: Path) -> Outcome:
         params: DownloadParams = ctx.params
         if params.on_exists == "skip":
             ctx.state.location = str(target)
             ctx.state.name = target.name
             ctx.state.manifest = []  # nothing of it is ours
+            await self._blocking(self._endpoints.uses.note, target, ctx.task_id)
             return ResumeAfter(0.0, renew=False)
         message = f"{target} exists already (on_exists is {params.on_exists})"
         ctx.state.end_attempt(self._clock.time(), "request", message, "error")
@@ -87,8 +90,16 @@ class Handover:
         params: DownloadParams = ctx.params
         wanted = await self._wanted(ctx)
         seed = seed and status.state is TransferState.SEEDING and not state.attached
-        folder = None if state.attached else Path(state.staging or "")
-        manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed, state.key or "")
+        paths = self._endpoints[state.downloader or ""].paths
+        folder = None if state.attached else paths.own(Path(state.staging or ""), status.content)
+        if folder is not None:
+            state.staging = str(folder)
+        if paths.in_place:
+            manifest = await self._blocking(_in_place, paths, folder, status.content, wanted)
+        else:
+            manifest = await self._blocking(
+                self._manifest, paths, folder, status.content, params, wanted, seed, state.key or ""
+            )
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest
@@ -122,6 +133,7 @@ class Handover:
 
     def _manifest(
         self,
+        paths: PathMap,
         staging: Path | None,
         content: tuple[str, ...],
         params: DownloadParams,
@@ -132,12 +144,8 @@ class Handover:
         self._policy.check_destination(Path(params.directory), Path(params.root))
         keep = seed or staging is None
         entries = []
-        for path in delivery.find_content(staging, content):
-            only = None if wanted is None else delivery.wanted_in(path, wanted)
-            if only != ():
-                entries.append(delivery.plan(path, params, keep, only, tag))
-        if not entries:
-            raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
+        for path, only in _found(paths, staging, content, wanted):
+            entries.append(delivery.plan(path, params, keep, only, tag))
         if params.on_exists != "rename":
             return entries
         # Each name that is tried is committed: look first, so that the first try is likely to do.
@@ -163,32 +171,47 @@ class Handover:
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
         overwrite, root = params.on_exists == "overwrite", Path(params.root)
+        mount = state.mounts[0] if state.mounts else None
         for index in range(len(state.manifest)):
-            while True:
+            while not state.manifest[index].stays:
                 await ctx.checkpoint()
                 reach("manifest")
+                if overwrite or state.attached:
+                    target = Path(state.manifest[index].target)
+                    await self._blocking(self._endpoints.uses.note, target, ctx.task_id)
                 try:
                     if state.manifest[index].keep:
                         raise delivery.OtherFileSystem
-                    await self._blocking(delivery.move, state.manifest[index], overwrite, root)
+                    await self._blocking(self._move, mount, state.manifest[index], overwrite, root)
                     break
                 except delivery.OtherFileSystem:
-                    state.manifest[index] = await self._blocking(delivery.bring_over, state.manifest[index], root)
+                    entry = state.manifest[index]
+                    state.manifest[index] = await self._blocking(self._bring_over, mount, entry, root)
                 except delivery.Exists:
                     if params.on_exists != "rename":
                         target = Path(state.manifest[index].target)
                         await self._blocking(delivery.drop_copies, state.manifest)
                         if index == 0:
                             state.manifest = []  # nothing of it has arrived; a retry plans anew
-                        return self._exists(ctx, target)
+                        return await self._exists(ctx, target)
                     state.manifest[index] = await self._blocking(delivery.plan_again, state.manifest[index])
             reach("renamed")
+        if state.stays:
+            await ctx.checkpoint()
         state.location = state.manifest[0].target
         if state.seeding_since is None:
             return await self.finish(ctx)
         state.phase = "seeding"
         await ctx.deliver(self._result(state))
         return ResumeAfter(0.0, renew=False)
+
+    def _move(self, mount: str | None, entry: Entry, overwrite: bool, root: Path) -> None:
+        self._endpoints.room.check(Path(entry.target).parent, mount)
+        delivery.move(entry, overwrite, root)
+
+    def _bring_over(self, mount: str | None, entry: Entry, root: Path) -> Entry:
+        self._endpoints.room.check(Path(entry.target).parent, mount)
+        return delivery.bring_over(entry, root)
 
     async def finish(self, ctx: Context) -> Outcome:
         """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
@@ -267,25 +290,55 @@ class Handover:
         name = state.downloader or ""
         if state.key is not None and not self._endpoints.expects(name):
             # Taken out of the configuration: its transfer is given up, and what it has left here is not.
-            if (delete or removed) and state.staging:
+            if (delete or removed) and state.staging and not state.stays:
                 await self._blocking(delivery.drop_staging, Path(state.staging))
         elif state.key is not None:
             handle = state.handle if state.handle is not None and not state.attached else Handle(state.key)
             # What is left there of something delivered is only what was seeded.
             whole = delete or removed or state.location is not None
-            drop = delivery.drop_staging if whole else delivery.drop_empty
+            drop = delivery.drop_staging if whole and not state.stays else delivery.drop_empty
             finish = partial(drop, Path(state.staging)) if state.staging else _nothing
             await self._endpoints[name].remove(state.key, handle, False, finish)
         await self._work_off_all(state)
         state.phase, state.handle = "", None
         if delete:
             # Before the copies go: one that is still there has not been delivered.
-            await self._blocking(delivery.delete_delivered, state.manifest)
+            state.kept = await self._blocking(self._delete, ctx)
+            if state.kept is not None:
+                ctx.logger.info("deleted, but %s", state.kept)
+            for entry in state.manifest if state.stays else ():
+                if not entry.keep:
+                    await self._blocking(delivery.drop_empty, Path(entry.source).parent)
+        if delete or removed:
+            await self._blocking(self._forget_uses, ctx)
         if delete or removed:
             await self._blocking(delivery.drop_copies, state.manifest)
             state.key = state.staging = None
         if delete:
             state.manifest, state.location = [], None
+
+    def _delete(self, ctx: Context) -> str | None:
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        kept: list[str] = []
+        if not state.manifest and state.location is not None:
+            kept.append(f"{state.location}: it was there before")
+        for entry in state.manifest:
+            try:
+                self._endpoints.room.check(Path(entry.target).parent, state.mounts[0] if state.mounts else None)
+            except NotMounted as error:
+                kept.append(f"{entry.target}: {error.strerror}")
+                continue
+            if delivery.was_delivered(entry):
+                users = partial(self._endpoints.uses.others, task_id=ctx.task_id)
+                root = Path(entry.source).parent if entry.stays else Path(params.root)
+                kept += deletion.delete(entry, root, users)
+        return deletion.in_words(kept)
+
+    def _forget_uses(self, ctx: Context) -> None:
+        state: DownloadState = ctx.state
+        for target in {state.location, *(entry.target for entry in state.manifest)} - {None}:
+            self._endpoints.uses.forget(Path(target or ""), ctx.task_id)
 
     async def _quiet(self, state: DownloadState) -> None:
         """A torrent that has failed here may be whole over there, and would seed by no rule."""
@@ -299,6 +352,29 @@ class Handover:
         waiting = await self.work_off(state)
         if waiting is not None:
             raise Unavailable(f"{waiting} does not answer; its transfer is still to be removed")
+
+
+def _found(
+    paths: PathMap, staging: Path | None, content: tuple[str, ...], wanted: frozenset[str] | None
+) -> Iterator[tuple[Path, tuple[str, ...] | None]]:
+    """What was fetched, and which files of it are wanted; None = all."""
+    there = False
+    for path in delivery.find_content(staging, content):
+        if not paths.is_inside(path):
+            raise CriticalError("the downloader names content that a link leads to, out of its folders", "unsafe_path")
+        only = None if wanted is None else delivery.wanted_in(path, wanted)
+        if only != ():
+            there = True
+            yield path, only
+    if not there:
+        raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
+
+
+def _in_place(
+    paths: PathMap, staging: Path | None, content: tuple[str, ...], wanted: frozenset[str] | None
+) -> list[Entry]:
+    found = _found(paths, staging, content, wanted)
+    return [delivery.stay(path, staging is not None, only) for path, only in found]
 
 
 def _nothing() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.room import Places
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.upload import Uploads
+from dlqueue.downloads.uses import Uses
 from dlqueue.queue import Filter, Queue, Status, TaskRecord
 from dlqueue.queue.status import UNFINISHED
 
@@ -28,6 +32,15 @@ async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
+                await _keep_room(record, endpoints)
+
+
+async def _keep_room(record: TaskRecord, endpoints: Endpoints) -> None:
+    state = read_state(record)
+    if state.staging is not None and not state.attached:
+        directory = Path(msgspec.convert(record.params, DownloadParams).directory)
+        places = Places(Path(state.staging).parent, directory, state.mounts)
+        await endpoints.room.adopt(record.id, state.key or "", places, state.total, state.downloaded)
 
 
 async def sweep_uploads(queue: Queue, uploads: Uploads) -> None:
@@ -46,11 +59,22 @@ async def sweep_uploads(queue: Queue, uploads: Uploads) -> None:
     await asyncio.to_thread(uploads.sweep, needed)
 
 
+async def sweep_uses(queue: Queue, uses: Uses) -> None:
+    """Forget the tasks that are not there any more."""
+    noted = sorted(await asyncio.to_thread(uses.tasks))
+    there: set[int] = set()
+    for start in range(0, len(noted), _PAGE):
+        found = await queue.find(Filter(ids=tuple(noted[start : start + _PAGE])), limit=_PAGE)
+        there.update(record.id for record in found.items)
+    await asyncio.to_thread(uses.sweep, there)
+
+
 async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     """Whatever was waited for may have come while nobody was there. Call it after `Queue.start`."""
     await queue.wake("transfer:*")
     await queue.wake("route")
     await queue.wake("space")
+    await queue.wake("space:*")
     await queue.wake("paused:*")
     if await asyncio.to_thread(endpoints.groups_changed):
         await queue.wake("slot:*")

@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from dlqueue.downloads import upload
 from dlqueue.downloads.policy import Policy, PolicyRefused, check_name, harmless_name
+from dlqueue.downloads.space import mount_of
 from dlqueue.downloads.torrent import Contents, decoded, read_magnet, read_metalink, read_torrent
 from dlqueue.queue import InvalidTask, Submitter
 
@@ -21,6 +22,8 @@ DIGESTS = {"sha-256": 64, "sha-1": 40, "sha-512": 128, "md5": 32}
 """Checksum algorithms and the length of their hexadecimal digests."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
+
+_TORRENT_URL = re.compile(r"https?://[^?#]*\.torrent(?:[?#]|$)", re.IGNORECASE)
 
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
 
@@ -42,6 +45,8 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     directory: str
     root: str
     """The allowed destination that ``directory`` is in."""
+    mount: str | None = None
+    """Where the file system of ``directory`` was mounted at the submit; None = it is that of ``/``."""
     name: str | None = None
     on_exists: OnExists = "rename"
     downloader: str | None = None
@@ -65,6 +70,11 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         given = {url.partition(":")[0].lower() for url in self.urls}
         files = {"torrent": self.torrent, "metalink": self.metalink}
         return frozenset(given | {kind for kind, file in files.items() if file is not None})
+
+    @property
+    def names_torrent(self) -> bool:
+        """Does it look as if the URLs lead to .torrent files? Then a downloader that takes such files may have one."""
+        return bool(self.urls) and all(_TORRENT_URL.match(url) for url in self.urls)
 
 
 class _Given(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +126,7 @@ def normalised(
         urls=tuple(urls),
         directory=str(directory),
         root=str(root),
+        mount=mount_of(directory),
         name=given.name,
         on_exists=given.on_exists or "rename",
         downloader=given.downloader,

@@ -29,6 +29,8 @@ class Wanted:
     size: int | None = None
     tags: frozenset[str] = frozenset()
     owner: str = ""
+    names_torrent: bool = False
+    """See `DownloadParams.names_torrent`."""
     downloader: str | None = None
     """The only one that is wanted, if one was named."""
 
@@ -49,6 +51,7 @@ def facts_of(params: DownloadParams, owner: str = "", labels: Mapping[str, Seque
         params.size,
         frozenset((labels or {}).get("tag", ())),
         owner,
+        params.names_torrent,
         params.downloader,
     )
 
@@ -142,7 +145,8 @@ class Route:
 
 def find_route(download: Wanted, rules: Sequence[Rule], configured: Mapping[str, type[Downloader]]) -> Route:
     """The first rule that matches decides; without one it is first those of kind ``http`` for http(s), then all as
-    they are configured. Who was named is the only one."""
+    they are configured. Who was named is the only one. One that takes torrents and no URLs is given the file that the
+    URL of a .torrent leads to."""
     number, order, reason = None, list(configured), ""
     if download.downloader is not None:
         order = [name for name in order if name == download.downloader]
@@ -154,9 +158,13 @@ def find_route(download: Wanted, rules: Sequence[Rule], configured: Mapping[str,
             reason = f"not in route {number} (use = {', '.join(rules[number - 1].use)})"
         elif download.schemes <= {"http", "https"}:
             order.sort(key=lambda name: configured[name].kind != "http")
+    # By the default order it is a file like others, unless nobody fetches those.
+    chosen = bool(reason) or not any(download.schemes <= kind.schemes for kind in configured.values())
     left_out: dict[str, str] = {}
     for name, kind in configured.items():
         missing = download.schemes - kind.schemes
+        if chosen and download.names_torrent and "torrent" in kind.schemes:
+            missing = frozenset()
         if name not in order:
             left_out[name] = reason
         elif missing:

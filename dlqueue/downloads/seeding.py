@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from dlqueue.downloads import delivery
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.pathmap import make_folder
 from dlqueue.downloads.request import DownloadParams, SeedWish
 from dlqueue.downloads.state import DownloadState
 from dlqueue.queue import Context, Outcome, ResumeAfter
@@ -74,7 +75,7 @@ class Seeding:
     """The steps of `remote_download` in this phase."""
 
     def __init__(
-        self, rule: Callable[[], SeedRule], request: Callable[[DownloadParams, Path], Request], clock: Clock
+        self, rule: Callable[[], SeedRule], request: Callable[[DownloadParams, DownloadState], Request], clock: Clock
     ) -> None:
         """
         :param rule: the configured one.
@@ -110,6 +111,7 @@ class Seeding:
         state: DownloadState = ctx.state
         now = self._clock.time()
         state.state = str(status.state)
+        _recount(state, status)
         if status.uploaded > state.uploaded:
             state.uploaded, state.uploaded_at = status.uploaded, now
         if status.state is TransferState.COMPLETED:
@@ -130,8 +132,7 @@ class Seeding:
         if not restarted or state.lost >= LOST_MAX:
             return None
         state.lost += 1
-        state.uploaded_before += state.uploaded
-        state.uploaded = 0
+        state.recount = True
         state.handle = None
         return await self._again(ctx, coordinator)
 
@@ -140,8 +141,8 @@ class Seeding:
         key, staging = state.key or "", Path(state.staging or "")
         await ctx.checkpoint()
         try:
-            request = self._request(ctx.params, staging)
-            handle, instance = await coordinator.create(request, key, partial(delivery.make_staging, staging))
+            request = self._request(ctx.params, state)
+            handle, instance = await coordinator.create(request, key, partial(make_folder, coordinator.paths, staging))
         except Unavailable:
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{coordinator.name}", renew=False)
         except (DownloaderError, OSError) as error:
@@ -149,4 +150,18 @@ class Seeding:
             return None
         state.handle, state.instance = handle, instance
         coordinator.watch(ctx.task_id, ctx.owner, key, handle, instance)
+        with contextlib.suppress(Unavailable, Rejected):
+            # At once: a counter that begins anew has not counted anything yet.
+            seen = await coordinator.look(ctx.task_id, ctx.owner, key, handle, instance)
+            if seen.status is not None:
+                _recount(state, seen.status)
         return ResumeAfter(LOOK_AGAIN, hold=f"transfer:{key}", renew=False)
+
+
+def _recount(state: DownloadState, status: TransferStatus) -> None:
+    """After it was begun anew: does its counter begin anew too? That of a transfer that was there all the same goes on,
+    and a crash may have set it back a little."""
+    if state.recount and status.uploaded < state.uploaded / 2:
+        state.uploaded_before += state.uploaded
+        state.uploaded = 0
+    state.recount = False

@@ -4,24 +4,26 @@ next. The rules are in `dlqueue.downloads.failover`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from pathlib import Path
 
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.failover import ErrorClass, decide, may_begin_again
 from dlqueue.downloads.handover import LOOK_AGAIN, Handover
+from dlqueue.downloads.room import NoRoom
 from dlqueue.downloads.routing import Choice, Route
 from dlqueue.downloads.state import DownloadState
 from dlqueue.queue import Context, CriticalError, Outcome, ResumeAfter
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
-from dlqueue.sdk import Rejected, Request
+from dlqueue.sdk import Handle, NotFound, Rejected, Request, Unavailable
 from dlqueue.units import format_duration
 
 LOST_MAX = 3
 """How often a transfer that its downloader has forgotten is created anew."""
 LOOK_SELDOM = 300.0
 SPACE_AGAIN = 30.0
+"""Seconds until a downloader that says that its disk is full is asked again, though we see room."""
 
 
 class TransferFailed(Exception):
@@ -113,6 +115,9 @@ class Setbacks:
         if following == "wait":
             state.phase = "deliver" if state.manifest else ""
             ctx.progress(message=said.message)
+            lack = None if state.staging is None else await self._endpoints.room.full(Path(state.staging))
+            if lack is not None:
+                return ResumeAfter(seldom(ctx), hold=lack.hold, renew=False)
             return ResumeAfter(SPACE_AGAIN, hold="space", renew=False)
         if following == "error":
             state.tried = []
@@ -120,6 +125,30 @@ class Setbacks:
         if following == "error" and error != "passing":
             raise CriticalError(said.message, said.kind)
         raise TransferFailed(said.message, said.kind, said.retry_after, renew)
+
+    # -- no room ------------------------------------------------------------------------------------------------------
+
+    async def no_room(self, ctx: Context, lack: NoRoom) -> Outcome:
+        """It cannot begin, or go to its destination, now."""
+        await self._endpoints.release(ctx.task_id)
+        ctx.progress(message=lack.message)
+        return ResumeAfter(seldom(ctx), hold=lack.hold, renew=False)
+
+    async def stopped(self, ctx: Context, coordinator: Coordinator, handle: Handle, lack: NoRoom) -> Outcome:
+        """Its disk runs low, or it is larger than was known: it is paused, and keeps what it has."""
+        state: DownloadState = ctx.state
+        try:
+            await coordinator.call(coordinator.downloader.pause, handle)
+        except (Unavailable, Rejected) as error:
+            ctx.logger.warning("the transfer could not be paused in %s: %s", coordinator.name, error)
+            return ResumeAfter(SPACE_AGAIN, hold=f"transfer:{state.key}", renew=False)
+        except NotFound:
+            self.unwatch(state)  # the next step asks anew, and learns why
+            return ResumeAfter(0.0, renew=False)
+        self.unwatch(state)
+        state.end_attempt(self._clock.time(), "space", lack.message, "wait")
+        state.phase, state.state = "", None
+        return await self.no_room(ctx, lack)
 
     # -- out of reach -------------------------------------------------------------------------------------------------
 
@@ -191,9 +220,8 @@ class Setbacks:
         if state.attached:
             return ()
         coordinator = self._endpoints[state.downloader or ""]
-        look = partial(coordinator.downloader.whole_content, total=state.total, restarted=restarted)
         try:
-            return await coordinator.call(look, request, state.key or "")
+            return await coordinator.whole_content(request, state.key or "", state.total, restarted)
         except Rejected:
             return ()
 

@@ -48,6 +48,13 @@ class Entry(msgspec.Struct, frozen=True):
     """Whose it is: the creation key. Two tasks may clone the same thing to the same place."""
     modified: int = 0
     """Of a file: nanoseconds of its last change; 0 = not known."""
+    seals: str = ""
+    """Of a folder: what is in it (`dlqueue.downloads.deletion`)."""
+
+    @property
+    def stays(self) -> bool:
+        """Is it delivered where it is?"""
+        return self.source == self.target
 
 
 class Obligation(msgspec.Struct, frozen=True):
@@ -75,8 +82,14 @@ class DownloadState(msgspec.Struct):
     """The running downloader in which it was last seen."""
     source: str | None = None
     """What the transfer was created from (`dlqueue.downloads.request.source_mark`)."""
+    torrent: str | None = None
+    """The .torrent file that ``source`` has led to, fetched for a downloader that wants the file: as in
+    `DownloadParams.torrent`."""
     staging: str | None = None
     """The folder of this key."""
+    mounts: list[str | None] = []
+    """Where the file systems of the destination and of the staging folder were mounted when it was last begun (None =
+    ``/``); empty = both are that of ``/``, or it has not begun."""
     attempts: list[Attempt] = []
     state: str | None = None
     name: str | None = None
@@ -89,6 +102,8 @@ class DownloadState(msgspec.Struct):
     """Bytes given away by the present transfer."""
     uploaded_before: int = 0
     """And by those that were lost while they seeded."""
+    recount: bool = False
+    """It was begun anew: the next look tells whether its counter was, too."""
     uploaded_at: float | None = None
     """When the last of them went out."""
     seeding_since: float | None = None
@@ -97,6 +112,8 @@ class DownloadState(msgspec.Struct):
     manifest: list[Entry] = []
     location: str | None = None
     obligations: list[Obligation] = []
+    kept: str | None = None
+    """What was asked to be deleted with it and was not, in words."""
 
     @property
     def handle(self) -> Handle | None:
@@ -107,6 +124,11 @@ class DownloadState(msgspec.Struct):
         self.handle_id = None if handle is None else handle.id
         self.handle_hash = None if handle is None else handle.hash
         self.attached = handle is not None and handle.attached
+
+    @property
+    def stays(self) -> bool:
+        """Is the content, in the folder of the transfer, what is delivered?"""
+        return any(entry.stays for entry in self.manifest)
 
     def begin_attempt(self, downloader: str, kind: str, staging: Path, task_id: int, now: float) -> None:
         """A new key for a new try, and a folder of its own in ``staging``. (One level, not two: making and removing
@@ -142,7 +164,8 @@ class DownloadState(msgspec.Struct):
         case that a call of ours came through after all."""
         if self.key is not None and self.downloader is not None:
             handle = self.key if self.attached else self.handle_id or self.key
-            self.obligations.append(Obligation(self.downloader, self.key, handle, self.staging or ""))
+            staging = "" if self.stays else self.staging or ""
+            self.obligations.append(Obligation(self.downloader, self.key, handle, staging))
 
     def abandon(self) -> None:
         """Give up the present transfer: from now on its removal is owed."""
@@ -152,9 +175,10 @@ class DownloadState(msgspec.Struct):
         self.handle = None
         self.downloader = self.kind = None
         self.state = None
-        self.instance = self.source = self.seeding_since = None
+        self.instance = self.source = self.torrent = self.seeding_since = None
         self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
+        self.recount = False
 
 
 LEDGER_KEPT = 50

@@ -7,6 +7,7 @@ rename.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Sequence
@@ -15,16 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dlqueue.downloads import delivery
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.delivery import drop_empty
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
+from dlqueue.downloads.fetch import fetch_torrent
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
+from dlqueue.downloads.pathmap import PathMap, make_folder
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
+from dlqueue.downloads.room import NoRoom, Places
 from dlqueue.downloads.seeding import Seeding, SeedRule
 from dlqueue.downloads.setbacks import Setbacks, seldom
+from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState
-from dlqueue.downloads.upload import Uploads
+from dlqueue.downloads.upload import Uploads, name_of
 from dlqueue.queue import (
     Context,
     InvalidTask,
@@ -36,6 +41,7 @@ from dlqueue.queue import (
 )
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
 
 LINGER = 0.1
@@ -71,6 +77,7 @@ class RemoteDownload(Task):
         self._staging = staging
         self._clock = clock
         self.uploads = uploads
+        self._threads = Threads(4, "dlqueue-torrents")
         self._handover = Handover(endpoints, policy, clock)
         self._setbacks = Setbacks(endpoints, self._handover, clock)
         self.seed_rule = seeding or SeedRule()
@@ -136,6 +143,12 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         now = self._clock.time()
         # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
+        try:
+            folder = coordinator.paths.folder or self._staging(ctx.params)
+        except Rejected as error:
+            return await self._setbacks.failed(ctx, error)
+        if (lack := await self._find_room(ctx, coordinator.paths, folder)) is not None:
+            return await self._setbacks.no_room(ctx, lack)
         replaced = state.source not in (None, source_mark(ctx.params)) and not coordinator.downloader.proves_bytes
         if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
@@ -145,62 +158,121 @@ class RemoteDownload(Task):
             for former in names[: names.index(name)]:
                 self._setbacks.note_skipped(state, former, now)
             kind = self._endpoints.configs[name].kind.kind
-            state.begin_attempt(name, kind, self._staging(ctx.params), ctx.task_id, now)
+            state.begin_attempt(name, kind, folder, ctx.task_id, now)
             if any(owed.downloader != name for owed in state.obligations):
                 await self._handover.work_off(state, only_up=True)
         elif state.attempts and state.attempts[-1].ended_at is not None:
             state.note_attempt(now)
+            before = Path(state.staging or "")
+            if coordinator.paths.given and before.parent != folder and await asyncio.to_thread(_is_empty, before):
+                state.staging = str(folder / before.name)  # the map was wrong, and has been corrected
         await ctx.checkpoint()
         reach("keyed")
         return await self._create(ctx, name)
+
+    async def _find_room(self, ctx: Context, paths: PathMap, folder: Path | None = None) -> NoRoom | None:
+        """For what is still to come of it. None = it has it.
+
+        :param folder: where its own folder is going to be, if it has none yet.
+        """
+        state: DownloadState = ctx.state
+        places = self._places(ctx, paths, folder)
+        total = ctx.params.size if state.total is None else state.total
+        room = self._endpoints.room
+        lack = await room.ask(ctx.task_id, state.key or "", places, total, state.downloaded)
+        if lack is None:
+            mounts = await room.mounts(places)
+            state.mounts = mounts if any(mounts) else []
+        return lack
+
+    def _places(self, ctx: Context, paths: PathMap, folder: Path | None = None) -> Places:
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        staging = Path(state.staging).parent if state.staging is not None else folder or self._staging(params)
+        if paths.in_place:
+            return Places(staging, staging, state.mounts)
+        return Places(staging, Path(params.directory), state.mounts or [params.mount])
 
     async def _create(self, ctx: Context, name: str) -> Outcome:
         state: DownloadState = ctx.state
         coordinator = self._endpoints[name]
         staging, key = Path(state.staging or ""), state.key or ""
         try:
-            request = self._request(ctx.params, staging)
-            handle, instance = await coordinator.create(request, key, partial(self._prepare, ctx.params, staging))
+            await self._fetch_torrent(ctx, coordinator)
+            request = self._request(ctx.params, state)
+            prepare = partial(
+                self._prepare, ctx.params, coordinator.paths, staging, self._places(ctx, coordinator.paths)
+            )
+            handle, instance = await coordinator.create(request, key, prepare)
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, name, error)
         except Rejected as error:
             return await self._setbacks.failed(ctx, error)
+        except NotMounted as error:
+            lack = self._endpoints.room.missing(Path(error.filename), error.mount)
+            return await self._setbacks.no_room(ctx, lack)
         except OSError as error:
             return await self._setbacks.failed(ctx, _from_os(error, "the staging folder cannot be made"))
         reach("created")
         state.handle, state.instance, state.source = handle, instance, source_mark(ctx.params)
         state.phase = "monitor"
+        self._endpoints.room.ledger.name(ctx.task_id, key)
         coordinator.watch(ctx.task_id, ctx.owner, key, handle, instance)
         if await coordinator.settled(key, LINGER):
             return await self._monitor(ctx)
         _show(ctx, None)
         return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
-    def _prepare(self, params: DownloadParams, staging: Path) -> None:
-        """The staging folder, in a destination that is still where it may be."""
+    def _prepare(self, params: DownloadParams, paths: PathMap, staging: Path, places: Places) -> None:
+        """The staging folder, in a destination that is still where it may be, on the disk that it was on."""
+        for folder, mount in zip((places.directory, places.staging), places.mounts, strict=False):
+            self._endpoints.room.check(folder, mount)
         try:
             self._policy.check_destination(Path(params.directory), Path(params.root))
         except PolicyRefused as error:
             raise Rejected(error.message, "request", kind=error.kind) from error
-        delivery.make_staging(staging)
+        make_folder(paths, staging)
 
-    def _request(self, params: DownloadParams, staging: Path) -> Request:
+    async def _fetch_torrent(self, ctx: Context, coordinator: Coordinator) -> None:
+        """For a downloader that takes .torrent files and no URLs of them. What was fetched is kept: a key never stands
+        for two torrents. :raises Rejected: it cannot be fetched, or is none."""
+        state: DownloadState = ctx.state
+        params: DownloadParams = ctx.params
+        source = source_mark(params)
+        wanted = params.names_torrent and not params.schemes <= coordinator.downloader.schemes
+        if state.torrent is not None and not (wanted and state.source in (None, source)):
+            state.torrent = None
+        if not wanted or (state.torrent is not None and await asyncio.to_thread(self.uploads.has, state.torrent)):
+            return
+        if "magnet" not in self._policy.schemes:
+            raise Rejected("BitTorrent is not allowed (policy.schemes has no magnet)", "request", kind="policy")
+        ctx.progress(message="fetching the .torrent file")
+        content = await self._threads.run(partial(fetch_torrent, params.urls, params.headers, self._policy))
+        try:
+            await asyncio.to_thread(self.uploads.keep, content)
+        except OSError as error:
+            raise _from_os(error, "the .torrent file cannot be kept") from error
+        state.torrent, state.source = name_of(content), source
+        await ctx.checkpoint()
+
+    def _request(self, params: DownloadParams, state: DownloadState) -> Request:
         """:raises Rejected: the file that was sent is not kept any more."""
         files: dict[str, bytes] = {}
         for field in ("torrent", "metalink"):
-            if (kept := getattr(params, field)) is not None:
+            fetched = state.torrent if field == "torrent" else None
+            if (kept := getattr(params, field) or fetched) is not None:
                 try:
                     files[field] = self.uploads.read(kept)
                 except FileNotFoundError:
                     message = f"its .{field} file is not kept any more: add it again"
                     raise Rejected(message, "request", kind="upload_gone") from None
         return Request(
-            urls=params.urls,
+            urls=() if state.torrent is not None else params.urls,
             torrent=files.get("torrent"),
             metalink=files.get("metalink"),
             select=params.select,
             seed=self._seeding.rule(params).wanted,
-            directory=staging,
+            directory=Path(state.staging or ""),
             name=params.name,
             headers=params.headers,
             checksum=params.checksum,
@@ -236,6 +308,8 @@ class RemoteDownload(Task):
             return await self._setbacks.out_of_reach(ctx, name, keep_slot=True)
         if status.state is TransferState.ERROR:
             return await self._setbacks.failed(ctx, status.error or Rejected("failed without saying why"))
+        if not state.attached and (lack := await self._find_room(ctx, coordinator.paths)) is not None:
+            return await self._setbacks.stopped(ctx, coordinator, handle, lack)
         if status.state is TransferState.PAUSED and not state.attached:
             return await self._resume(ctx, name, handle)
         # It may have gone on without us: whatever runs has a slot.
@@ -298,7 +372,7 @@ class RemoteDownload(Task):
         content: Sequence[str] = ()
         if state.staging is not None:
             with contextlib.suppress(Rejected):
-                request = self._request(ctx.params, Path(state.staging))
+                request = self._request(ctx.params, state)
                 content = await self._setbacks.left_behind(ctx, request, restarted)
         if not content:
             return await self._setbacks.gone(ctx, restarted)
@@ -319,8 +393,26 @@ class RemoteDownload(Task):
                     state.phase = "monitor"
                     return await self._monitor(ctx)
                 self._setbacks.unwatch(state)
-                await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
-            return await self._handover.move(ctx)
+                paths = self._endpoints[state.downloader or ""].paths
+                try:
+                    await self._handover.plan(ctx, status, self._seeding.rule(params).wanted)
+                except FileNotFoundError:
+                    if not paths.given:
+                        raise
+                    # Rather the names are wrong than the content gone, which another try would only fetch again.
+                    return await self._setbacks.failed(ctx, paths.missing(status.content))
+            room = self._endpoints.room
+            copied = [] if state.stays else state.manifest
+            lack = await room.ask_for_copy(ctx.task_id, state.key or "", Path(params.directory), copied)
+            if lack is not None:
+                return await self._setbacks.no_room(ctx, lack)
+            try:
+                return await self._handover.move(ctx)
+            finally:
+                room.release(ctx.task_id)
+        except NotMounted as error:
+            lack = self._endpoints.room.missing(Path(error.filename), error.mount)
+            return await self._setbacks.no_room(ctx, lack)
         except Unavailable as error:
             return await self._setbacks.out_of_reach(ctx, state.downloader or "", error)
         except NotYet:
@@ -397,7 +489,14 @@ def progress_of(status: TransferStatus) -> dict[str, Any]:
     }
 
 
+def _is_empty(folder: Path) -> bool:
+    """Is nothing in it? Then it is gone."""
+    drop_empty(folder)
+    return not folder.is_dir()
+
+
 def _from_os(error: OSError, what: str) -> Rejected:
+    where = f" ({error.filename})" if error.errno == errno.ENOENT and error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Rejected(f"{what}: {error.strerror}", kind="disk_full")
-    return Rejected(f"{what}: {error.strerror or error}", kind="destination")
+    return Rejected(f"{what}: {error.strerror or error}{where}", kind="destination")

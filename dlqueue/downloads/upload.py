@@ -53,6 +53,9 @@ class Uploads:
         finally:
             os.close(descriptor)
 
+    def has(self, name: str) -> bool:
+        return (self._folder / name).is_file()
+
     def read(self, name: str) -> bytes:
         """:raises FileNotFoundError: it is not kept any more."""
         return (self._folder / name).read_bytes()

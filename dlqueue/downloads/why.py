@@ -31,12 +31,23 @@ def reason_for(record: TaskRecord, endpoints: Endpoints) -> Reason | None:
         case "slot" | "paused" | "downloader":
             return _waiting(record, what, whose.split(","), endpoints)
         case "space":
-            return Reason("space", "waits for space: the file system of its staging folder is full", "space")
+            return _no_room(record, whose, endpoints)
         case "route":
             return _no_route(record, endpoints)
         case "transfer":
             return _transferring(record, endpoints)
     return None
+
+
+def _no_room(record: TaskRecord, whose: str, endpoints: Endpoints) -> Reason:
+    state = read_state(record)
+    total = record.params.get("size") if state.total is None and isinstance(record.params, dict) else state.total
+    need = None if total is None else max(total - state.downloaded, 0)
+    message = endpoints.room.why(whose, need)
+    said = state.attempts[-1].message if state.attempts and state.attempts[-1].error_class == "space" else None
+    if not whose and said is not None:
+        message += f" ({said})"
+    return Reason("space", message, whose if whose.startswith("/") else "space")
 
 
 def _waiting(record: TaskRecord, what: str, names: list[str], endpoints: Endpoints) -> Reason:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from msgspec.structs import replace
+
 from dlqueue.queue import transitions
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueError, TaskNotFound, WaitTimeout
 from dlqueue.queue.notices import Notices
@@ -124,27 +126,24 @@ class Intents:
                 record = await self._store.get(task_id)  # it ended by itself: all the better
         task = self._types.get(record.type)
         needs = (task is None or task.has_cleanup()) and record.touched
-        change = await self._decide(
-            task_id, partial(_remove, now=self._clock.time(), needs_cleanup=needs, intent=intent)
-        )
-        if change is not None and not change.delete:
-            await self._gone(task_id, CANCEL_GRACE)
-        return record
-
-    async def _gone(self, task_id: int, seconds: float) -> None:
-        """Wait for the end of a removal's clean-up, but not for ever: it goes on in the background."""
-        deadline = self._clock.time() + seconds
+        # From before it is decided: its end may come at once, and has what its clean-up leaves to say.
         subscription = self._notices.bus.subscribe(
             lambda notice: isinstance(notice, Change) and notice.delete and notice.record.id == task_id
         )
-        timer = self._clock.call_at(deadline, subscription.close)
+        timer = self._clock.call_at(self._clock.time() + CANCEL_GRACE, subscription.close)
         try:
-            if (await self._store.transact([(task_id, lambda record: None)]))[0] is None:
-                async for _ in subscription:
-                    return
+            change = await self._decide(
+                task_id, partial(_remove, now=self._clock.time(), needs_cleanup=needs, intent=intent)
+            )
+            if change is not None and not change.delete:
+                # But not for ever: it goes on in the background.
+                async for notice in subscription:
+                    assert isinstance(notice, Change)
+                    return replace(record, state=notice.record.state)
         finally:
             timer.cancel()
             subscription.close()
+        return record
 
     async def _decide(self, task_id: int, decide: Decide) -> Change | None:
         def visible(record: TaskRecord) -> Change | None:

@@ -471,7 +471,7 @@ def end_cleanup(record: TaskRecord, begun: TaskRecord, state: bytes | None, now:
         return None
     done = done and record.cleanup == begun.cleanup
     if done and record.cleanup == 2:
-        change = amend(record, now, "removed")
+        change = amend(record, now, "removed", state=state)
         change.delete = True
         return change
     return amend(record, now, state=state, cleanup=0 if done else record.cleanup, node=None)

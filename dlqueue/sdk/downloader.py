@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +29,10 @@ class Context:
     check_address: Callable[[str], None]
     """Raises `Rejected` (final for the request) when the policy forbids connecting to this IP address. A plug-in that
     opens connections itself asks it after resolving the name and connects to what it asked about."""
+    local: Callable[[str], Path] = field(default=Path)
+    """Where we see what the downloader calls so: it may run in a container, or on another machine. Everything that a
+    plug-in is told and tells is in the downloader's own terms; only one that looks at the disk itself needs this.
+    Raises `Rejected` for what we cannot see."""
 
 
 class Downloader(ABC):

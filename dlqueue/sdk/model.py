@@ -30,8 +30,9 @@ class Request:
 
     ``directory`` belongs to this one transfer: it exists or may be made, nothing else is in it, and everything that is
     fetched must end up in it. The core gives it a name that ends with the creation key, so that a transfer of ours can
-    be told from one that somebody else has begun under the same key. Headers and URLs may carry secrets: they must not
-    reach a log line or an error message.
+    be told from one that somebody else has begun under the same key. It is in the downloader's own terms, which are
+    ours unless the configuration maps paths. Headers and URLs may carry secrets: they must not reach a log line or an
+    error message.
     """
 
     urls: tuple[str, ...]

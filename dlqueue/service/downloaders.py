@@ -49,7 +49,7 @@ def downloader_view(endpoints: Endpoints, name: str, node: str) -> messages.Down
 async def test_view(endpoints: Endpoints, name: str, folders: list[Path]) -> messages.DownloaderTest:
     coordinator = endpoints[name]
     checks: list[messages.Check] = []
-    for check in await examine(coordinator, folders):
+    for check in await examine(endpoints, name, folders):
         told: messages.Check = {"name": check.name, "ok": check.ok, "message": check.message}
         checks.append(told if check.cure is None else {**told, "cure": check.cure})
     return {"ok": all(check["ok"] for check in checks), "version": coordinator.version, "checks": checks}

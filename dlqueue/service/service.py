@@ -250,6 +250,8 @@ class Service:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLEANING):
                     await self._queue.cleaned(params.id)
+            with contextlib.suppress(TaskNotFound):  # removed meanwhile
+                return self._view(await self._queue.get(params.id))
         return answer
 
     @verb

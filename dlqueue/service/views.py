@@ -102,6 +102,8 @@ def task_view(
     shown = live_progress(record, progress or record.progress, status)
     if state is not None and (unseen or record.final or record.status is Status.PAUSED):
         shown = standing(shown)
+    if state is not None and state.kept is not None and record.final:
+        shown = msgspec.structs.replace(shown or Progress(), message=state.kept)
     view: messages.Task = {
         "id": record.id,
         "type": record.type,
@@ -144,7 +146,7 @@ def params_view(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a download as `downloads.add` takes them."""
     urls = [shown_url(url) for url in params.get("urls", ())]
     given = {} if not urls else {"url": urls[0]} if len(urls) == 1 else {"urls": urls}
-    hidden = ("urls", "root", "headers", "title", "info_hash", "size")
+    hidden = ("urls", "root", "mount", "headers", "title", "info_hash", "size")
     shown = {key: value for key, value in params.items() if key not in hidden}
     if params.get("headers"):
         shown["headers"] = dict.fromkeys(params["headers"], HIDDEN)

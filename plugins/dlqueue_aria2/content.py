@@ -102,10 +102,13 @@ def matches(path: Path, checksum: str, patience: float) -> bool:
     return digest.hexdigest() == wanted.lower()
 
 
-def delete(folder: str, files: Sequence[File]) -> None:
+def delete(folder: str, files: Sequence[File], seen: Path) -> None:
     """Delete the files of a transfer, its control files, what aria2 kept of an uploaded .torrent, and folders that
-    are empty then. Nothing outside of the folder, nothing through a symlink, nothing else. Raises `Rejected`."""
-    root = Path(os.path.normpath(folder))
+    are empty then. Nothing outside of the folder, nothing through a symlink, nothing else. Raises `Rejected`.
+
+    :param seen: the folder as we see it.
+    """
+    root = Path(os.path.normpath(seen))
     below = []
     for file in files:
         with contextlib.suppress(Rejected):
@@ -126,6 +129,16 @@ def delete(folder: str, files: Sequence[File]) -> None:
         _delete_uploaded(root)
     except OSError as error:
         raise Rejected(f"cannot delete the content: {error.strerror}", kind="file") from error
+
+
+def tidy(content: Sequence[Path]) -> None:
+    """Of what is whole, remove what aria2 has beside it: nobody goes on with that."""
+    with contextlib.suppress(OSError):
+        for path in content:
+            path.with_name(path.name + CONTROL).unlink(missing_ok=True)
+        for folder in {path.parent for path in content}:
+            if not folder.is_symlink():
+                _delete_uploaded(folder)
 
 
 def _is_inside(root: Path, path: Path) -> bool:

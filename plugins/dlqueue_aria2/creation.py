@@ -7,6 +7,8 @@ fails a moment later. So we look first, and after any refusal look again.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlqueue.sdk import Handle, Rejected, Request, TransferState
@@ -26,8 +28,11 @@ _SMALL = 1024 * 1024
 """Bytes; every aria2 takes a request of this size."""
 
 
-def create(rpc: Rpc, order: Order, request: Request, key: str, memory: Memory) -> Handle:
-    """See `Downloader.create`. Not to be called twice at once with one key."""
+def create(rpc: Rpc, order: Order, request: Request, key: str, memory: Memory, local: Callable[[str], Path]) -> Handle:
+    """See `Downloader.create`. Not to be called twice at once with one key.
+
+    :param local: see `Context.local`.
+    """
     handle = Handle(key, order.hash)
     memory.note_folder(key, request.directory)
     sight = _look(rpc, key, crowd=order.names_torrent)
@@ -48,7 +53,7 @@ def create(rpc: Rpc, order: Order, request: Request, key: str, memory: Memory) -
     if other is not None:
         return Handle(other.gid, digest, attached=True)
     if not order.names_torrent:
-        clear(request.directory, everything=code == BAD_CHECKSUM)
+        clear(local(str(request.directory)), everything=code == BAD_CHECKSUM)
     _check_size(rpc, order)
     try:
         rpc.call(order.method, *order.params)

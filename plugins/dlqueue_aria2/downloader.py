@@ -23,7 +23,7 @@ from dlqueue.sdk import (
     Unavailable,
 )
 from dlqueue_aria2.config import Aria2Config, find_command
-from dlqueue_aria2.content import is_full, matches, only_file, relative
+from dlqueue_aria2.content import is_full, matches, only_file, relative, tidy
 from dlqueue_aria2.creation import create
 from dlqueue_aria2.entries import Entry, Fault, File, TooLarge
 from dlqueue_aria2.look import Look
@@ -88,7 +88,7 @@ class Aria2Downloader(Downloader):
     def create(self, request: Request, key: str) -> Handle:
         order = make_order(request, key, self._context.check_url)
         with self._alone(key):
-            return create(self._rpc(), order, request, key, self._memory)
+            return create(self._rpc(), order, request, key, self._memory, self._context.local)
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         wanted = [handle for handle in handles if GID.fullmatch(handle.id) and not self._memory.is_foreign(handle.id)]
@@ -121,19 +121,20 @@ class Aria2Downloader(Downloader):
 
     def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
         known = self._memory.whole(key)
-        if known and all(os.path.lexists(path) for path in known):
+        if known and all(os.path.lexists(self._context.local(path)) for path in known):
             return known
         if request.torrent is not None or any(_leads_on(url) for url in request.urls):
             return ()  # aria2 proves it piece by piece when it is created anew
-        path = only_file(request.directory)
+        path = only_file(self._context.local(str(request.directory)))
         if path is None or not is_full(path, total):
             return ()
+        whole = str(request.directory / path.name)
         if request.checksum is not None:
-            return (str(path),) if matches(path, request.checksum, self._context.deadline() - 2.0) else ()
+            return (whole,) if matches(path, request.checksum, self._context.deadline() - 2.0) else ()
         # An aria2 that is killed in the first minute leaves no control file: then nothing tells a part from the whole.
         if restarted or (total is None and not self._memory.heard(key)):
             return ()
-        return (str(path),)
+        return (whole,)
 
     def files(self, handle: Handle) -> Sequence[TransferFile]:
         rpc = self._rpc()
@@ -197,8 +198,11 @@ class Aria2Downloader(Downloader):
         with self._alone(handle.id):
             patience = min(REMOVE_PATIENCE, self._context.deadline() - 1.0)
             written = remove(self._rpc(), handle.id, is_ours=self._memory.is_ours, patience=patience)
+            whole = [self._context.local(path) for path in self._memory.whole(handle.id)]
             if delete_data:
-                delete_written(written or self._remembered(handle.id))
+                delete_written(written or self._remembered(handle.id), self._context.local)
+            else:
+                tidy(whole)
             self._memory.forget(handle.id)
             self._look.forget(handle.id)
 
@@ -292,7 +296,7 @@ class Aria2Downloader(Downloader):
         return [
             (str(path.parent), [File(index=1, path=str(path), length=0)])
             for path in map(Path, self._memory.whole(gid))
-            if path.is_file() and not path.is_symlink()
+            if (seen := self._context.local(str(path))).is_file() and not seen.is_symlink()
         ]
 
 

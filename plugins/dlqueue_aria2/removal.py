@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlqueue.sdk import Unavailable
@@ -43,10 +44,13 @@ def remove(rpc: Rpc, gid: str, *, is_ours: Callable[[str, str], bool], patience:
     return list(written.values())
 
 
-def delete_written(written: Sequence[tuple[str, list[File]]]) -> None:
-    """Raises `Rejected`."""
+def delete_written(written: Sequence[tuple[str, list[File]]], local: Callable[[str], Path]) -> None:
+    """Raises `Rejected`.
+
+    :param local: see `Context.local`.
+    """
     for folder, files in written:
-        delete(folder, files)
+        delete(folder, files, local(folder))
 
 
 def wait_until_ended(rpc: Rpc, gids: Sequence[str], patience: float) -> None:

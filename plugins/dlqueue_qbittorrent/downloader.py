@@ -150,7 +150,7 @@ class QbittorrentDownloader(Downloader):
     def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
         # It was proven piece by piece when it was seen whole.
         known = self._whole.get(key, ())
-        return known if all(os.path.lexists(path) for path in known) else ()
+        return known if all(os.path.lexists(self._context.local(path)) for path in known) else ()
 
     def files(self, handle: Handle) -> Sequence[TransferFile]:
         # Which torrent it is does not change, and one that is gone has no files: no need to look anew.
@@ -317,7 +317,7 @@ class QbittorrentDownloader(Downloader):
         if known is None:
             files = self._files(entry)
             known = content(entry.save_path, files)
-            if not is_settled(entry.save_path, files):
+            if not is_settled(self._context.local(entry.save_path), files):
                 return _not_yet(status)
             if not known:
                 raise Rejected("none of its files is selected", "request", kind="bad_select")
@@ -353,7 +353,8 @@ class QbittorrentDownloader(Downloader):
         api.call(lambda client: client.torrents_delete(delete_files=delete_data, torrent_hashes=entry.hash))
         if not self._await(lambda: entry.hash not in sync.look().entries):
             raise Unavailable("qBittorrent does not remove the torrent")
-        if not self._await(lambda: not any(os.path.lexists(path) for path in written)):
+        seen = [self._context.local(path) for path in written]
+        if not self._await(lambda: not any(os.path.lexists(path) for path in seen)):
             raise Rejected("qBittorrent does not delete the content", kind="file")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -77,12 +77,14 @@ def content(folder: str, files: Sequence[File]) -> tuple[str, ...]:
     return tuple(os.path.join(os.path.normpath(folder), top) for top in dict.fromkeys(tops))  # noqa: PTH118
 
 
-def is_settled(folder: str, files: Sequence[File]) -> bool:
-    """Is every selected file whole, and has it got its name? The state may tell of a moment ago."""
+def is_settled(folder: Path, files: Sequence[File]) -> bool:
+    """Is every selected file whole, and has it got its name? The state may tell of a moment ago.
+
+    :param folder: as we see it.
+    """
     selected = [file for file in files if file.priority > 0]
     return all(file.whole for file in selected) and not any(
-        os.path.lexists(os.path.join(folder, file.name + INCOMPLETE))  # noqa: PTH118
-        for file in selected
+        os.path.lexists(folder / (file.name + INCOMPLETE)) for file in selected
     )
 
 

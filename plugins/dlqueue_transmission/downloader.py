@@ -126,7 +126,7 @@ class TransmissionDownloader(Downloader):
     def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
         known = self._whole.get(key, ())
         # What was not seen whole is proven piece by piece when it is created anew.
-        return known if known and all(os.path.lexists(path) for path in known) else ()
+        return known if known and all(os.path.lexists(self._context.local(path)) for path in known) else ()
 
     def files(self, handle: Handle) -> Sequence[TransferFile]:
         rpc = self._rpc()

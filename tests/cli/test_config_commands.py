@@ -107,7 +107,7 @@ def test_check_of_a_named_file_and_of_one_that_is_not_there(dlqueue: Program, tm
 def test_show_of_files_is_toml_that_says_the_same(dlqueue: Program, folder: Path, tmp_path: Path) -> None:
     (folder / "dlqueue.toml").write_text(
         '[queues.q]\nmax_retry = 3\n[seeding]\nidle = "1h"\nratio = false\n'
-        + '[downloaders."x.y"]\nkind = "http"\nuser_agent = "a \\"b\\""\n'
+        + '[downloaders."x.y"]\nkind = "http"\nuser_agent = "a \\"b\\""\npaths = [{ remote = "/a", local = "/b c" }]\n'
     )
     answer = dlqueue("config", "show")
     assert answer.code == 0
@@ -124,6 +124,7 @@ def test_show_of_files_is_toml_that_says_the_same(dlqueue: Program, folder: Path
         key: value for key, value in there.items() if key != "files"
     }
     assert there["downloaders"]["x.y"]["user_agent"] == 'a "b"'
+    assert there["downloaders"]["x.y"]["paths"] == [{"remote": "/a", "local": "/b c"}]
 
 
 def test_show_of_files_that_have_problems(dlqueue: Program, folder: Path) -> None:

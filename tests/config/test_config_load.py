@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dlqueue.config import Config, ConfigError, Problem, load
-from dlqueue.config.sections import MatchSection
+from dlqueue.config.sections import MatchSection, PathSection
 from dlqueue.places import Mode
 from dlqueue.sdk import Downloader, Handle, Request, TransferStatus
 
@@ -248,7 +248,7 @@ kind = "htpp"
 [downloaders.b]
 kind = "box"
 max_active = 0
-delivery = "none"
+delivery = "away"
 poll = "2 parsecs"
 """,
     )
@@ -272,7 +272,7 @@ poll = "2 parsecs"
     assert said["daemon.workers"] == "must be a whole number, not true"
     assert "not supported yet by dlqueue 0.1" in said["notify"]
     assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
-    assert "not supported yet by dlqueue 0.1" in said["downloaders.b.delivery"]
+    assert said["downloaders.b.delivery"] == 'must be "move" or "none", not "away"'
     assert '"policy"' in said["polcy"]
     assert '"http"' in said["downloaders.a.kind"]
     assert said["downloaders.b.url"] == "is required"
@@ -354,13 +354,52 @@ def test_a_stall_may_be_off_but_not_nothing(read: Load) -> None:
     assert problem.message == "must be more than 0; false = no rule"
 
 
-@pytest.mark.parametrize("name", ["directory", "paths", "delivery"])
-@pytest.mark.parametrize("kind", ["http", "unknown"])
-def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind: str) -> None:
-    found = problems(read, f'[downloaders.x]\nkind = "{kind}"\n{name} = "x"\n')
-    assert (3, f"downloaders.x.{name}", "not supported yet by dlqueue 0.1") in [
-        (p.line, p.key, p.message) for p in found
-    ]
+def test_where_a_downloader_writes(read: Load) -> None:
+    section = read(BOX).downloaders["b"]
+    assert (section.directory, section.paths, section.delivery) == (None, (), "move")
+    more = (
+        'directory = "/downloads/dl/"\ndelivery = "none"\npaths = [{ remote = "//downloads/", local = "/mnt/box" }]\n'
+    )
+    section = read(BOX + more).downloaders["b"]
+    assert (section.directory, section.delivery) == ("/downloads/dl/", "none")
+    assert section.paths == (PathSection("/downloads", Path("/mnt/box")),)
+    assert read(BOX + 'directory = "/srv/here"\n').downloaders["b"].paths == (), "the same names as ours"
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "message"),
+    [
+        ("paths = '/downloads'", "paths", "must be a list of tables"),
+        ("paths = ['/downloads']", "paths", "must be a list of tables"),
+        ("paths = [{ remote = '/a' }]", "paths[0].local", "is required"),
+        ("paths = [{ remote = 'a', local = '/b' }]", "paths[0].remote", "absolute path, as the downloader"),
+        ("paths = [{ remote = '/a/../b', local = '/b' }]", "paths[0].remote", 'must not hold ".."'),
+        ("paths = [{ remote = '/a', local = 'b' }]", "paths[0].local", "must be an absolute path"),
+        ("paths = [{ remote = '/a', local = '/b', lokal = 1 }]", "paths[0].lokal", "unknown key"),
+        (
+            "paths = [{ remote = '/a', local = '/b' }, { remote = '/a/', local = '/c' }]",
+            "paths[1].remote",
+            "is mapped twice",
+        ),
+        (
+            "paths = [{ remote = '/a', local = '/b' }, { remote = '/c', local = '/b' }]",
+            "paths[1].local",
+            "is mapped twice",
+        ),
+        ("directory = 'downloads'", "directory", "absolute path, as the downloader"),
+        ("directory = '/downloads/../etc'", "directory", 'must not hold ".."'),
+        (
+            "directory = '/downloadsx'\npaths = [{ remote = '/downloads', local = '/b' }]",
+            "directory",
+            "in none of the remote folders of paths (/downloads)",
+        ),
+        ("delivery = 'copy'", "delivery", 'not "copy"'),
+    ],
+)
+def test_where_a_downloader_cannot_write(read: Load, more: str, key: str, message: str) -> None:
+    problem = the_problem(read, BOX + more + "\n")
+    assert problem.key == f"downloaders.b.{key}"
+    assert message in problem.message
 
 
 @pytest.mark.parametrize(
@@ -405,7 +444,7 @@ def test_keys_of_later_versions_are_refused_by_name(read: Load, name: str, kind:
         (
             "[downloaders.x]\nkind = 'http'\nzzz = 1",
             "downloaders.x.zzz",
-            "chunk, enabled, failover_after, kind, max_active, poll, stall",
+            "chunk, delivery, directory, enabled, failover_after, kind, max_active, paths, poll, stall",
         ),
         ("[downloaders.x]\nkind = 'box'\nurl = 'gopher:'", "downloaders.x.url", "must begin with http"),
         ("[downloaders.x]\nkind = 'box'\nurl = 'http:'\nverify = 'no'", "downloaders.x.verify", "true or false"),
@@ -629,9 +668,10 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     assert "inurl" not in text
     assert shown["downloaders"]["b"] == {
         "kind": "box", "enabled": True, "max_active": 5, "poll": 2.0, "stall": 1800.0, "failover_after": 600.0,
+        "directory": None, "paths": [], "delivery": "move",
         "url": "http://***@b/", "username": None, "password": "***", "connect": 10.0, "folder": None, "verify": True,
     }  # fmt: skip
-    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "workers", "admins"}
+    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "keep_free", "workers", "admins"}
     assert set(shown["queues"]) == {"downloads", "slow"}
     assert set(shown["queues"]["slow"]) == {
         "concurrency", "capacity", "rate", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",

@@ -18,6 +18,7 @@ from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.recovery import adopt_transfers, look_again, read_state
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.routing import Rule
+from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
@@ -54,6 +55,7 @@ class House:
         admins: tuple[str, ...] = (),
         staging: Path | None = None,
         rules: tuple[Rule, ...] = (),
+        measure: Measure = measure,
     ) -> None:
         self.folder = folder
         self.destination = folder / "out"
@@ -70,6 +72,7 @@ class House:
             self._report,
             lambda: self.queue.bus.listened_to,
             rules=rules,
+            measure=measure,
         )
 
         def rule(params: DownloadParams) -> Path:

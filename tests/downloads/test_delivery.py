@@ -402,20 +402,6 @@ def test_staging_is_never_behind_a_link(tmp_path: Path, depth: int) -> None:
     assert all(path.is_dir() and not list(path.iterdir()) for path in outside.iterdir())
 
 
-def test_deleting_what_was_delivered_and_only_that(staging: Path, out: Path) -> None:
-    entry = delivery.plan(put(staging), params(out))
-    delivery.delete_delivered([entry])  # not there: nothing to delete
-    delivery.move(entry, overwrite=False)
-    (out / "a.bin").rename(out / "renamed.bin")
-    (out / "a.bin").write_bytes(b"mine")
-    delivery.delete_delivered([entry])
-    assert (out / "a.bin").read_bytes() == b"mine"
-    assert (out / "renamed.bin").read_bytes() == CONTENT
-    (out / "renamed.bin").replace(out / "a.bin")
-    delivery.delete_delivered([entry])
-    assert not (out / "a.bin").exists()
-
-
 # -- in a whole download ----------------------------------------------------------------------------------------------
 
 

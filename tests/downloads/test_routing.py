@@ -61,6 +61,19 @@ def test_the_default_order() -> None:
     assert order(("ftp://a/",), EVERY) == ()
 
 
+@pytest.mark.parametrize("url", ["http://a/x.torrent", "https://a/x.TORRENT?key=1", "http://a/x.torrent#f"])
+def test_the_url_of_a_torrent(url: str) -> None:
+    """It is a file like others, unless somebody wants what it describes, or nobody fetches files."""
+    assert order((url,), EVERY) == ("web", "net", "aria", "box")
+    assert order((url,), EVERY, "tor") == ("tor",)
+    assert order((url,), {"tor": Torrents, "net": Ftp}) == ("tor",)
+    found = find_route(facts_of(download(url)), [Rule(("tor", "box"), url=("*.torrent*",))], EVERY)
+    assert found.names == ("tor", "box")
+    for other in ("http://a/x.torrents", "http://a/?x.torrent", "ftp://a/x.torrent"):
+        assert order((other,), EVERY, "tor") == ()
+    assert order((url, "http://a/x.iso"), EVERY, "tor") == ()
+
+
 def test_all_mirrors_must_be_possible() -> None:
     every: dict[str, type[Puppet]] = {"web": Web, "ftp": Ftp}
     assert order(("http://a/", "ftp://a/"), every) == ()

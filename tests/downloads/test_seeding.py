@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -156,6 +157,34 @@ async def test_a_restart_that_forgot_it_is_seeded_on_and_counts_go_on(build: Bui
     await house.reaches(task_id, Status.COMPLETED)
     assert (await house.state(task_id)).uploaded_before == 7
     assert house.files() == DELIVERED
+
+
+@pytest.mark.parametrize("counter", [7, 6])
+async def test_a_counter_that_goes_on_is_not_counted_twice(build: Builder, counter: int) -> None:
+    """It was there all the same, with what it had counted (a crash has lost a little of that)."""
+    house, task_id, key = await seeding(build, seed={"ratio": 2.0})
+    await in_phase(house, task_id)
+    house.puppet().show(key, uploaded=7)
+    await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 7, "seen")
+    await pass_time(house, LOOK_AGAIN)
+    house.puppet().program = "second"
+    there = house.puppet().transfers[key]
+
+    def back() -> None:
+        house.puppet().transfers[key] = dataclasses.replace(there, uploaded=counter)
+
+    house.puppet().before["create"] = back
+    house.puppet().forget(key)
+    await house.eventually(lambda: house.puppet().log.count(f"create {key} again") == 1, "adopted")
+    await house.settled()
+    await pass_time(house, LOOK_AGAIN)
+    state = await house.state(task_id)
+    assert (state.uploaded, state.uploaded_before, state.recount) == (7, 0, False)
+    assert (await house.queue.get(task_id)).status is Status.SUSPENDING, "7 of 12 bytes"
+    house.puppet().show(key, uploaded=12)
+    await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 12, "seen")
+    await pass_time(house, LOOK_AGAIN)
+    await house.reaches(task_id, Status.COMPLETED)
 
 
 async def test_a_downloader_that_is_down_is_waited_for(build: Builder) -> None:
