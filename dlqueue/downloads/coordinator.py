@@ -48,6 +48,8 @@ CLOSE_TIMEOUT = 3.0
 DOWN_FIRST, DOWN_MAX = 1.0, 60.0
 """Seconds until a downloader that is down is asked again, doubling."""
 EVENTS_PAUSE = 5.0
+TOLD_AT_ONCE = 250
+"""Tasks that are woken together: about one transaction."""
 
 Health = Literal["up", "degraded", "down", "unknown"]
 
@@ -454,6 +456,7 @@ class Coordinator:
         seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
         if not self.down:  # what was asked before it went down tells nothing of now
             self.health, self.last_error = "up", None
+        news: list[str] = []
         for key, watch in asked.items():
             if self._watches.get(key) is not watch:
                 continue  # begun anew meanwhile: the answer may be about what was before
@@ -468,7 +471,9 @@ class Coordinator:
                 if watch.moved is not None:
                     watch.moved.set()
                 else:
-                    await self._tell(f"transfer:{key}")
+                    news.append(f"transfer:{key}")
+        for start in range(0, len(news), TOLD_AT_ONCE):
+            await asyncio.gather(*map(self._tell, news[start : start + TOLD_AT_ONCE]))
 
     def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
         seen, instance = self.downloader.poll(handles), self.downloader.instance()
