@@ -398,12 +398,12 @@ class Endpoints:
         for owed in await asyncio.to_thread(self._debts.of, name):
             drop = partial(drop_staging, Path(owed.staging)) if owed.staging else _nothing
             try:
-                await self[name].remove(owed.key, Handle(owed.handle_id), False, drop)
+                await self[name].remove(owed.key, Handle(owed.handle_id), owed.delete_data, drop)
             except (Unavailable, Rejected):
                 continue  # another time
             except OSError as error:
                 log.warning("%s cannot be removed: %s", owed.staging, error.strerror or error)
-            log.info("removed from %s, which is back: transfer %s, fetched elsewhere meanwhile", name, owed.key)
+            log.info("removed from %s, which is back: transfer %s, which nobody needs any more", name, owed.key)
             await asyncio.to_thread(self._debts.forget, owed)
 
 

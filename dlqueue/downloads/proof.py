@@ -46,7 +46,7 @@ async def prove(endpoints: Endpoints, name: str, folder: Path) -> Verdict:
     key = secrets.token_hex(8)
     own = folder / f"proof-{key}"
     # Written down before: whatever ends us in between, it is removed when its downloader is looked at next.
-    owed = Obligation(name, key, key, str(own))
+    owed = Obligation(name, key, key, str(own), delete_data=True)
     await endpoints.borrow(owed)
     try:
         async with offered(endpoints.configs[name].options, key, torrent="http" not in schemes) as offer:

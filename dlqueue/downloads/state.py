@@ -64,6 +64,8 @@ class Obligation(msgspec.Struct, frozen=True):
     key: str
     handle_id: str
     staging: str
+    delete_data: bool = False
+    """Its downloader is to remove what it has written, wherever that is."""
 
 
 class DownloadState(msgspec.Struct):
