@@ -16,6 +16,7 @@ from dlqueue.downloads import delivery
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.settling import is_settled
 from dlqueue.downloads.state import DownloadState, Entry, Obligation
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
 from dlqueue.runtime.clock import Clock
@@ -33,7 +34,7 @@ LOOK_AGAIN = 60.0
 
 
 class NotYet(Exception):
-    """It was whole, and more files have been selected since."""
+    """It was whole, and more files have been selected since; or its size is another than it is said to be."""
 
 
 class Forgotten(Exception):
@@ -89,6 +90,8 @@ class Handover:
         seed = seed and status.state is TransferState.SEEDING and not state.attached
         folder = None if state.attached else Path(state.staging or "")
         manifest = await self._blocking(self._manifest, folder, status.content, params, wanted, seed, state.key or "")
+        if not is_settled(state, manifest, status):
+            raise NotYet
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest
