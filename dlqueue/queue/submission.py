@@ -71,23 +71,17 @@ class Preparer:
         task = self._types.get(type)
         if task is None:
             raise UnknownType(type, list(self._types))
-        for field, number in (("priority", priority), ("max_retry", max_retry)):
-            least = 0 if field == "max_retry" else -INTEGER_MAX
-            if number is not None and not least <= number <= INTEGER_MAX:
-                raise InvalidTask(f"must be between {least} and {INTEGER_MAX}", field)
-        for field, value in (
-            ("delay", delay),
-            ("retry_delay", retry_delay),
-            ("timeout", timeout),
-            ("max_execution", max_execution),
-        ):
-            if value is not None and not 0 <= value <= SECONDS_MAX:
-                raise InvalidTask(f"must be between 0 and {SECONDS_MAX:g} seconds", field)
+        # On the hot path of a submit, where most of these are not given.
+        if priority or max_retry is not None:
+            _check_integer("priority", priority, -INTEGER_MAX)
+            _check_integer("max_retry", max_retry, 0)
+        if not (delay is None and retry_delay is None and timeout is None and max_execution is None):
+            _check_seconds(delay=delay, retry_delay=retry_delay, timeout=timeout, max_execution=max_execution)
         if delay is not None and run_at is not None:
             raise InvalidTask("give either delay or run_at", "run_at")
         if on_dependency_failure not in ("cancel", "run"):
             raise InvalidTask("must be cancel or run", "on_dependency_failure")
-        estimated = read_estimate(estimate)
+        estimated = None if estimate is None else read_estimate(estimate)
         if estimated is not None:
             self._resources.check(estimated)
         better = task.validate(params, Submitter(owner, cwd))
@@ -104,16 +98,18 @@ class Preparer:
         if max_execution is None and task.limited:
             max_execution = self._lanes.max_execution
         stands = standing(self._level_of(owner), None if estimated is None else estimated.seconds)
-        retries = (max_retry, task.max_retry, settings.max_retry, self._lanes.policy.max_retry)
+        for retries in (task.max_retry, settings.max_retry, self._lanes.policy.max_retry):
+            max_retry = retries if max_retry is None else max_retry
         params = _checked("params", params)
-        for field, text in (
-            ("queue", lane),
-            ("owner", owner),
-            ("unique_key", unique_key),
-            ("correlation_id", correlation_id),
-            ("labels", labels),
-        ):
-            _checked(field, text)
+        if queue or owner or unique_key or correlation_id or labels:
+            for field, text in (
+                ("queue", lane),
+                ("owner", owner),
+                ("unique_key", unique_key),
+                ("correlation_id", correlation_id),
+                ("labels", labels),
+            ):
+                _checked(field, text)
         return NewTask(
             type=type,
             params=params,
@@ -121,21 +117,36 @@ class Preparer:
             priority=priority,
             rank=rank(priority, now, settings.ageing, stands),
             owner=owner,
-            labels={key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()},
+            labels=_lists(labels) if labels else {},
             correlation_id=correlation_id,
             unique_key=unique_key,
             join_key=join_key,
             parent_id=parent_id,
-            depends_on=tuple(dict.fromkeys(depends_on)),
+            depends_on=tuple(dict.fromkeys(depends_on)) if depends_on else (),
             run_at=at if at is not None and at > now else None,
             paused=paused,
-            max_retry=next(value for value in retries if value is not None),
+            max_retry=max_retry or 0,
             options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands),
         )
 
     def _level_of(self, owner: str) -> float:
         level = self._owner_level
         return level(owner) if callable(level) else level.get(owner, 0)
+
+
+def _check_integer(field: str, number: int | None, least: int) -> None:
+    if number is not None and not least <= number <= INTEGER_MAX:
+        raise InvalidTask(f"must be between {least} and {INTEGER_MAX}", field)
+
+
+def _check_seconds(**given: float | None) -> None:
+    for field, value in given.items():
+        if value is not None and not 0 <= value <= SECONDS_MAX:
+            raise InvalidTask(f"must be between 0 and {SECONDS_MAX:g} seconds", field)
+
+
+def _lists(labels: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
+    return {key: [value] if isinstance(value, str) else list(value) for key, value in labels.items()}
 
 
 def _checked(field: str, value: Json) -> Json:

@@ -21,7 +21,7 @@ CRASH_LIMIT = 10
 """Claims in a row that ended without an outcome or a checkpoint, after which a task is given up."""
 
 
-class Settlement(msgspec.Struct, kw_only=True):
+class Settlement(msgspec.Struct, kw_only=True, gc=False):
     """How a step ended, in the store's terms. Written only if the lease is still ours."""
 
     target: Status

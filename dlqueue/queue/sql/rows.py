@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol, cast
 
 import msgspec
-from sqlalchemy import ClauseElement, Connection, bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import ClauseElement, Connection, Table, bindparam, delete, func, insert, literal_column, select, update
 from sqlalchemy.dialects import sqlite
 
 from dlqueue.queue.record import Change, Event, Options, Progress, TaskError, TaskRecord
@@ -37,8 +37,12 @@ def encode(value: object) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
 
 
+def _text(value: object) -> str:
+    return _encoder.encode(value).decode()
+
+
 def _json(value: object) -> str | None:
-    return None if value is None else _encoder.encode(value).decode()
+    return None if value is None else _text(value)
 
 
 def standing_of(options: str | None) -> float:
@@ -59,6 +63,11 @@ class Driver(Protocol):
 INSERTED = 20
 """Rows of one INSERT. SQLite writes the sequence of an AUTOINCREMENT once per statement, and that costs as much as the
 row."""
+ALIKE = 8
+"""Rows that differ in little are inserted by one statement, from so many on: it costs a quarter per row, and other
+threads run meanwhile."""
+ALIKE_BYTES = 1 << 22
+"""Of the params in one such statement, where they are written twice over."""
 
 
 def driver_of(connection: Connection) -> Driver:
@@ -164,6 +173,7 @@ def _hot_of(names: Iterable[str]) -> Callable[[TaskRecord], tuple[Any, ...]]:
     return attrgetter(*(_HOT_PATHS.get(name, name) for name in names))
 
 
+_NO_OPTIONS = Options()
 _HOT_PATHS = {"status": "status._value_", "want": "want._value_", "id_": "id", "revision_": "revision"}
 _COLD_VALUES: dict[str, Callable[[TaskRecord], Any]] = {
     "task_id": lambda record: record.id,
@@ -173,7 +183,7 @@ _COLD_VALUES: dict[str, Callable[[TaskRecord], Any]] = {
     "result": lambda record: _json(record.result),
     "error": lambda record: _json(record.error),
     "labels": lambda record: _json(record.labels) if record.labels else None,
-    "options": lambda record: None if record.options == Options() else _json(record.options),
+    "options": lambda record: None if record.options == _NO_OPTIONS else _json(record.options),
     "intent": lambda record: _json(record.intent),
     "depends_on": lambda record: _json(record.depends_on) if record.depends_on else None,
 }
@@ -212,6 +222,20 @@ EVENT_COLUMNS = tuple(column for column in task_event.c if column.name != "names
 _INSERT_TASK = Statement(insert(task).values({column.name: bindparam(column.name) for column in task.c}))
 _INSERT_DATA = Statement(insert(task_data).values({column.name: bindparam(column.name) for column in task_data.c}))
 _INSERT_EVENT = Statement(insert(task_event).values({column.name: bindparam(column.name) for column in task_event.c}))
+
+
+def _alike_insert(table: Table, first: str | None = None, value: str | None = None) -> Statement:
+    """Inserts a row for each item of a JSON array (``items``): numbers from ``:first`` on go into the column ``first``,
+    the item into ``value``; all else is the same in all of them."""
+    each = func.json_each(bindparam("items")).table_valued("key", "value")
+    differ = {first: bindparam("first") + each.c.key, value: each.c.value}
+    row = [differ.get(column.name, bindparam(column.name)) for column in table.c]
+    return Statement(insert(table).from_select([column.name for column in table.c], select(*row)))
+
+
+_INSERT_TASKS_ALIKE = _alike_insert(task, value="id")
+_INSERT_DATA_ALIKE = _alike_insert(task_data, first="task_id", value="params")
+_INSERT_EVENTS_ALIKE = _alike_insert(task_event, first="sequence", value="task_id")
 INSERT_DEPENDENCY = Statement(
     insert(task_dependency).values({column.name: bindparam(column.name) for column in task_dependency.c})
 )
@@ -256,14 +280,39 @@ def load(driver: Driver, namespace: str, ids: Collection[int]) -> dict[int, Task
 
 def insert_tasks(driver: Driver, namespace: str, records: Sequence[TaskRecord]) -> None:
     """New rows of `task` and `task_data`."""
-    place = _INSERT_TASK.names.index("namespace")
-    hot = [_new_hot(record) for record in records]
-    _INSERT_TASK.insert_all(driver, [(*values[:place], namespace, *values[place:]) for values in hot])
-    _INSERT_DATA.insert_all(driver, [[value(record) for value in _new_cold] for record in records])
+    hot = [(namespace, *_new_hot(record)) for record in records]
+    cold = [_new_cold(record) for record in records]
+    ids = [record.id for record in records]
+    for start, end in _alike([(*a, *b[1:]) for a, b in zip(hot, cold, strict=True)], ids):
+        params = [values[0] for values in cold[start:end]]
+        if end - start < ALIKE or sum(map(len, params)) > ALIKE_BYTES:
+            _INSERT_TASK.insert_all(driver, [(ids[n], *hot[n]) for n in range(start, end)])
+            _INSERT_DATA.insert_all(driver, [(ids[n], *cold[n]) for n in range(start, end)])
+        else:
+            driver.execute(_INSERT_TASKS_ALIKE.sql, [*hot[start], _text(ids[start:end])])
+            driver.execute(_INSERT_DATA_ALIKE.sql, [ids[start], *cold[start][1:], _text(params)])
 
 
-_new_cold = [_COLD_VALUES[name] for name in _INSERT_DATA.names]
-_new_hot = _hot_of(name for name in _INSERT_TASK.names if name != "namespace")
+def _alike(rows: Sequence[object], numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where neighbours begin and end that are equal and have numbers one after the other."""
+    start = 0
+    for place in range(1, len(rows)):
+        if rows[place] != rows[start] or numbers[place] != numbers[place - 1] + 1:
+            yield start, place
+            start = place
+    if rows:
+        yield start, len(rows)
+
+
+def _new_cold(record: TaskRecord) -> Sequence[Any]:
+    # In the order of the table's columns, but for the id. Most have nothing but params.
+    labels = _json(record.labels) if record.labels else None
+    options = None if record.options == _NO_OPTIONS else _json(record.options)
+    depends_on = _json(record.depends_on) if record.depends_on else None
+    return (encode(record.params), None, None, None, None, labels, options, None, depends_on)
+
+
+_new_hot = _hot_of(name for name in _INSERT_TASK.names if name not in ("id", "namespace"))
 
 
 def update_tasks(driver: Driver, changes: Sequence[Change]) -> bool:
@@ -321,18 +370,22 @@ def _update(
     )
 
 
-def insert_events(driver: Driver, namespace: str, changes: Iterable[Change]) -> None:
-    """What happened, in order."""
-    _INSERT_EVENT.insert_all(driver, [_event(change, namespace) for change in changes])
+def insert_events(driver: Driver, namespace: str, changes: Sequence[Change]) -> None:
+    """What happened, in order; their sequences are one after the other."""
+    events = [_event(change) for change in changes]
+    for start, end in _alike(events, range(len(events))):
+        if end - start < ALIKE:
+            batch = zip(changes[start:end], events[start:end], strict=True)
+            _INSERT_EVENT.insert_all(driver, [(c.sequence, namespace, c.record.id, *event) for c, event in batch])
+        else:
+            ids = _text([change.record.id for change in changes[start:end]])
+            driver.execute(_INSERT_EVENTS_ALIKE.sql, [changes[start].sequence, namespace, *events[start], ids])
 
 
-def _event(change: Change, namespace: str) -> tuple[Any, ...]:
+def _event(change: Change) -> tuple[Any, ...]:
     record = change.record
-    # In the order of the table's columns.
+    # In the order of the table's columns, but for those that differ from one to the next.
     return (
-        change.sequence,
-        namespace,
-        record.id,
         change.at,
         change.kind,
         None if change.source is None else change.source.value,

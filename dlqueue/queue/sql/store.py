@@ -66,6 +66,7 @@ class SqlStore(SqlSchedules):
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
         self._reading: list[Connection] = []
+        self._asked: tuple[set[int], asyncio.Future[dict[int, TaskRecord]]] | None = None
         self._query = Query(namespace)
         self._verbs = Verbs(namespace)
         self._queue_rows = QueueRows(namespace)
@@ -171,11 +172,19 @@ class SqlStore(SqlSchedules):
             raise StorageError(f"the database cannot be read: {getattr(error, 'orig', None) or error}") from error
 
     async def get(self, task_id: int) -> TaskRecord:
-        found = await self._read(lambda connection: rows.load(rows.driver_of(connection), self._namespace, [task_id]))
-        record = found.get(task_id)
+        # Who asks in the same turn of the loop is answered by one look: a thousand waits begin with it.
+        if self._asked is None:
+            self._asked = set(), asyncio.ensure_future(self._look())
+        ids, look = self._asked
+        ids.add(task_id)
+        record = (await asyncio.shield(look)).get(task_id)
         if record is None or record.cleanup > 1:
             raise TaskNotFound(task_id)
         return record
+
+    async def _look(self) -> dict[int, TaskRecord]:
+        ids, self._asked = self._asked[0] if self._asked is not None else set(), None
+        return await self._read(lambda connection: rows.load(rows.driver_of(connection), self._namespace, ids))
 
     async def find(
         self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
