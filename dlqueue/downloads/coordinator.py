@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from dlqueue.downloads.cadence import next_look
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause
 from dlqueue.downloads.watch import Sight, Watch
@@ -104,6 +105,8 @@ class Coordinator:
     _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _failures: int = 0
+    _took: float = 0.0
+    """Seconds that the last look took."""
     _patience: asyncio.Task[None] | None = None
     _closing: bool = False
 
@@ -388,8 +391,8 @@ class Coordinator:
             await self._pause()
 
     async def _pause(self) -> None:
-        interval = min(self.poll_interval, 1.0) if self.watched_live() else self.poll_interval
-        timer = self.clock.call_at(self.clock.time() + interval, self._poke.set) if self._watches else None
+        wait = next_look(self._watches.values(), self.poll_interval, self.watched_live(), self._took)
+        timer = self.clock.call_at(self.clock.time() + wait, self._poke.set) if self._watches else None
         try:
             await self._poke.wait()
         finally:
@@ -453,7 +456,9 @@ class Coordinator:
 
     async def _poll(self, keys: list[str], asker: Watch | None = None) -> None:
         asked = {key: watch for key in keys if (watch := self._watches.get(key)) is not None}
+        began = time.monotonic()
         seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
+        self._took = time.monotonic() - began
         if not self.down:  # what was asked before it went down tells nothing of now
             self.health, self.last_error = "up", None
         news: list[str] = []

@@ -17,6 +17,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
+from dlqueue.downloads.settling import is_settled
 from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState, Entry, Obligation
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
@@ -35,7 +36,7 @@ LOOK_AGAIN = 60.0
 
 
 class NotYet(Exception):
-    """It was whole, and more files have been selected since."""
+    """It was whole, and more files have been selected since; or its size is another than it is said to be."""
 
 
 class Forgotten(Exception):
@@ -100,6 +101,8 @@ class Handover:
             manifest = await self._blocking(
                 self._manifest, paths, folder, status.content, params, wanted, seed, state.key or ""
             )
+        if not is_settled(state, manifest, status):
+            raise NotYet
         if params.checksum is not None:
             await self._verify(ctx, manifest)
         state.manifest = manifest

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -24,6 +25,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
 
 _TORRENT_URL = re.compile(r"https?://[^?#]*\.torrent(?:[?#]|$)", re.IGNORECASE)
+_PORTS = {"http": 80, "https": 443, "ftp": 21, "sftp": 22}
 
 OnExists = Literal["rename", "skip", "overwrite", "fail"]
 
@@ -254,9 +256,22 @@ def source_mark(params: DownloadParams) -> str:
 
 def join_key(params: DownloadParams, owner: str) -> str:
     """Equal for downloads that would fetch the same thing to the same place."""
-    # A torrent is the same wherever its description came from; a metalink's name is the digest of its content.
-    what = params.info_hash or params.metalink or sorted(params.urls)
+    # A torrent is the same wherever its description came from; the name of a file that is kept is the digest of it.
+    what = params.info_hash or params.metalink or params.torrent or sorted(map(_plain, params.urls))
     facts: list[object] = [owner, params.directory, params.name, what, params.checksum, params.downloader]
     if params.select is not None:
         facts.append(params.select)
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def _plain(url: str) -> str:
+    """The same for URLs that ask the same server for the same thing (RFC 3986, 6.2.2.1 and 6.2.3; the fragment is never
+    sent)."""
+    parts = urlsplit(url)
+    scheme, host = parts.scheme.lower(), (parts.hostname or "").lower()
+    if scheme not in _PORTS or not host:
+        return url
+    user, at, _ = parts.netloc.rpartition("@")
+    port = "" if parts.port in (None, _PORTS[scheme]) else f":{parts.port}"
+    host = f"[{host}]" if ":" in host else host
+    return urlunsplit((scheme, f"{user}{at}{host}{port}", parts.path or "/", parts.query, ""))

@@ -100,6 +100,8 @@ class DownloadState(msgspec.Struct):
     bytes_at_failure: int = 0
     """How far it was when it last failed: more now means that the retry budget starts anew."""
     lost: int = 0
+    unsettled: int = 0
+    """How often it was said to be whole, and had another size."""
     uploaded: int = 0
     """Bytes given away by the present transfer."""
     uploaded_before: int = 0

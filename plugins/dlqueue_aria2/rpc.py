@@ -66,7 +66,8 @@ class _Client(aria2p.Client):
             if answer.status_code not in (200, 400):
                 raise Unavailable(f"no aria2 answers at {self._url}: HTTP {answer.status_code}")
             body = bytearray()
-            for piece in answer.iter_content(_PIECE):
+            # What is there, not what fills a piece: an answer that drips is to be noticed.
+            while piece := answer.raw.read1(_PIECE):
                 body += piece
                 if len(body) > MAX_ANSWER:
                     raise TooLarge(f"the answer of {self._url} is larger than {MAX_ANSWER >> 20} MiB")
@@ -119,7 +120,7 @@ class Rpc:
             found = self._client.multicall2([("aria2." + method, params) for method, params in calls])
         except aria2p.ClientException as error:
             raise self._refused(error.message) from None
-        except requests.Timeout:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise Unavailable(f"aria2 at {self.url} did not answer in time") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Unavailable(f"aria2 at {self.url} cannot be reached{_reason(error)}") from None

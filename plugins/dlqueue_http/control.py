@@ -184,6 +184,7 @@ def to_record(request: Request) -> Record:
         "name": request.name,
         "headers": dict(request.headers),
         "options": dict(request.options),
+        "checksum": request.checksum,
     }
 
 
@@ -195,4 +196,5 @@ def from_record(record: Record) -> Request:
         name=record["name"],
         headers=dict(record["headers"]),
         options=dict(record["options"]),
+        checksum=record.get("checksum"),
     )

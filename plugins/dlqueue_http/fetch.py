@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dlqueue.sdk import Rejected
-from dlqueue_http import answers, names
+from dlqueue_http import answers, mirrors, names
 from dlqueue_http.control import Facts
 from dlqueue_http.segments import Segment, Segments
 from dlqueue_http.web import Answer, Stopped, Wire, host_of
@@ -61,6 +61,8 @@ class Run:
         self._restarts = 0
         self._mirror = transfer.facts.mirror
         self._errors: list[Rejected] = []
+        self._all_from: int | None = None
+        """The mirror that all the content has come from, in this run."""
         self._began_with = transfer.segments.downloaded
         self._began_at = time.monotonic()
         self._next_save = self._began_at + SAVE_AFTER
@@ -108,42 +110,56 @@ class Run:
             segment = None
             with transfer.lock:
                 self._active -= 1
-                last = not self._active
                 if failure is not None:
                     self._limit = max(self._active, 1)
-                if last and not self._stopped and self._go_on_after(failure):
+                if self._active:
+                    return
+                whole = failure is None and transfer.segments.whole
+            if whole and not self._stopped:
+                # Takes its time: not under the lock.
+                failure = mirrors.mismatch(transfer.request, transfer.path, host_of(self._url), lambda: self._stopped)
+            with transfer.lock:
+                if not self._stopped and self._go_on_after(failure):
                     self._active = 1
                     continue
-                if last and self._file is not None:
+                if self._file is not None:
                     os.close(self._file)
                     self._file = None
             break
-        if not last or self._stopped:
+        if self._stopped:
             return
         if failure is None:
             transfer.complete(self)
         else:
-            transfer.fail(self, _worst(self._errors))
+            transfer.fail(self, mirrors.worst(self._errors))
 
     def _go_on_after(self, failure: Rejected | None) -> bool:
         """Is there another way, now that nobody is working? Else the run has ended, well or not."""
         transfer = self._transfer
         if failure is None:
             return not transfer.segments.whole
-        if self._helped:
+        wrong = failure.kind == "checksum"
+        if self._helped and not wrong:
             # Some servers punish the second connection and mean the second only: believe it when alone.
             self._helped, self._limit = False, 1
             return True
-        if failure.kind == "changed" and self._restarts < MAX_RESTARTS:
-            self._restarts += 1
+        # Of content from several mirrors, or partly from an earlier run, nobody knows who has sent what is wrong in it.
+        unclear = wrong and self._all_from != self._mirror
+        if wrong or failure.kind == "changed":
             transfer.forget_content()
             self._began_with = 0
+        if (unclear or failure.kind == "changed") and self._restarts < MAX_RESTARTS:
+            self._restarts += 1
             return True
         self._errors.append(failure)
         gained = transfer.segments.downloaded > self._began_with
         urls = transfer.request.urls
-        if (gained and failure.final is None) or failure.kind in LOCAL or len(self._errors) >= len(urls):
+        if failure.kind in LOCAL or len(self._errors) >= len(urls):
             return False
+        if not mirrors.may_be_continued(transfer.request, transfer.facts):
+            if gained and failure.final is None:
+                return False  # what has come is worth another try
+            transfer.forget_content()
         self._mirror = (self._mirror + 1) % len(urls)
         self._began_with = transfer.segments.downloaded
         return True
@@ -188,7 +204,9 @@ class Run:
         ranged = segment.position > 0 or segment.end != facts.total
         if ranged:
             last = "" if segment.end is None or segment.end == facts.total else segment.end - 1
-            headers |= {"Range": f"bytes={segment.position}-{last}", "If-Range": facts.validator or ""}
+            headers["Range"] = f"bytes={segment.position}-{last}"
+            if facts.mirror == self._mirror or self._transfer.request.checksum is None:
+                headers["If-Range"] = facts.validator or ""
         answer = self._tools.web.get(self._url, headers, wire)
         try:
             status, decode = answer.response.status, False
@@ -218,7 +236,7 @@ class Run:
             or part[0] != segment.position
             or (part[2] != facts.total and part[2] is not None and facts.total is not None)
             or headers.get("Content-Encoding")
-            or not answers.same_content(facts.validator, headers)
+            or not mirrors.belongs(self._transfer.request, facts, self._mirror, headers, part[2])
         ):
             raise _changed(answer)
         with self._transfer.lock:
@@ -228,6 +246,8 @@ class Run:
             if segment.end is None:
                 segment.end = total
             self._transfer.facts = replace(self._transfer.facts, ranges=True, total=total)
+            if facts.mirror != self._mirror:
+                self._all_from = None
 
     def _whole_instead(self, answer: Answer, segment: Segment) -> None:
         """Asked for a part, the server sends everything: begin again with that, if nobody else is at work."""
@@ -263,6 +283,7 @@ class Run:
         with transfer.lock:
             if self._stopped:
                 raise Stopped
+            self._all_from = self._mirror
             transfer.know(facts, Segments.of(segment, total))
             self._make_file()
         self._began_with = 0
@@ -429,9 +450,3 @@ def _must_decode(encoding: str, name: str) -> bool:
     """We ask for content as it is. A server that packs it all the same is unpacked, unless the file is one of those
     that are packed by nature and only labelled so."""
     return encoding in PACKED and not name.lower().endswith((".gz", ".tgz", ".svgz"))
-
-
-def _worst(errors: list[Rejected]) -> Rejected:
-    """Of several mirrors' errors the one that leaves most hope."""
-    hope = {None: 0, "downloader": 1, "request": 2}
-    return min(errors, key=lambda error: hope[error.final])

@@ -9,6 +9,7 @@ from typing import Any
 import qbittorrentapi
 import requests
 import requests.adapters
+import urllib3.exceptions
 from qbittorrentapi.request import QbittorrentSession
 
 from dlqueue_qbittorrent.config import QbittorrentConfig
@@ -76,7 +77,8 @@ class _Session(QbittorrentSession):
                 raise NoQbittorrent("it redirects to another address")
             limit = MAX_ANSWER if answer.status_code < 300 else _MAX_EXPLANATION
             body = bytearray()
-            for piece in answer.iter_content(_PIECE):
+            # What is there, not what fills a piece: an answer that drips is to be noticed.
+            while piece := _read(answer):
                 body += piece
                 if len(body) > limit:
                     raise NoQbittorrent(f"its answer is larger than {limit >> 10} KiB")
@@ -85,3 +87,13 @@ class _Session(QbittorrentSession):
         answer._content = bytes(body)
         answer.encoding = "utf-8"  # or the library would guess, which takes long with garbage
         return answer
+
+
+def _read(answer: requests.Response) -> bytes:
+    try:
+        piece: bytes = answer.raw.read1(_PIECE)
+    except urllib3.exceptions.TimeoutError as error:
+        raise requests.ReadTimeout(error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
+    return piece

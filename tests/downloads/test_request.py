@@ -6,12 +6,14 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import bencode2
 import msgspec
 import pytest
 
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DIGESTS, DownloadParams, join_key, new_digest, normalised
 from dlqueue.queue import InvalidTask, Submitter
+from tests.plugins.aria2.swarm import make_torrent
 
 MAGNET = "magnet:?xt=urn:btih:" + "ab" * 20
 URL = "http://host.invalid/file.bin"
@@ -25,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path, params: Any, cwd: str | None = None, default: bool = True) -> DownloadParams:
-    policy = Policy(frozenset({"http", "https", "magnet"}), True, (root,))
+    policy = Policy(frozenset({"http", "https", "ftp", "magnet"}), True, (root,))
     return normalised(params, Submitter("me", cwd), policy, root if default else None)[0]
 
 
@@ -228,3 +230,57 @@ def test_what_makes_two_downloads_the_same(root: Path) -> None:
         join_key(read(root, base | {"downloader": None}), "me"),
     ]
     assert len({key, *others}) == 7
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("http://host.invalid/f?x=1", "HTTP://HOST.invalid:80/f?x=1#part"),
+        ("https://u:P@host.invalid/", "https://u:P@host.invalid:443"),
+        ("http://[::1]:80/f", "http://[::1]/f"),
+        ("ftp://host.invalid:21/f", "ftp://host.invalid/f"),
+    ],
+)
+def test_urls_that_ask_for_the_same(root: Path, url: str, same: str) -> None:
+    assert join_key(read(root, {"url": url}), "me") == join_key(read(root, {"url": same}), "me")
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        ("http://host.invalid/f", "http://host.invalid/F"),
+        ("http://host.invalid/f", "https://host.invalid/f"),
+        ("http://host.invalid/f", "http://host.invalid:8080/f"),
+        ("http://host.invalid/f?x=1", "http://host.invalid/f?x=2"),
+        ("http://a:1@host.invalid/f", "http://A:1@host.invalid/f"),
+        ("http://host.invalid/f", "http://host.invalid/f/"),
+    ],
+)
+def test_urls_that_ask_for_something_else(root: Path, url: str, other: str) -> None:
+    assert join_key(read(root, {"url": url}), "me") != join_key(read(root, {"url": other}), "me")
+
+
+def test_a_torrent_is_the_same_wherever_it_comes_from(root: Path) -> None:
+    torrent = make_torrent("t", b"content")
+    plain = f"magnet:?xt=urn:btih:{torrent.hash}"
+    asked = [
+        {"url": torrent.magnet},
+        {"url": plain},
+        {"url": plain.replace(torrent.hash, torrent.hash.upper())},
+        {"url": plain.replace(torrent.hash, base64.b32encode(bytes.fromhex(torrent.hash)).decode())},
+        {"torrent": base64.b64encode(torrent.content).decode()},
+    ]
+    assert len({join_key(read(root, params), "me") for params in asked}) == 1
+
+
+def test_torrents_without_a_first_hash_are_told_apart(root: Path) -> None:
+    def second_version(name: bytes) -> str:
+        info: dict[str, Any] = {
+            "file tree": {name: {"": {"length": 1, "pieces root": b"0" * 32}}},
+            "meta version": 2,
+            "name": name,
+        }
+        return base64.b64encode(bencode2.bencode({"info": info | {"piece length": 16384}})).decode()
+
+    keys = {join_key(read(root, {"torrent": second_version(name)}), "me") for name in (b"a", b"b")}
+    assert len(keys) == 2

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dlqueue.sdk import Downloader, TransferState
-from dlqueue.sdk.testing import DownloaderConformance, Source
-from dlqueue_qbittorrent import QbittorrentDownloader
+from dlqueue.sdk.testing import Album, DownloaderConformance, HostileConformance, SelectionConformance, Source
+from dlqueue_qbittorrent import QbittorrentConfig, QbittorrentDownloader
+from tests.plugins.albums import album
 from tests.plugins.aria2.swarm import Swarm
-from tests.plugins.qbittorrent.live import Qbittorrent, wait
-from tests.webserver import pattern
+from tests.plugins.qbittorrent.live import Qbittorrent, opened, wait
+from tests.webserver import WebServer, pattern
 
 CONTENT = pattern(300_000)
 
@@ -26,9 +28,6 @@ class TestQbittorrent(DownloaderConformance):
     @pytest.fixture
     def source(self, torrents: Source) -> Source:
         return torrents
-
-    def test_a_transfer_is_news(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
-        assert type(downloader).events is Downloader.events, "it is polled"
 
     def test_an_error_says_why_and_can_be_tried_again(
         self, downloader: Downloader, source: Source, tmp_path: Path
@@ -50,3 +49,26 @@ class TestQbittorrent(DownloaderConformance):
     @pytest.fixture(autouse=True)
     def known(self, qbittorrent: Qbittorrent) -> None:
         self.qbittorrent = qbittorrent
+
+
+class TestQbittorrentSelects(SelectionConformance):
+    @pytest.fixture
+    def album(self) -> Iterator[Album]:
+        with WebServer() as server:
+            yield album(server)
+
+
+class TestQbittorrentIsHeldAgainst(HostileConformance):
+    @pytest.fixture
+    def connected(self, tmp_path: Path) -> Iterator[Callable[[str], Downloader]]:
+        made: list[Downloader] = []
+
+        def connect(url: str) -> Downloader:
+            made.append(
+                opened(QbittorrentConfig(url, username="u", password="p"), tmp_path / str(len(made)), lambda: 1.0)
+            )
+            return made[-1]
+
+        yield connect
+        for downloader in made:
+            downloader.close()

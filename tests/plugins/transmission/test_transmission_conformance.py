@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dlqueue.sdk import Downloader, Request, TransferState
-from dlqueue.sdk.testing import DownloaderConformance, Source
-from tests.plugins.transmission.live import Transmission, until, web_seeded
+from dlqueue.sdk.testing import Album, DownloaderConformance, HostileConformance, SelectionConformance, Source
+from dlqueue_transmission import TransmissionConfig
+from tests.plugins.albums import album
+from tests.plugins.transmission.live import Transmission, opened, until, web_seeded
 from tests.webserver import WebServer, pattern
 
 
@@ -48,6 +50,25 @@ class TestTransmission(DownloaderConformance):
         assert downloader.create(request, self.key) == handle
         assert Path(self.whole(downloader, handle).content[0]).read_bytes() == source.content
 
-    def test_a_transfer_is_news(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
-        """Transmission tells no news: it is polled."""
-        assert list(downloader.events()) == []
+
+class TestTransmissionSelects(SelectionConformance):
+    @pytest.fixture
+    def album(self) -> Iterator[Album]:
+        with WebServer() as server:
+            yield album(server)
+
+
+class TestTransmissionIsHeldAgainst(HostileConformance):
+    @pytest.fixture
+    def connected(self, tmp_path: Path) -> Iterator[Callable[[str], Downloader]]:
+        made: list[Downloader] = []
+
+        def connect(url: str) -> Downloader:
+            made.append(
+                opened(TransmissionConfig(f"{url}/transmission/rpc", "u", "p"), tmp_path / str(len(made)), lambda: 1.0)
+            )
+            return made[-1]
+
+        yield connect
+        for downloader in made:
+            downloader.close()

@@ -1,36 +1,39 @@
-"""For authors of plug-ins: the conformance suite, which proves what `dlqueue.sdk.downloader` promises, and a
-downloader that does what a test tells it to.
-
-    class TestMine(DownloaderConformance):
-        @pytest.fixture
-        def downloader(self, tmp_path): ...     # opened; closed by the fixture afterwards
-        @pytest.fixture
-        def source(self): ...                   # a `Source` that it can fetch
-
-The suite waits for events with a deadline and needs nothing but pytest. One of its tests closes the downloader itself,
-so that the fixture's `close` is then the second one.
-"""
+"""What every downloader must prove. It needs nothing but pytest, and waits for events with a deadline."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import contextlib
+import logging
 import threading
 import time
 import unittest
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 from dlqueue.sdk.downloader import Context, Downloader
-from dlqueue.sdk.errors import Final, NotFound, Rejected, Unavailable
-from dlqueue.sdk.model import Handle, Request, TransferFile, TransferState, TransferStatus
+from dlqueue.sdk.errors import Final, NotFound, Rejected
+from dlqueue.sdk.model import Handle, Request, TransferState, TransferStatus
 
 PATIENCE = 20.0
 """Seconds that the suite waits for something that ought to happen at once."""
+
+
+def context(folder: Path, name: str = "test", deadline: float = 10.0) -> Context:
+    """What the core lends a downloader, for a test: a private folder, and nothing is forbidden.
+
+    :param deadline: seconds that each call has.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Context(
+        name=name,
+        folder=folder,
+        logger=logging.getLogger(f"test.{name}"),
+        deadline=lambda: deadline,
+        check_url=lambda url: None,
+        check_address=lambda address: None,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Source:
     """The same content, so slowly that it is still on its way when the test has looked a few times."""
     broken_urls: tuple[str, ...] = ()
     """Cannot be fetched."""
+    broken_for: tuple[Final | None, ...] = (None, "downloader", "request")
+    """For whom that error is final, of what it may be."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,6 +55,42 @@ class DownloaderConformance:
     """Subclass it, give the fixtures ``downloader`` and ``source``, and pytest does the rest."""
 
     key = "00c0ffee00c0ffee"
+
+    # -- another object -----------------------------------------------------------------------------------------------
+
+    def setup_method(self) -> None:
+        """Remember with what a downloader is opened, so that another one can be opened with the same."""
+        self._opened: dict[int, tuple[Any, Context]] = {}
+        self._undo = contextlib.ExitStack()
+        for kind in _kinds(Downloader):  # type: ignore[type-abstract]
+            if "open" in vars(kind):
+                self._note_opening(kind)
+
+    def teardown_method(self) -> None:
+        self._undo.close()
+
+    def _note_opening(self, kind: type[Downloader]) -> None:
+        plain = vars(kind)["open"]
+
+        def noting(downloader: Downloader, config: Any, context: Context) -> None:
+            self._opened[id(downloader)] = config, context
+            plain(downloader, config, context)
+
+        kind.open = noting  # type: ignore[method-assign, assignment]
+        self._undo.callback(setattr, kind, "open", plain)
+
+    @contextlib.contextmanager
+    def another(self, downloader: Downloader) -> Iterator[Downloader]:
+        """What the next start of the daemon makes of the same configuration and the same private folder. The first
+        one is closed: two of them at once there never are."""
+        config, lent = self._opened[id(downloader)]
+        downloader.close()
+        made = type(downloader)()
+        made.open(config, lent)
+        try:
+            yield made
+        finally:
+            made.close()
 
     # -- what a subclass may use too ----------------------------------------------------------------------------------
 
@@ -59,16 +100,8 @@ class DownloaderConformance:
     def wait(
         self, downloader: Downloader, handle: Handle, until: Callable[[TransferStatus], bool], what: str
     ) -> TransferStatus:
-        """Poll, as the core would, until the status is as it should be."""
-        status = None
-        limit = time.monotonic() + PATIENCE
-        while time.monotonic() < limit:
-            status = downloader.poll([handle]).get(handle)
-            assert status is None or isinstance(status.state, TransferState)
-            if status is not None and until(status):
-                return status
-            time.sleep(0.005)
-        raise AssertionError(f"not {what} after {PATIENCE:g} s: {status}")
+        """See `wait`."""
+        return wait(downloader, handle, until, what)
 
     def whole(self, downloader: Downloader, handle: Handle) -> TransferStatus:
         return self.wait(downloader, handle, lambda status: status.whole, "whole")
@@ -116,6 +149,71 @@ class DownloaderConformance:
         assert downloader.create(request, self.key) == first
         assert self.whole(downloader, first).content
         assert [path.read_bytes() for path in request.directory.iterdir()] == [source.content]
+
+    # -- after another start of the daemon ----------------------------------------------------------------------------
+
+    def test_another_object_adopts_what_is_there(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
+        handle = self.started(downloader, source, tmp_path)
+        request = self.request(source, tmp_path, source.slow_urls)
+        with self.another(downloader) as second:
+            # The core asks again if a crash has cut off the answer.
+            assert second.create(request, self.key) == handle
+            status = self.whole(second, handle)
+            assert Path(status.content[0]).read_bytes() == source.content
+            assert [path.read_bytes() for path in request.directory.iterdir()] == [source.content]
+
+    def test_another_object_goes_on_without_being_asked(
+        self, downloader: Downloader, source: Source, tmp_path: Path
+    ) -> None:
+        handle = self.started(downloader, source, tmp_path)
+        with self.another(downloader) as second:
+            assert Path(self.whole(second, handle).content[0]).read_bytes() == source.content
+
+    def test_another_object_finds_what_is_paused_and_what_is_whole(
+        self, downloader: Downloader, source: Source, tmp_path: Path
+    ) -> None:
+        handle = self.started(downloader, source, tmp_path)
+        downloader.pause(handle)
+        self.wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "paused")
+        with self.another(downloader) as second:
+            self.wait(second, handle, lambda status: status.state is TransferState.PAUSED, "still paused")
+            second.resume(handle)
+            whole = self.whole(second, handle)
+            request = self.request(source, tmp_path, source.slow_urls)
+            with self.another(second) as third:
+                status = third.poll([handle]).get(handle)
+                content: Sequence[str] = () if status is None else self.whole(third, handle).content
+                # Some forget what has ended. Then they can tell from the files, or they begin anew.
+                size = len(source.content)
+                content = content or third.whole_content(request, self.key, total=size, restarted=True)
+                content = content or self.whole(third, third.create(request, self.key)).content
+                assert list(content) == list(whole.content)
+                assert Path(content[0]).read_bytes() == source.content
+
+    def test_another_object_does_not_revive_what_was_removed(
+        self, downloader: Downloader, source: Source, tmp_path: Path
+    ) -> None:
+        handle = self.started(downloader, source, tmp_path)
+        downloader.remove(handle, delete_data=True)
+        with self.another(downloader) as second:
+            assert second.poll([handle]) == {}
+            folder = self.request(source, tmp_path).directory
+            assert not folder.exists() or list(folder.iterdir()) == []
+
+    def test_half_a_file_is_not_taken_for_whole(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
+        """Its transfer is lost: what it left counts only if it is provably all of it."""
+        handle = downloader.create(self.request(source, tmp_path), self.key)
+        path = Path(self.whole(downloader, handle).content[0])
+        downloader.remove(handle, delete_data=False)
+        half = source.content[: len(source.content) // 2]
+        path.write_bytes(half)
+        request, total = self.request(source, tmp_path), len(source.content)
+        for known in (total, None):
+            assert not downloader.whole_content(request, self.key, total=known, restarted=True)
+        path.unlink()
+        assert not downloader.whole_content(request, self.key, total=total, restarted=True)
+
+    # -- twice, and at once -------------------------------------------------------------------------------------------
 
     def test_create_from_two_threads_is_one_transfer(
         self, downloader: Downloader, source: Source, tmp_path: Path
@@ -217,13 +315,15 @@ class DownloaderConformance:
         assert isinstance(status.error, Rejected)
         assert status.error.message
         assert "\n" not in status.error.message
-        assert status.error.final in (None, "downloader", "request")
+        assert status.error.final in source.broken_for
         assert downloader.create(self.request(source, tmp_path), self.key) == handle
         assert Path(self.whole(downloader, handle).content[0]).read_bytes() == source.content
 
     def test_a_transfer_is_news(self, downloader: Downloader, source: Source, tmp_path: Path) -> None:
+        """A downloader without events is polled: then there is nothing to hear, and nobody waits for it."""
         if type(downloader).events is Downloader.events:
-            raise unittest.SkipTest("no events: it is polled")
+            assert list(downloader.events()) == []
+            return
         woken = threading.Event()
         thread = self.listen(downloader, woken.set)
         handle = downloader.create(self.request(source, tmp_path), self.key)
@@ -262,186 +362,18 @@ class DownloaderConformance:
         raise AssertionError(f"{call} did not raise NotFound")
 
 
-@dataclass(frozen=True)
-class FakeConfig:
-    """Where the fake keeps its transfers: outside of the daemon, so that they outlive it as another program's do."""
-
-    folder: str
+def _kinds(kind: type[Downloader]) -> list[type[Downloader]]:
+    return [found for below in kind.__subclasses__() for found in (below, *_kinds(below))]
 
 
-class FakeDownloader(Downloader):
-    """Does what the URL and a few files in its folder say. It has no threads: every `poll` moves a transfer one step.
-
-    In the query of the URL: ``size`` (bytes, 1000), ``steps`` (polls until it is whole, 1), ``fail`` (passing,
-    downloader or request: ends in that error), ``times`` (fails only so often), ``kind`` and ``retry_after`` of the
-    error, ``name``, ``manual=1`` (does not end before the file ``KEY.finish`` exists).
-
-    In the folder: ``down`` (exists: `Unavailable`), ``hang`` (exists: every call blocks until its deadline),
-    ``creates.log`` and ``removes.log`` (a line per call: the key, then ``new`` or ``again``; ``data`` or ``kept``).
-    """
-
-    kind: ClassVar[str] = "fake"
-    schemes: ClassVar[frozenset[str]] = frozenset({"fake", "http", "https"})
-    config_type: ClassVar[type[FakeConfig]] = FakeConfig
-
-    def open(self, config: FakeConfig, context: Context) -> None:
-        self._folder = Path(config.folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._deadline = context.deadline
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-
-    def test(self) -> str:
-        self._reach()
-        return "fake 1"
-
-    def create(self, request: Request, key: str) -> Handle:
-        if request.options:
-            raise Rejected(f"the fake has no option {', '.join(request.options)}", "request", kind="bad_option")
-        self._reach()
-        with self._lock:
-            transfer = self._read(key)
-            self._log("creates.log", f"{key} {'again' if transfer else 'new'}")
-            if transfer is None or transfer["state"] == TransferState.ERROR:
-                failed = transfer["failed"] if transfer else 0
-                self._write(key, _script(request) | {"failed": failed})
-        return Handle(key)
-
-    def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
-        self._reach()
-        found: dict[Handle, TransferStatus] = {}
-        with self._lock:
-            for handle in handles:
-                if (transfer := self._read(handle.id)) is not None:
-                    self._step(handle.id, transfer)
-                    found[handle] = _status(transfer)
-        return found
-
-    def files(self, handle: Handle) -> Sequence[TransferFile]:
-        transfer = self._known(handle)
-        return [TransferFile(1, transfer["name"], transfer["size"], 100.0 * transfer["done"] / (transfer["size"] or 1))]
-
-    def pause(self, handle: Handle) -> None:
-        self._switch(handle, TransferState.DOWNLOADING, TransferState.PAUSED)
-
-    def resume(self, handle: Handle) -> None:
-        self._switch(handle, TransferState.PAUSED, TransferState.DOWNLOADING)
-
-    def remove(self, handle: Handle, delete_data: bool) -> None:
-        self._reach()
-        with self._lock:
-            transfer = self._read(handle.id)
-            self._log("removes.log", f"{handle.id} {'data' if delete_data else 'kept'}")
-            if transfer is None:
-                return
-            if delete_data:
-                (Path(transfer["directory"]) / transfer["name"]).unlink(missing_ok=True)
-            self._path(handle.id).unlink()
-
-    def events(self) -> Iterator[None]:
-        while not self._closed.wait(0.02):
-            yield
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def _step(self, key: str, transfer: dict[str, Any]) -> None:
-        if transfer["state"] != TransferState.DOWNLOADING:
-            return
-        if transfer["fail"] and transfer["failed"] < transfer["times"]:
-            transfer |= {"state": TransferState.ERROR, "failed": transfer["failed"] + 1}
-            self._write(key, transfer)
-            return
-        waiting = transfer["manual"] and not (self._folder / f"{key}.finish").exists()
-        goal = transfer["size"] - 1 if waiting else transfer["size"]
-        transfer["done"] = max(min(transfer["done"] + -(-transfer["size"] // transfer["steps"]), goal), 0)
-        path = Path(transfer["directory"]) / transfer["name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(fake_content(transfer["size"])[: transfer["done"]])
-        if transfer["done"] == transfer["size"] and not waiting:
-            transfer["state"] = TransferState.COMPLETED
-        self._write(key, transfer)
-
-    def _switch(self, handle: Handle, old: TransferState, new: TransferState) -> None:
-        transfer = self._known(handle)
-        with self._lock:
-            if transfer["state"] == old:
-                self._write(handle.id, transfer | {"state": new})
-
-    def _known(self, handle: Handle) -> dict[str, Any]:
-        self._reach()
-        with self._lock:
-            transfer = self._read(handle.id)
-        if transfer is None:
-            raise NotFound(f"the fake has no transfer {handle.id}")
-        return transfer
-
-    def _reach(self) -> None:
-        limit = time.monotonic() + self._deadline()
-        while (self._folder / "hang").exists():
-            if time.monotonic() >= limit or self._closed.wait(0.02):
-                raise Unavailable("the fake did not answer in time")
-        if (self._folder / "down").exists():
-            raise Unavailable("the fake is down")
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
-
-    def _read(self, key: str) -> dict[str, Any] | None:
-        try:
-            transfer: dict[str, Any] = json.loads(self._path(key).read_bytes())
-        except FileNotFoundError:
-            return None
-        return transfer
-
-    def _write(self, key: str, transfer: dict[str, Any]) -> None:
-        new = self._folder / f"{key}.new"
-        new.write_text(json.dumps(transfer))
-        new.replace(self._path(key))
-
-    def _log(self, name: str, line: str) -> None:
-        file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(file, f"{line}\n".encode())
-        finally:
-            os.close(file)
-
-
-def fake_content(size: int) -> bytes:
-    """What every transfer of the fake with this size brings."""
-    return hashlib.shake_128(b"fake").digest(size)
-
-
-def _script(request: Request) -> dict[str, Any]:
-    url = urlsplit(request.urls[0])
-    told = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    return {
-        "directory": str(request.directory),
-        "name": request.name or told.get("name") or url.path.rpartition("/")[2] or "fake.bin",
-        "size": int(told.get("size", 1000)),
-        "steps": int(told.get("steps", 1)),
-        "manual": told.get("manual") == "1",
-        "fail": told.get("fail"),
-        "times": int(told.get("times", 1_000_000)),
-        "kind": told.get("kind", "fake"),
-        "retry_after": float(told["retry_after"]) if "retry_after" in told else None,
-        "done": 0,
-        "state": TransferState.DOWNLOADING,
-    }
-
-
-def _status(transfer: dict[str, Any]) -> TransferStatus:
-    finals: dict[str, Final | None] = {"passing": None, "downloader": "downloader", "request": "request"}
-    state = TransferState(transfer["state"])
-    error = None
-    if state is TransferState.ERROR:
-        final = finals[transfer["fail"]]
-        error = Rejected("the fake fails as told", final, kind=transfer["kind"], retry_after=transfer["retry_after"])
-    return TransferStatus(
-        state=state,
-        name=transfer["name"],
-        total=transfer["size"],
-        downloaded=transfer["done"],
-        content=(str(Path(transfer["directory"]) / transfer["name"]),),
-        error=error,
-    )
+def wait(downloader: Downloader, handle: Handle, until: Callable[[TransferStatus], bool], what: str) -> TransferStatus:
+    """Poll, as the core would, until the status is as it should be."""
+    status = None
+    limit = time.monotonic() + PATIENCE
+    while time.monotonic() < limit:
+        status = downloader.poll([handle]).get(handle)
+        assert status is None or isinstance(status.state, TransferState)
+        if status is not None and until(status):
+            return status
+        time.sleep(0.005)
+    raise AssertionError(f"not {what} after {PATIENCE:g} s: {status}")
