@@ -11,6 +11,7 @@ from dlqueue.daemon import settings
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.reload import Parts, Reloader
 from dlqueue.daemon.systemd import Notifier
+from dlqueue.daemon.tasktypes import register_task_types
 from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
@@ -85,6 +86,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         settings.seed_rule(config),
     )
     queue.register(downloads)
+    register_task_types(queue)
     access = Access(config.daemon.admins)
     reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
     service = Service(
