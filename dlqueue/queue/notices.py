@@ -109,7 +109,7 @@ class Notices:
     def tell(self, change: Change) -> None:
         """A change has been committed."""
         self._count(change)
-        if change.kind:
+        if change.kind and self.bus.listened_to:
             self.bus.publish(change)
         for waiter in self._waiters.get(change.record.id, ()):
             if waiter.wants(change.record) and not waiter.future.done():

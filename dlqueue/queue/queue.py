@@ -297,7 +297,16 @@ class Queue:
         on_full: OnFull = "refuse",
     ) -> list[TaskRecord]:
         """All or nothing, in one transaction. Each task is (type, params) or (type, params, options)."""
-        new = [self.prepare(task[0], task[1], **(task[2] if len(task) > 2 else {})) for task in tasks]
+        new: list[NewTask] = []
+        plain: NewTask | None = None
+        for task in tasks:
+            if len(task) > 2:
+                new.append(self.prepare(task[0], task[1], **task[2]))
+            elif plain is not None and plain.type == task[0]:
+                new.append(self._preparer.another(plain, task[1]))
+            else:
+                plain = self.prepare(task[0], task[1])
+                new.append(plain)
         return [submission.record for submission in await self.submit_all(new, on_full)]
 
     async def submit_all(self, tasks: Sequence[NewTask], on_full: OnFull = "refuse") -> list[Submission]:

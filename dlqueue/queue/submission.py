@@ -129,6 +129,13 @@ class Preparer:
             options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands),
         )
 
+    def another(self, first: NewTask, params: Json) -> NewTask:
+        """`prepare` with the type and options of ``first``, which were none, and other params."""
+        task = self._types[first.type]
+        if task.params_type is not None or type(task).validate is not Task.validate:
+            return self.prepare(first.type, params)
+        return msgspec.structs.replace(first, params=_checked("params", params))
+
     def _level_of(self, owner: str) -> float:
         level = self._owner_level
         return level(owner) if callable(level) else level.get(owner, 0)

@@ -321,18 +321,22 @@ class _Batch:
         self._joined: dict[str, TaskRecord] = {}
         self.new: list[TaskRecord] = []
         self._taken: dict[int, Change] = {}
+        self._next_id = 0
 
     def add(
         self, tasks: Sequence[NewTask], now: float, capacity: Mapping[str, int], take: Decide | None
     ) -> list[Submission]:
         """One request, all or nothing. Nothing of it stays if it raises."""
         before = len(self.new), dict(self._keyed), dict(self._joined)
+        # None is taken for a task that turns out to be there, nor for a request that is refused.
+        first = self._next_id = self._verbs.take_ids(self._driver, "task", 0)
         try:
             submissions = [self._one(new, now) for new in tasks]
             self._check_capacity([s.record.queue for s in submissions if s.created], capacity)
             if take is not None:
                 queued = [s.record for s in submissions if s.created and s.record.status is Status.QUEUED]
                 self._taken |= {r.id: change for r in queued if (change := take(r)) is not None}
+            self._verbs.take_ids(self._driver, "task", self._next_id - first)
             return submissions
         except Exception:
             del self.new[before[0] :]
@@ -355,8 +359,8 @@ class _Batch:
             if running is not None:
                 return Submission(running, created=False)
         self._check_relatives(new)
-        task_id = self._verbs.take_ids(self._driver, "task", 1)
-        record = new_record(new, task_id, now)
+        record = new_record(new, self._next_id, now)
+        self._next_id += 1
         self.new.append(record)
         if new.unique_key is not None:
             self._keyed[new.owner, new.unique_key] = record
@@ -373,9 +377,9 @@ class _Batch:
         return rows.record_from(found[0]) if found else None
 
     def _check_relatives(self, new: NewTask) -> None:
-        wanted = {*new.depends_on, *(() if new.parent_id is None else (new.parent_id,))}
-        if not wanted:
+        if not new.depends_on and new.parent_id is None:
             return
+        wanted = {*new.depends_on, *(() if new.parent_id is None else (new.parent_id,))}
         missing = wanted - rows.load(self._driver, self._namespace, wanted).keys()
         missing -= {record.id for record in self.new}
         for task_id in missing:
