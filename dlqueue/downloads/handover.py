@@ -105,7 +105,7 @@ class Handover:
             raise NotYet
         if params.checksum is not None:
             await self._verify(ctx, manifest)
-        state.manifest = manifest
+        state.manifest, state.kept = manifest, None
         state.seeding_since = self._clock.time() if seed else None
         state.total = state.total or sum(entry.size for entry in manifest)
 
@@ -175,6 +175,9 @@ class Handover:
         params: DownloadParams = ctx.params
         overwrite, root = params.on_exists == "overwrite", Path(params.root)
         mount = state.mounts[0] if state.mounts else None
+        for entry in state.manifest:
+            if entry.stays and entry.keep:
+                await self._blocking(self._share, entry, ctx.task_id)
         for index in range(len(state.manifest)):
             while not state.manifest[index].stays:
                 await ctx.checkpoint()
@@ -207,6 +210,11 @@ class Handover:
         state.phase = "seeding"
         await ctx.deliver(self._result(state))
         return ResumeAfter(0.0, renew=False)
+
+    def _share(self, entry: Entry, task_id: int) -> None:
+        """It may be what another task has brought, and could delete. :raises FileNotFoundError: it has done so."""
+        self._endpoints.uses.note(Path(entry.target), task_id)
+        Path(entry.target).lstat()
 
     def _move(self, mount: str | None, entry: Entry, overwrite: bool, root: Path) -> None:
         self._endpoints.room.check(Path(entry.target).parent, mount)
@@ -306,9 +314,11 @@ class Handover:
         state.phase, state.handle = "", None
         if delete:
             # Before the copies go: one that is still there has not been delivered.
-            state.kept = await self._blocking(self._delete, ctx)
-            if state.kept is not None:
-                ctx.logger.info("deleted, but %s", state.kept)
+            kept = await self._blocking(self._delete, ctx)
+            if kept is not None:
+                ctx.logger.info("deleted, but %s", kept)
+            # One that is removed before its end is cleaned up twice; the second time nothing is left to tell.
+            state.kept = kept or state.kept
             for entry in state.manifest if state.stays else ():
                 if not entry.keep:
                     await self._blocking(delivery.drop_empty, Path(entry.source).parent)

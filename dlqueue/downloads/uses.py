@@ -2,7 +2,8 @@
 
 Most files belong to the one task that has delivered them, and nothing is written down. Written down is who was content
 with a file that was there already (`on_exists` = skip), who has put its own in place of another's (overwrite), and who
-has linked what a transfer that is not ours has brought: there a second task's file can be the very same.
+has linked, or taken where it is (`delivery` = none), what a transfer that is not ours has brought: there a second
+task's file can be the very same.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
 
 from dlqueue.sdk import (
     Context,
@@ -80,13 +82,13 @@ class TransmissionDownloader(Downloader):
         rpc = self._rpc()
         with self._alone():
             entry = rpc.torrents([order.hash]).get(order.hash)
-            if entry is not None and self._is_ours(entry, key) and entry.error == Trouble.LOCAL:
+            if entry is not None and self._is_ours(rpc, entry, key) and entry.error == Trouble.LOCAL:
                 # Starting it again does not cure it; its files are verified when it is added anew.
                 self._remove(rpc, entry, delete_data=False)
                 entry = None
             if entry is None:
                 entry = self._added(rpc, order, request, key)
-            if not self._is_ours(entry, key):
+            if not self._is_ours(rpc, entry, key):
                 return Handle(order.hash, order.hash, attached=True)
             self._flaws.pop(key, None)
             self._set_up(rpc, entry, request, key)
@@ -170,7 +172,7 @@ class TransmissionDownloader(Downloader):
             for entry in found.values():
                 if _is_in(entry, handle.id):
                     self._remove(rpc, entry, delete_data=delete_data)
-                elif self._has_lost(entry, handle.id):
+                elif self._has_lost(rpc, entry, handle.id):
                     # Whose the files in that folder are, nobody knows.
                     self._remove(rpc, entry, delete_data=False)
             self._ledger.forget(handle.id)
@@ -188,7 +190,7 @@ class TransmissionDownloader(Downloader):
     def _added(self, rpc: Rpc, order: Order, request: Request, key: str) -> Entry:
         from dlqueue_transmission.rpc import Refused
 
-        self._ledger.write(key, Note(order.hash))
+        self._ledger.write(key, Note(order.hash, run=self._runs.name(rpc)))
         try:
             rpc.add(order.source, str(request.directory))
         except Refused as error:
@@ -206,7 +208,8 @@ class TransmissionDownloader(Downloader):
     def _set_up(self, rpc: Rpc, entry: Entry, request: Request, key: str) -> None:
         """All that makes it ours. What was cut short half-way is done again."""
         digest, folder = entry.hash_string, str(request.directory)
-        self._ledger.write(key, Note(digest, (self._ledger.get(key) or Note(digest)).select))
+        if self._ledger.get(key) is None:
+            self._ledger.write(key, Note(digest))
         begun = _is_in(entry, key) and entry.seed_ratio_mode == UNLIMITED
         if not _is_in(entry, key):
             rpc.stop(digest)
@@ -220,14 +223,21 @@ class TransmissionDownloader(Downloader):
         if not begun:
             # The core ends the seeding. Last, since it is the mark of a transfer that is set up.
             rpc.change(digest, seed_ratio_mode=UNLIMITED, seed_idle_mode=UNLIMITED, labels=[LABEL])
+            self._note(key, run=self._runs.name(rpc))
             rpc.start(digest)
+
+    def _note(self, key: str, **what: Any) -> None:
+        """Change what is written down of it."""
+        note = self._ledger.get(key)
+        if note is not None:
+            self._ledger.write(key, msgspec.structs.replace(note, **what))
 
     def _select(self, rpc: Rpc, entry: Entry, key: str, indexes: tuple[int, ...]) -> None:
         """:raises Rejected: there are no such files."""
         digest = entry.hash_string
         if not entry.has_metadata:
             check_selection(indexes, None)
-            self._ledger.write(key, Note(digest, indexes))
+            self._note(key, select=indexes)
             rpc.change(digest, download_limited=True, download_limit=METADATA_SPEED)
             return
         files = files_of(self._listing(rpc, entry))
@@ -239,7 +249,7 @@ class TransmissionDownloader(Downloader):
             rpc.change(digest, files_wanted=[index - 1 for index in sorted(chosen)], files_unwanted=others or None)
         if (note := self._ledger.get(key)) is not None and note.select is not None:
             rpc.change(digest, download_limited=False)
-            self._ledger.write(key, Note(digest))
+            self._note(key, select=None)
 
     def _select_pending(self, rpc: Rpc, here: dict[Handle, Entry]) -> None:
         """Selections whose files have become known."""
@@ -264,14 +274,18 @@ class TransmissionDownloader(Downloader):
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def _is_ours(self, entry: Entry, key: str) -> bool:
-        return _is_in(entry, key) or self._has_lost(entry, key)
+    def _is_ours(self, rpc: Rpc, entry: Entry, key: str) -> bool:
+        return _is_in(entry, key) or self._has_lost(rpc, entry, key)
 
-    def _has_lost(self, entry: Entry, key: str) -> bool:
-        """Did we add it, and has a crash of Transmission lost where, and all else that we had set?"""
+    def _has_lost(self, rpc: Rpc, entry: Entry, key: str) -> bool:
+        """Did we add it, and has a crash of Transmission lost where, and all else that we had set? Ours may also have
+        been removed over there, and the same torrent added by somebody: that one was not there from a start on."""
         note = self._ledger.get(key)
-        ours = note is not None and note.hash == entry.hash_string
-        return ours and not _is_in(entry, key) and entry.seed_ratio_mode != UNLIMITED
+        if note is None or note.hash != entry.hash_string:
+            return False
+        if _is_in(entry, key) or entry.seed_ratio_mode == UNLIMITED:
+            return False
+        return note.run != self._runs.name(rpc) and self._runs.began_with(rpc, entry.added_date)
 
     def _hash(self, handle: Handle) -> str | None:
         digest = handle.hash or (handle.id if handle.attached else None)

@@ -44,6 +44,8 @@ class Entry(msgspec.Struct, rename="camel"):
     rate_upload: int = 0
     uploaded_ever: int = 0
     seed_ratio_mode: int = 0
+    added_date: int = 0
+    """Seconds since 1970. One of which a crash has lost everything else is added anew when Transmission starts."""
 
     @property
     def has_metadata(self) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _SAME = 2.5
 """Seconds by which two estimates of one start may differ: whole seconds are told, and requests take their time."""
+LOADED = 60.0
+"""Seconds after its start in which Transmission may still load torrents."""
 _SESSION_LASTS = 3600 - 60
 """Seconds. A run has one session id for an hour, then another (libtransmission/session-id.c)."""
 
@@ -43,6 +45,10 @@ class Runs:
     def age(self, rpc: Rpc) -> float:
         """Seconds that this run has been running."""
         return time.time() - self._known(rpc).began
+
+    def began_with(self, rpc: Rpc, moment: float) -> bool:
+        """Was that when this run loaded its torrents?"""
+        return -_SAME <= moment - self._known(rpc).began <= LOADED
 
     def _known(self, rpc: Rpc) -> _Run:
         with self._lock:

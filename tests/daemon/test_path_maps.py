@@ -132,6 +132,22 @@ def test_it_stays_where_the_downloader_has_put_it(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_two_tasks_have_where_it_is_stays_for_the_second(tmp_path: Path, kind: str) -> None:
+    """The second is attached to the transfer of the first, and both are delivered in the folder of the first."""
+    with there(tmp_path, kind, more='delivery = "none"\n') as at:
+        places = []
+        for name in ("one", "two"):
+            number = at.add(seed={"ratio": None, "time": None}, directory=str(at.daemon.destination / name))
+            places.append(at.daemon.finished(number, "delivered")["download"]["location"])
+        assert places[0] == places[1]
+        removed = at.daemon.cli("rm", "1", "--delete-data")
+        assert removed.returncode == 0
+        assert f"kept: {places[0]}: task 2 uses it" in removed.stderr
+        until(lambda: not at.transfers(), "its transfer is removed")
+        assert DELIVERED.items() <= at.here().items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_daemon_killed_while_it_creates_and_while_it_delivers(tmp_path: Path, kind: str) -> None:
     with there(tmp_path, kind) as at:
         at.daemon.stop()

@@ -319,6 +319,29 @@ def test_what_a_crash_of_transmission_has_lost_is_removed_without_its_data(
     assert tree(transmission.theirs / "album") == FILES, "it might be somebody's"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_somebody_has_removed_ours_and_added_it_for_himself(
+    downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path, restarted: bool
+) -> None:
+    """That one is not ours that a crash has thrown into another folder: it is neither taken over nor removed."""
+    request = Request(urls=(), directory=folder, torrent=album.content)
+    whole(downloader, downloader.create(request, KEY))
+    transmission.client.remove_torrent(album.hash, delete_data=True)
+    transmission.client.add_torrent(album.content)
+    until(lambda: transmission.look(album.hash).get("status") == 6, "it is whole")
+    if restarted:
+        transmission.restart(signal.SIGTERM)
+        until(lambda: transmission.look(album.hash), "it is there")
+    before = transmission.look(album.hash, "addedDate")
+    theirs = downloader.create(request, KEY)
+    assert theirs == Handle(album.hash, album.hash, attached=True)
+    downloader.remove(Handle(KEY), delete_data=True)
+    after = transmission.look(album.hash, "addedDate")
+    for same in ("downloadDir", "labels", "seedRatioMode", "addedDate"):
+        assert after[same] == before[same]
+    assert tree(transmission.theirs / "album") == FILES
+
+
 def test_removed_over_there(downloader: TransmissionDownloader, transmission: Transmission, album: Torrent,
                             folder: Path) -> None:  # fmt: skip
     request = Request(urls=(), directory=folder, torrent=album.content)
