@@ -20,6 +20,8 @@ class Note(msgspec.Struct, frozen=True):
     hash: str
     select: tuple[int, ...] | None = None
     """To be applied when its files are known."""
+    run: str | None = None
+    """The run of Transmission in which it was set up."""
 
 
 class Ledger:
