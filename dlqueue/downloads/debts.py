@@ -40,8 +40,11 @@ class Debts:
     def of(self, downloader: str) -> list[Obligation]:
         """All that is owed to it. What cannot be read is left alone."""
         found = []
-        folder = self._folder / f"{downloader}.owed"
-        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            files = sorted((self._folder / f"{downloader}.owed").iterdir())
+        except FileNotFoundError:  # nothing is owed, or not any more
+            return []
+        for file in files:
             with suppress(OSError, msgspec.MsgspecError):
                 if not file.name.endswith(".new"):
                     found.append(msgspec.json.decode(file.read_bytes(), type=Obligation))

@@ -1,7 +1,8 @@
 """Named points at which a test can kill the process, to prove that dying there loses and repeats nothing.
 
-Off unless ``DLQUEUE_FAILPOINT`` names a point in the environment; then the process kills itself (SIGKILL, so nothing
-is flushed or cleaned up) when it reaches that point for the first time.
+Off unless ``DLQUEUE_FAILPOINT`` names points in the environment, with commas; then the process kills itself (SIGKILL,
+so nothing is flushed or cleaned up) when it reaches one for the first time. ``POINT:stop`` halts it there instead
+(SIGSTOP, until somebody sends SIGCONT), so that somebody else can be killed meanwhile.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import signal
 
-_ARMED = os.environ.get("DLQUEUE_FAILPOINT")
+_ARMED = {name: how for name, _, how in (p.partition(":") for p in os.environ.get("DLQUEUE_FAILPOINT", "").split(","))}
 
 
 def reach(point: str) -> None:
-    """Die here if a test asked for it."""
-    if point == _ARMED:
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Die, or halt once, here if a test asked for it."""
+    how = _ARMED.pop(point, None)
+    if how is not None:
+        os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)

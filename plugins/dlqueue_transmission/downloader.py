@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
+from msgspec.structs import replace
 
 from dlqueue.sdk import (
     Context,
@@ -100,13 +100,13 @@ class TransmissionDownloader(Downloader):
             return {}
         rpc = self._rpc()
         found = rpc.torrents(list(set(wanted.values())))
-        self._local.instance = self._runs.name(rpc)
+        run = self._local.instance = self._runs.name(rpc)
         here: dict[Handle, Entry] = {}
         for handle, digest in wanted.items():
             entry = found.get(digest)
             if entry is None:
                 self._await_loaded(rpc, handle)
-            elif handle.attached or _is_in(entry, handle.id):
+            elif handle.attached or (_is_in(entry, handle.id) and not self._is_bare(entry, handle.id, run)):
                 here[handle] = entry
         self._select_pending(rpc, here)
         contents = self._contents(rpc, here)
@@ -190,7 +190,7 @@ class TransmissionDownloader(Downloader):
     def _added(self, rpc: Rpc, order: Order, request: Request, key: str) -> Entry:
         from dlqueue_transmission.rpc import Refused
 
-        self._ledger.write(key, Note(order.hash, run=self._runs.name(rpc)))
+        self._ledger.write(key, Note(order.hash))
         try:
             rpc.add(order.source, str(request.directory))
         except Refused as error:
@@ -208,8 +208,7 @@ class TransmissionDownloader(Downloader):
     def _set_up(self, rpc: Rpc, entry: Entry, request: Request, key: str) -> None:
         """All that makes it ours. What was cut short half-way is done again."""
         digest, folder = entry.hash_string, str(request.directory)
-        if self._ledger.get(key) is None:
-            self._ledger.write(key, Note(digest))
+        self._ledger.write(key, replace(self._ledger.get(key) or Note(digest), hash=digest))
         begun = _is_in(entry, key) and entry.seed_ratio_mode == UNLIMITED
         if not _is_in(entry, key):
             rpc.stop(digest)
@@ -223,21 +222,16 @@ class TransmissionDownloader(Downloader):
         if not begun:
             # The core ends the seeding. Last, since it is the mark of a transfer that is set up.
             rpc.change(digest, seed_ratio_mode=UNLIMITED, seed_idle_mode=UNLIMITED, labels=[LABEL])
-            self._note(key, run=self._runs.name(rpc))
+            note = self._ledger.get(key) or Note(digest)
+            self._ledger.write(key, replace(note, run=self._runs.name(rpc)))
             rpc.start(digest)
-
-    def _note(self, key: str, **what: Any) -> None:
-        """Change what is written down of it."""
-        note = self._ledger.get(key)
-        if note is not None:
-            self._ledger.write(key, msgspec.structs.replace(note, **what))
 
     def _select(self, rpc: Rpc, entry: Entry, key: str, indexes: tuple[int, ...]) -> None:
         """:raises Rejected: there are no such files."""
         digest = entry.hash_string
         if not entry.has_metadata:
             check_selection(indexes, None)
-            self._note(key, select=indexes)
+            self._ledger.write(key, replace(self._ledger.get(key) or Note(digest), hash=digest, select=indexes))
             rpc.change(digest, download_limited=True, download_limit=METADATA_SPEED)
             return
         files = files_of(self._listing(rpc, entry))
@@ -249,7 +243,7 @@ class TransmissionDownloader(Downloader):
             rpc.change(digest, files_wanted=[index - 1 for index in sorted(chosen)], files_unwanted=others or None)
         if (note := self._ledger.get(key)) is not None and note.select is not None:
             rpc.change(digest, download_limited=False)
-            self._note(key, select=None)
+            self._ledger.write(key, replace(note, select=None))
 
     def _select_pending(self, rpc: Rpc, here: dict[Handle, Entry]) -> None:
         """Selections whose files have become known."""
@@ -287,6 +281,13 @@ class TransmissionDownloader(Downloader):
             return False
         return note.run != self._runs.name(rpc) and self._runs.began_with(rpc, entry.added_date)
 
+    def _is_bare(self, entry: Entry, key: str, run: str) -> bool:
+        """Is it ours and in its place, but a crash of Transmission has lost all else that we had set, the selection
+        too? (It writes the folder down as soon as it has verified the files.) What a person changes in the run in which
+        it was set up is no loss."""
+        note = self._ledger.get(key)
+        return note is not None and note.run not in (None, run) and entry.seed_ratio_mode != UNLIMITED
+
     def _hash(self, handle: Handle) -> str | None:
         digest = handle.hash or (handle.id if handle.attached else None)
         if digest is None and (note := self._ledger.get(handle.id)) is not None:
@@ -297,7 +298,12 @@ class TransmissionDownloader(Downloader):
         """:raises NotFound: there is none, or it is not ours."""
         digest = self._hash(handle)
         entry = None if digest is None else rpc.torrents([digest]).get(digest)
-        if entry is None or not (handle.attached or _is_in(entry, handle.id)):
+        there = entry is not None and (handle.attached or _is_in(entry, handle.id))
+        if (
+            entry is None
+            or not there
+            or (not handle.attached and self._is_bare(entry, handle.id, self._runs.name(rpc)))
+        ):
             raise NotFound(f"transmission has no transfer {handle.id}")
         return entry
 

@@ -20,8 +20,8 @@ class Note(msgspec.Struct, frozen=True):
     hash: str
     select: tuple[int, ...] | None = None
     """To be applied when its files are known."""
-    run: str = ""
-    """Of Transmission: the one in which it was put into its folder last."""
+    run: str | None = None
+    """The run of Transmission in which it was set up."""
 
 
 class Ledger:

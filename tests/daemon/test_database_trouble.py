@@ -69,7 +69,11 @@ def test_a_full_disk(daemon: Instance) -> None:
                 submit(daemon, 5000 + number)
             assert refused.value.code == Code.STORAGE
         assert daemon.task(running)["status"] != "error", "it can still be asked"
-        until(lambda: untold(daemon), "the end of the transfer, or of a step, could not be written")
+        # What has been written and is not needed any more may leave just enough room for so little.
+        until(
+            lambda: untold(daemon) or daemon.task(running)["status"] == "completed",
+            "the end of the transfer, or of a step, could not be written",
+        )
         filler.unlink()
         until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
         assert daemon.task(running)["retries"] == 0

@@ -178,7 +178,7 @@ def test_every_setting_is_named_or_refused_and_shown_afterwards(tmp_path: Path) 
         settings = {f"{section}.{key}" for section in ("daemon", "policy", "seeding") for key in shown[section]} | {
             f"queues.downloads.{key}" for key in shown["queues"]["downloads"]
         }
-        assert settings - set(wanted) == {"daemon.staging"}, "this test knows every setting"
+        assert settings - set(wanted) == {"daemon.staging", "daemon.keep_free"}, "this test knows every setting"
 
 
 def test_policy_and_destinations_hold_at_once(tmp_path: Path) -> None:

@@ -86,13 +86,13 @@ class Puppet(Downloader):
         )
         return path
 
-    def finish_folder(self, key: str, name: str, files: Mapping[str, bytes]) -> Path:
-        """The transfer brings a folder."""
+    def finish_folder(self, key: str, name: str, files: Mapping[str, bytes], **fields: Any) -> Path:
+        """The transfer brings a folder; ``fields`` of its status, in the same moment."""
         folder = self.requests[key].directory / name
         for inner, content in files.items():
             (folder / inner).parent.mkdir(parents=True, exist_ok=True)
             (folder / inner).write_bytes(content)
-        self.show(key, state=TransferState.COMPLETED, name=name, content=(str(folder),))
+        self.show(key, **{"state": TransferState.COMPLETED, "name": name, "content": (str(folder),), **fields})
         return folder
 
     def seed(self, key: str, **fields: Any) -> None:

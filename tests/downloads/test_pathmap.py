@@ -271,7 +271,7 @@ async def test_it_seeds_where_it_is(build: Builder, tmp_path: Path) -> None:
     there = tmp_path / "seen" / "dl" / f"{task_id}-{key}" / "file.bin"
     there.write_bytes(CONTENT)
     content = (str(house.puppet().requests[key].directory / "file.bin"),)
-    house.puppet().show(key, state=TransferState.SEEDING, content=content, total=10, downloaded=10)
+    house.puppet().show(key, state=TransferState.SEEDING, content=content, total=len(CONTENT), downloaded=len(CONTENT))
     record = await house.when(task_id, lambda r: r.delivered_at is not None and r.hold)
     assert record.status is Status.SUSPENDING and (await house.state(task_id)).phase == "seeding"
     await house.queue.cancel(task_id)
@@ -285,7 +285,7 @@ async def test_it_is_seeded_on_after_a_restart_that_forgot_it(build: Builder, tm
     there.write_bytes(CONTENT)
     content = (str(house.puppet().requests[key].directory / "file.bin"),)
     house.puppet().program = "first"
-    house.puppet().show(key, state=TransferState.SEEDING, content=content, total=10, downloaded=10)
+    house.puppet().show(key, state=TransferState.SEEDING, content=content, total=len(CONTENT), downloaded=len(CONTENT))
     await house.when(task_id, lambda r: r.delivered_at is not None and r.hold)
     house.clock.advance(LOOK_AGAIN)
     await house.settled()

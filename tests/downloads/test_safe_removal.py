@@ -23,9 +23,9 @@ async def folder(build: Builder, seed: bool = False) -> tuple[House, int]:
     house = await build.puppets()
     task_id = await house.add()
     key = await house.runs(task_id)
-    house.puppet().finish_folder(key, "T", FILES)
+    state = TransferState.SEEDING if seed else TransferState.COMPLETED
+    house.puppet().finish_folder(key, "T", FILES, state=state, downloaded=6, total=6)
     if seed:
-        house.puppet().seed(key, downloaded=6, total=6)
         await house.when(task_id, lambda record: record.delivered_at is not None, "delivered")
         await house.holds(task_id, "transfer:")
     else:

@@ -27,8 +27,7 @@ async def seeding(build: Builder, **params: Any) -> tuple[House, int, str]:
     house.puppet().program = "first"
     task_id = await house.add(**params)
     key = await house.runs(task_id)
-    house.puppet().finish_folder(key, "T", FILES)
-    house.puppet().seed(key, downloaded=6, total=6)
+    house.puppet().finish_folder(key, "T", FILES, state=TransferState.SEEDING, downloaded=6, total=6)
     return house, task_id, key
 
 
@@ -236,8 +235,7 @@ async def test_a_name_that_is_taken_is_not_overwritten(build: Builder) -> None:
     (house.destination / "T" / "mine").write_bytes(b"mine")
     task_id = await house.add()
     key = await house.runs(task_id)
-    house.puppet().finish_folder(key, "T", FILES)
-    house.puppet().seed(key, downloaded=6, total=6)
+    house.puppet().finish_folder(key, "T", FILES, state=TransferState.SEEDING, downloaded=6, total=6)
     await in_phase(house, task_id)
     assert (house.destination / "T" / "mine").read_bytes() == b"mine"
     assert (house.destination / "T.1" / "a").read_bytes() == b"aaaa"
