@@ -4,15 +4,17 @@ is asked about every URL and every address that is connected to."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import logging
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
@@ -69,7 +71,11 @@ def _fetch(url: str, headers: Mapping[str, str], policy: Policy, until: float) -
         except Rejected:
             raise
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+            if time.monotonic() >= until:
+                raise _too_slow(_host(target)) from error
             raise _broken(error, _host(target)) from error
+        if time.monotonic() >= until:  # what was cut off may look like an answer
+            raise _too_slow(_host(target))
         if answer.status in _REDIRECTS and (location := answer.headers.get("Location")) is not None:
             target = _next(target, location)
             continue
@@ -90,7 +96,7 @@ def _exchange(
         user, _, password = parts.auth.partition(":")
         secret = f"{unquote(user)}:{unquote(password)}".encode()
         headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
-    with _pool(parts, policy) as pool:
+    with _Limit(until) as limit, _pool(parts, policy, limit) as pool:
         answer = pool.urlopen(
             "GET",
             parts.request_uri,
@@ -116,17 +122,46 @@ def _body(answer: urllib3.BaseHTTPResponse, host: str, until: float) -> bytes:
             message = f"what {host} sends is no .torrent file: it is larger than {SIZE_MAX >> 20} MiB"
             raise Rejected(message, "request", kind="bad_torrent")
         if time.monotonic() > until:
-            raise Rejected(f"{host} did not send the .torrent file within {SECONDS_MAX:g} s", kind="timeout")
+            raise _too_slow(host)
     if answer.length_remaining:
         raise Rejected(f"{host} ended the answer before the end of the file", kind="truncated")
     return bytes(found)
 
 
-def _pool(parts: Url, policy: Policy) -> urllib3.HTTPConnectionPool:
+class _Limit:
+    """Cuts a connection when the time is up. A server that drips the lines of its head is never silent, and nothing
+    else ends that."""
+
+    def __init__(self, until: float) -> None:
+        self._lines: list[socket.socket] = []
+        self._timer = threading.Timer(max(until - time.monotonic(), 0.0), self._cut)
+        self._timer.daemon = True
+
+    def hold(self, connection: socket.socket) -> socket.socket:
+        self._lines.append(connection.dup())  # TLS takes the socket itself away
+        return connection
+
+    def _cut(self) -> None:
+        for line in self._lines:
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        for line in self._lines:
+            line.close()
+
+
+def _pool(parts: Url, policy: Policy, limit: _Limit) -> urllib3.HTTPConnectionPool:
     """For one exchange: the policy decides about the address that is really connected to."""
 
     def connect(connection: urllib3.connection.HTTPConnection) -> socket.socket:
-        return _connect(connection.host, connection.port, policy)
+        return limit.hold(_connect(connection.host, connection.port, policy))
 
     class Plain(urllib3.connection.HTTPConnection):
         def _new_conn(self) -> socket.socket:
@@ -188,6 +223,10 @@ def _refused(status: int, headers: Mapping[str, str], host: str) -> Rejected:
     wait = headers.get("Retry-After", "").strip()
     after = float(wait) if status in (429, 503) and re.fullmatch(r"\d{1,5}", wait) else None
     return Rejected(f"HTTP {status}{phrase} from {host}", final, kind=f"http_{status}", retry_after=after)
+
+
+def _too_slow(host: str) -> Rejected:
+    return Rejected(f"{host} did not send the .torrent file within {SECONDS_MAX:g} s", kind="timeout")
 
 
 def _broken(error: Exception, host: str) -> Rejected:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,27 @@ def test_one_that_drips_is_given_up(server: WebServer, monkeypatch: pytest.Monke
     error = refused(server.put("a.torrent", TORRENT * 1000, rate=2_000))
     assert (error.final, error.kind) == (None, "timeout")
     assert time.monotonic() - began < 20
+
+
+def test_one_that_drips_its_head_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never silent, and never says anything."""
+    monkeypatch.setattr(fetch, "SECONDS_MAX", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                for _ in range(2000):
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        error = refused(f"http://127.0.0.1:{listener.getsockname()[1]}/a.torrent")
+        assert (error.final, error.kind) == (None, "timeout") and "within 0.3 s" in error.message
+        dripping.join(5)
+        assert not dripping.is_alive(), "it was cut off"
 
 
 def test_one_that_hangs_is_given_up(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
