@@ -340,9 +340,9 @@ class Endpoints:
             raise InvalidTask(f"no downloader {wanted!r} (configured: {', '.join(self.names())})", "downloader")
         # By the default order: the rules may look at what is not known yet.
         if not find_route(facts_of(params), (), self._kinds()).names:
-            who = f"downloader {wanted!r}" if wanted is not None else "none of the configured downloaders"
+            who = "none of the configured downloaders can" if wanted is None else f"downloader {wanted!r} cannot"
             what = " and ".join(sorted(params.schemes))
-            raise NoRoute(f"{who} can fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
+            raise NoRoute(f"{who} fetch {what} (configured: {', '.join(self.names()) or 'none'})", "url")
 
     async def pause(self, name: str, by: str) -> None:
         """Begin nothing new there until `resume`, also after a restart; what runs goes on. :raises OSError: that cannot

@@ -539,7 +539,7 @@ async def test_check_names_what_is_wrong(tmp_path: Path) -> None:
     assert not isinstance(wrong.value, NoRoute)
     with pytest.raises(NoRoute, match="none of the configured downloaders can fetch magnet"):
         made.check(params("magnet:?xt"))
-    with pytest.raises(NoRoute, match="'one' can fetch magnet"):
+    with pytest.raises(NoRoute, match="'one' cannot fetch magnet"):
         made.check(params("magnet:?xt", "one"))
     with pytest.raises(NoRoute, match="configured: none"):
         endpoints(tmp_path).check(params("http://a/"))
