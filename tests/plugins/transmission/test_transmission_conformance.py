@@ -9,6 +9,7 @@ import pytest
 
 from dlqueue.sdk import Downloader, Request, TransferState
 from dlqueue.sdk.testing import Album, DownloaderConformance, HostileConformance, SelectionConformance, Source
+from dlqueue.sdk.testing.conformance import wait
 from dlqueue_transmission import TransmissionConfig
 from tests.plugins.albums import album
 from tests.plugins.transmission.live import Transmission, opened, until, web_seeded
@@ -56,6 +57,19 @@ class TestTransmissionSelects(SelectionConformance):
     def album(self) -> Iterator[Album]:
         with WebServer() as server:
             yield album(server)
+
+    def test_less_is_wanted_while_it_runs(self, downloader: Downloader, album: Album, tmp_path: Path) -> None:
+        """A web seed that holds back what is not wanted any more holds up all else of Transmission 3.00, so it goes
+        on; what had been asked for may still come."""
+        folder, last = self.folder(tmp_path), len(album.files)
+        handle = downloader.create(album.request(folder, None), self.key)
+        wait(downloader, handle, lambda status: status.total is not None and status.downloaded > 0, "moving")
+        downloader.select(handle, range(1, last))
+        album.let()
+        wanted = list(album.files.items())[:-1]
+        wait(downloader, handle, lambda status: status.whole, "whole")
+        assert {file.index for file in downloader.files(handle) if file.selected} == set(range(1, last))
+        assert all((folder / path).read_bytes() == content for path, content in wanted)
 
 
 class TestTransmissionIsHeldAgainst(HostileConformance):
