@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -10,6 +10,7 @@ import click
 from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.groups import Commands
+from dlqueue.cli.named import paused_or_resumed, put_each_named
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_paragraph, put_table
 from dlqueue.client import RpcError
@@ -131,7 +132,7 @@ def _put_checks(name: str, answer: dict[str, Any]) -> None:
 @pass_session
 def pause(session: Session, /, names: tuple[str, ...]) -> int:
     """Begin nothing new there; what runs goes on. Lasts until it is resumed."""
-    return _each(session, names, lambda name: dict(session.client.downloaders.pause(name=name)))
+    return put_each_named(session, names, lambda name: session.client.downloaders.pause(name=name), paused_or_resumed)
 
 
 @downloader_command.command("resume")
@@ -140,25 +141,7 @@ def pause(session: Session, /, names: tuple[str, ...]) -> int:
 @pass_session
 def resume(session: Session, /, names: tuple[str, ...]) -> int:
     """Begin transfers there again."""
-    return _each(session, names, lambda name: dict(session.client.downloaders.resume(name=name)))
-
-
-def _each(session: Session, names: tuple[str, ...], act: Callable[[str], dict[str, Any]]) -> int:
-    code = exits.OK
-    done: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            item = act(name)
-        except RpcError as error:
-            refused = exits.report(error)
-            code = code or refused
-            continue
-        done.append(item)
-        if not session.json:
-            put_line(item["name"], "paused" if item["paused"] else "resumed")
-    if session.json and done:
-        put_json(done[0] if len(names) == 1 else done)
-    return code
+    return put_each_named(session, names, lambda name: session.client.downloaders.resume(name=name), paused_or_resumed)
 
 
 @downloader_command.command("kinds")

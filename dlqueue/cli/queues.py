@@ -7,13 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_queues
 from dlqueue.cli.groups import Commands
+from dlqueue.cli.named import paused_or_resumed, put_each_named
 from dlqueue.cli.options import duration
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
-from dlqueue.client import RpcError
 from dlqueue.units import format_duration, parse_rate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -154,7 +153,7 @@ def _done(session: Session, item: Mapping[str, Any], said: str) -> None:
 @pass_session
 def pause(session: Session, /, names: tuple[str, ...]) -> int:
     """Begin no step of its tasks; those that run go on. Lasts until it is resumed."""
-    return _each(session, names, lambda name: session.client.queues.pause(name=name))
+    return put_each_named(session, names, lambda name: session.client.queues.pause(name=name), paused_or_resumed)
 
 
 @queue_command.command("resume")
@@ -163,22 +162,4 @@ def pause(session: Session, /, names: tuple[str, ...]) -> int:
 @pass_session
 def resume(session: Session, /, names: tuple[str, ...]) -> int:
     """Go on."""
-    return _each(session, names, lambda name: session.client.queues.resume(name=name))
-
-
-def _each(session: Session, names: tuple[str, ...], act: Callable[[str], Mapping[str, Any]]) -> int:
-    code = exits.OK
-    done: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            item = dict(act(name))
-        except RpcError as error:
-            refused = exits.report(error)
-            code = code or refused
-            continue
-        done.append(item)
-        if not session.json:
-            put_line(item["name"], "paused" if item["paused"] else "resumed")
-    if session.json and done:
-        put_json(done[0] if len(names) == 1 else done)
-    return code
+    return put_each_named(session, names, lambda name: session.client.queues.resume(name=name), paused_or_resumed)

@@ -14,12 +14,12 @@ import click
 from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_downloaders, complete_schedules
 from dlqueue.cli.groups import Commands
+from dlqueue.cli.named import put_each_named
 from dlqueue.cli.options import duration, folder
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import header, is_url
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
 from dlqueue.cli.tasks import json_object
-from dlqueue.client import RpcError
 from dlqueue.units import format_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -267,7 +267,7 @@ def zone_here() -> str:
 @pass_session
 def pause(session: Session, /, names: tuple[str, ...]) -> int:
     """No runs until it is resumed; tasks that are there go on."""
-    return _each(session, names, lambda name: dict(session.client.schedules.pause(name=name)), _state)
+    return put_each_named(session, names, lambda name: session.client.schedules.pause(name=name), _state)
 
 
 @schedule_command.command("resume")
@@ -276,7 +276,7 @@ def pause(session: Session, /, names: tuple[str, ...]) -> int:
 @pass_session
 def resume(session: Session, /, names: tuple[str, ...]) -> int:
     """Runs again, from the next time on."""
-    return _each(session, names, lambda name: dict(session.client.schedules.resume(name=name)), _state)
+    return put_each_named(session, names, lambda name: session.client.schedules.resume(name=name), _state)
 
 
 @schedule_command.command("run")
@@ -285,8 +285,12 @@ def resume(session: Session, /, names: tuple[str, ...]) -> int:
 @pass_session
 def run(session: Session, /, names: tuple[str, ...]) -> int:
     """Make its task now. When it is due next stays as it is."""
-    act: Callable[[str], dict[str, Any]] = lambda name: dict(session.client.schedules.run(name=name))  # noqa: E731
-    return _each(session, names, act, lambda item: f"task {item['last_task_id']}")
+    return put_each_named(
+        session,
+        names,
+        lambda name: session.client.schedules.run(name=name),
+        lambda item: f"task {item['last_task_id']}",
+    )
 
 
 @schedule_command.command("rm")
@@ -295,27 +299,4 @@ def run(session: Session, /, names: tuple[str, ...]) -> int:
 @pass_session
 def rm(session: Session, /, names: tuple[str, ...]) -> int:
     """Forget it, with its log. Its tasks stay."""
-    return _each(session, names, lambda name: dict(session.client.schedules.delete(name=name)), lambda _: "removed")
-
-
-def _each(
-    session: Session,
-    names: tuple[str, ...],
-    act: Callable[[str], dict[str, Any]],
-    told: Callable[[dict[str, Any]], str],
-) -> int:
-    code = exits.OK
-    done: list[dict[str, Any]] = []
-    for name in names:
-        try:
-            item = act(name)
-        except RpcError as error:
-            refused = exits.report(error)
-            code = code or refused
-            continue
-        done.append(item)
-        if not session.json:
-            put_line(item["name"], told(item))
-    if session.json and done:
-        put_json(done[0] if len(names) == 1 else done)
-    return code
+    return put_each_named(session, names, lambda name: session.client.schedules.delete(name=name), lambda _: "removed")
