@@ -12,7 +12,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable
 
-from dlqueue.queue.record import Due, TaskRecord
+from dlqueue.queue.record import Due, TaskRecord, due_of
 from dlqueue.queue.status import WAITING
 
 WINDOW = 5000
@@ -102,19 +102,7 @@ class Agenda:
     def note(self, record: TaskRecord) -> None:
         """A task has changed."""
         if record.status in WAITING and not record.cleanup and (record.hold is None or record.run_at is not None):
-            self._put(
-                Due(
-                    record.id,
-                    record.queue,
-                    record.type,
-                    record.priority,
-                    record.rank,
-                    record.run_at,
-                    record.revision,
-                    record.fresh,
-                ),
-                force=False,
-            )
+            self._put(due_of(record), force=False)
         else:
             self._entries.pop(record.id, None)
 

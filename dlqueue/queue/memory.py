@@ -27,6 +27,7 @@ from dlqueue.queue.record import (
     QueueRow,
     Submission,
     TaskRecord,
+    due_of,
     new_record,
 )
 from dlqueue.queue.status import UNFINISHED, WAITING, Status
@@ -282,11 +283,11 @@ class MemoryStore(MemorySchedules):
             and (r.hold is None if r.run_at is None else r.run_at <= now)
             and (fresh is None or r.fresh is fresh)
         ]
-        return [_due(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
+        return [due_of(record) for record in sorted(found, key=lambda r: (-r.rank, r.id))[:limit]]
 
     async def timed(self, types: Collection[str], after: float, limit: int) -> list[Due]:
         found = [r for r in self._waiting(types) if r.run_at is not None and r.run_at > after]
-        return [_due(record) for record in sorted(found, key=lambda r: (r.run_at or 0.0, r.id))[:limit]]
+        return [due_of(record) for record in sorted(found, key=lambda r: (r.run_at or 0.0, r.id))[:limit]]
 
     def _waiting(self, types: Collection[str]) -> Iterable[TaskRecord]:
         return (r for r in self._tasks.values() if r.status in WAITING and r.type in types)
@@ -359,19 +360,6 @@ class MemoryStore(MemorySchedules):
 
 def _canonical(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
-
-
-def _due(record: TaskRecord) -> Due:
-    return Due(
-        record.id,
-        record.queue,
-        record.type,
-        record.priority,
-        record.rank,
-        record.run_at,
-        record.revision,
-        record.fresh,
-    )
 
 
 def _event(change: Change) -> Event:

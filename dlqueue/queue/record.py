@@ -247,6 +247,20 @@ class Due(msgspec.Struct, frozen=True, gc=False):
         return self.revision < other.revision
 
 
+def due_of(record: TaskRecord) -> Due:
+    """What the agenda needs to know of this task."""
+    return Due(
+        record.id,
+        record.queue,
+        record.type,
+        record.priority,
+        record.rank,
+        record.run_at,
+        record.revision,
+        record.fresh,
+    )
+
+
 class QueueRow(msgspec.Struct, frozen=True):
     """What the store keeps of a queue that was created, changed or paused at run time."""
 
