@@ -1,6 +1,7 @@
 """Everything a downloader plug-in may see: one protocol, a few types, four errors. Standard library only."""
 
 from dlqueue.sdk.downloader import Context, Downloader
+from dlqueue.sdk.endpoint import check_endpoint
 from dlqueue.sdk.errors import AuthFailed, DownloaderError, Final, NotFound, Rejected, Unavailable
 from dlqueue.sdk.model import Handle, Request, TransferFile, TransferState, TransferStatus
 
@@ -18,4 +19,5 @@ __all__ = [
     "TransferState",
     "TransferStatus",
     "Unavailable",
+    "check_endpoint",
 ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dlqueue.sdk import check_endpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Aria2Config:
@@ -32,17 +34,7 @@ class Aria2Config:
         for key, given in (("command", self.command is not None), ("dht", not self.dht)):
             if given:
                 raise ValueError(f"{key} is for an aria2c that dlqueue starts itself: leave out {key} or url")
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            parts, usable = urlsplit(""), False
-        if not usable or not self.url.isprintable() or " " in self.url:
-            raise ValueError("url must be like http://127.0.0.1:6800/jsonrpc")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must not hold a user name or password; what aria2 wants goes into secret")
-        if parts.query or parts.fragment:
-            raise ValueError("url must not have a query or fragment")
+        check_endpoint(self.url, "http://127.0.0.1:6800/jsonrpc", "what aria2 wants goes into secret")
 
     @property
     def endpoint(self) -> str:

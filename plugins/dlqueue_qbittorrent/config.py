@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+
+from dlqueue.sdk import check_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +20,7 @@ class QbittorrentConfig:
     """Instead of a login; qBittorrent 5.2 or newer makes such keys."""
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            parts, usable = urlsplit(""), False
-        if not usable or not self.url.isprintable() or " " in self.url:
-            raise ValueError("url must be like http://127.0.0.1:8080")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must not hold a user name or password; they are keys of their own")
-        if parts.query or parts.fragment:
-            raise ValueError("url must not have a query or fragment")
+        check_endpoint(self.url, "http://127.0.0.1:8080", "they are keys of their own")
         if self.api_key is not None:
             if self.username is not None or self.password is not None:
                 raise ValueError("api_key takes the place of username and password: leave out the one or the others")

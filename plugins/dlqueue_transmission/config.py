@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from dlqueue.sdk import check_endpoint
+
 PATH = "/transmission/rpc"
 
 
@@ -19,17 +21,7 @@ class TransmissionConfig:
     """What it has as ``rpc-username`` and ``rpc-password``, if it wants them."""
 
     def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            parts, usable = urlsplit(""), False
-        if not usable or not self.url.isprintable() or " " in self.url:
-            raise ValueError("url must be like http://127.0.0.1:9091/transmission/rpc")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("url must not hold a user name or password; they go into username and password")
-        if parts.query or parts.fragment:
-            raise ValueError("url must not have a query or fragment")
+        check_endpoint(self.url, "http://127.0.0.1:9091/transmission/rpc", "they go into username and password")
         if self.password is not None and not self.username:
             raise ValueError("password needs a username beside it")
 
