@@ -124,7 +124,7 @@ class Pool:
         # A claim that is on its way is let through: a task must not be left claimed without a worker.
         self._changed.set()
         if self._dispatcher is not None:
-            await self._dispatcher
+            await asyncio.wait({self._dispatcher})
         if self._promised:
             await self._written()
         deadline = self._clock.time() + grace

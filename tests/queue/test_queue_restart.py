@@ -298,3 +298,23 @@ async def test_kill_9(tmp_path: Path) -> None:
         assert by_params["suspend"].crashes == by_params["run"].crashes == 0
         assert by_params["run"].result == {}
         assert "rescued" in [event.kind for event in await queue.history(by_params["run"].id)]
+
+
+async def test_a_stop_puts_back_what_runs_though_the_dispatcher_is_gone(rig: Rig) -> None:
+    """As when the whole loop is being ended: whoever cancels everything has cancelled the dispatcher too."""
+    gate = Gate()
+
+    async def run(ctx: Context) -> Outcome:
+        await gate.passing(ctx)
+        return Completed()
+
+    queue = await rig.start(task(run))
+    record = await queue.submit("test")
+    await gate.entered()
+    assert queue._pool._dispatcher is not None
+    queue._pool._dispatcher.cancel()
+    await rig.stop()
+    again = await rig.start(task(run))
+    gate.open()
+    done = await rig.done(record.id)
+    assert (done.status, done.crashes, await again.count()) == (S.COMPLETED, 0, 1)
