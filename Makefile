@@ -18,7 +18,7 @@ get: $(VENV)/.run compiled  ## download one file: make get URL=https://… [DIR=
 
 test: $(VENV)/.dev compiled check  ## everything: checks, then the whole test suite (installs what the tests need)
 	@sh tests/install-needs
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 check: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
