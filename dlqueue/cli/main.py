@@ -41,6 +41,7 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "db": "database",
 }
 
 
@@ -52,7 +53,6 @@ _LATER = frozenset(
         "notify",
         "setup",
         "doctor",
-        "db",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""
