@@ -32,6 +32,7 @@ _COMMANDS = {
     "files": "change",
     "events": "events",
     "stats": "stats",
+    "top": "top",
     "downloader": "downloaders",
     "queue": "queues",
     "schedule": "schedules",
@@ -47,7 +48,6 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "top",
         "node",
         "token",
         "notify",
