@@ -19,10 +19,10 @@ FEW = 5
 
 _HEAD = """# Reference of the methods
 
-Made from the method table of the program by `make docs`; what the words mean is explained in [JSON-RPC](rpc.md).
-A daemon tells the same as an OpenRPC document: `dlqueue rpc rpc.discover`. *Role* is what a token of the
-HTTP gateway needs; on the Unix socket there are no roles. Params in **bold** must be given. Every object that is answered may get more members
-in later versions.
+Made from the method table of the program by `make docs`; what the words mean is explained in [JSON-RPC](rpc.md). A
+daemon tells the same as an OpenRPC document: `dlqueue rpc rpc.discover`. *Role* is what a token of the HTTP gateway
+needs; on the Unix socket there are no roles. Params in **bold** must be given. Every object that is answered may get
+more members in later versions.
 """
 
 
