@@ -271,7 +271,7 @@ class StubService:
         self._enter("tasks.stats", caller, params)
         seconds = dict.fromkeys(("avg", "p50", "p95", "p99"))
         counts = dict.fromkeys(("total", "completed", "failed", "canceled"), 0)
-        return {"since": params.since, "until": WHEN, **counts, "success_rate": None, "seconds": seconds}
+        return {"since": params.since, "until": WHEN, **counts, "success_rate": None, "seconds": seconds, "groups": []}
 
     async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> dict[str, Any]:
         self._enter("tasks.purge", caller, params)
