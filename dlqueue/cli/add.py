@@ -94,7 +94,9 @@ def _options(command: F) -> F:
 @everywhere
 @pass_session
 def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **options: Any) -> int:
-    """Queue downloads: URLs, torrent or metalink files, lists of URLs, or - for a list on standard input.
+    """Queue downloads: URLs, torrent or metalink files, lists.
+
+    A list has a URL on each line; - is a list on standard input.
 
     \b
     dlqueue add https://example.org/file.iso -d ~/isos

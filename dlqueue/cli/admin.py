@@ -50,7 +50,7 @@ def rpc_command(session: Session, /, method: str, params: str) -> None:
 @everywhere
 @pass_session
 def version_command(session: Session, /) -> None:
-    """The version of this program, and of the daemon if one answers."""
+    """The version of this program, and of the daemon."""
     daemon, path = _daemon(session)
     if session.json:
         put_json({"version": __version__, "daemon": daemon, "socket": path})

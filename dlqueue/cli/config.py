@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.group("config", no_args_is_help=True)
 @everywhere
 def config_command() -> None:
-    """The configuration: is it right, what is in force, where is it, read it anew."""
+    """The configuration: check it, show it, read it anew."""
 
 
 @config_command.command("check")
@@ -68,7 +68,10 @@ def check_command(session: Session, /, mode: Mode | None) -> int:
 @everywhere
 @pass_session
 def show_command(session: Session, /, of_files: bool, mode: Mode | None) -> int:
-    """Every setting in force in the running daemon, secrets as ***; of the files if none answers."""
+    """Every setting in force, secrets as ***.
+
+    Of the running daemon; of the files if none answers.
+    """
     shown: dict[str, Any] | None = None
     if not (of_files or mode or session.config):
         try:
@@ -98,7 +101,7 @@ def show_command(session: Session, /, of_files: bool, mode: Mode | None) -> int:
 @everywhere
 @pass_session
 def path_command(session: Session, /, mode: Mode | None) -> int:
-    """Where things are: the files that are read, the socket, the database, downloads, staging."""
+    """Where the files, the socket, the database and downloads are."""
     from dlqueue.config import ConfigError
 
     read = reader(session, mode)

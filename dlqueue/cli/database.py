@@ -35,7 +35,7 @@ class _Database(Commands):
 @click.group("db", cls=_Database, no_args_is_help=True)
 @everywhere
 def db_command() -> None:
-    """The database: copy it while the daemon runs, migrate it, see its schema."""
+    """The database: copy it, migrate it, see its schema."""
 
 
 @db_command.command("backup")
@@ -77,7 +77,7 @@ def backup_command(session: Session, /, file: str, force: bool, mode: Mode | Non
 @everywhere
 @pass_session
 def upgrade_command(session: Session, /, mode: Mode | None) -> None:
-    """Migrate the database to the schema of this version, and keep a copy of how it was.
+    """Migrate the database, and keep a copy of how it was.
 
     The daemon does the same when it starts, without a copy. While one runs on the database, this is refused.
     """
@@ -101,7 +101,7 @@ def upgrade_command(session: Session, /, mode: Mode | None) -> None:
 @everywhere
 @pass_session
 def schema_command(session: Session, /, mode: Mode | None) -> None:
-    """The schema of the database, and the one that this version works with."""
+    """The schema of the database, and that of this version."""
     from dlqueue.daemon import database
 
     found = _told(database.schema, reader(session, mode))

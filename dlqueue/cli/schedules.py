@@ -170,7 +170,7 @@ def _run_row(run: Mapping[str, Any]) -> list[object]:
 @everywhere
 @pass_session
 def create(session: Session, /, name: str, **options: Any) -> None:
-    """A new schedule: of downloads with --url, of any task with --type and --params.
+    """A new schedule of downloads, or of any other task.
 
     \b
     dlqueue schedule create nightly --cron '0 3 * * *' \\

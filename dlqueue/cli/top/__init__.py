@@ -15,7 +15,9 @@ from dlqueue.cli.table import is_terminal
 @everywhere
 @pass_session
 def top_command(session: Session, /) -> None:
-    """All tasks on a full screen, live: sort, filter, pause, cancel, retry. Press ? in it for its keys.
+    """All tasks on a full screen, live, to be steered by keys.
+
+    Sort, filter, pause, resume, cancel, retry, give priority; ? shows the keys.
 
     Needs the extra tui: pip install 'dlqueue[tui]'.
     """
