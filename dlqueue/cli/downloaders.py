@@ -151,7 +151,7 @@ def resume(session: Session, /, names: tuple[str, ...]) -> int:
 @everywhere
 @pass_session
 def kinds(session: Session, /) -> None:
-    """The kinds that are installed, what they fetch, what they lack."""
+    """The kinds that are installed: what they fetch or lack."""
     items = session.client.downloaders.kinds()["items"]
     if session.json:
         put_json(items)

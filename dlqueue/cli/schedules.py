@@ -72,7 +72,7 @@ def _definition(command: F) -> F:
 @everywhere
 @pass_session
 def ls(session: Session, /) -> None:
-    """The schedules: when they are due, and what came of the last run."""
+    """The schedules: when they are due, what the last run brought."""
     items = session.everything("schedules.list")
     if session.json:
         put_json(items)

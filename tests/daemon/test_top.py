@@ -236,12 +236,13 @@ def test_without_the_extra(daemon: Instance) -> None:
     program = "import sys; sys.modules['textual'] = None; from dlqueue.cli.main import run; sys.exit(run(['top']))"
     screen, terminal = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-c", program], env=daemon.environ, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE,
-        text=True, timeout=60, check=False,
+        [sys.executable, "-c", program], env=daemon.environ, stdin=terminal, stdout=terminal, stderr=terminal,
+        timeout=60, check=False,
     )  # fmt: skip
     os.close(terminal)
+    said = os.read(screen, 65536).decode()
     os.close(screen)
-    assert done.returncode == exits.FAILURE and "dlqueue[tui]" in done.stderr
+    assert done.returncode == exits.FAILURE and "dlqueue[tui]" in said
 
 
 def test_the_keys_that_are_told_are_there() -> None:

@@ -21,7 +21,8 @@ def top_command(session: Session, /) -> None:
 
     Needs the extra tui: pip install 'dlqueue[tui]'.
     """
-    if session.json or not is_terminal() or not sys.stdin.isatty():
+    # textual draws on standard error.
+    if session.json or not (is_terminal() and sys.stdin.isatty() and sys.stderr.isatty()):
         raise exits.Failed("top needs a terminal", exits.USAGE, "for a program: dlqueue ls --json, or dlqueue events")
     # Who cannot be reached at all is told on the plain screen, not in an empty full one.
     path = session.client.path
