@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 import dlqueue
@@ -47,7 +47,7 @@ class Metrics:
     :param folders: answers those whose file systems are told.
     """
 
-    content_type = CONTENT_TYPE_LATEST
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(
         self, queue: Queue, endpoints: Endpoints, store: SqlStore | None, folders: Callable[[], Iterable[Path]]
@@ -79,7 +79,7 @@ class Metrics:
             seen.store_up = True
         except QueueError:
             pass
-        seen.disks = await self._endpoints.room.disks(self._folders(), DISKS_TIMEOUT)
+        seen.disks = await self._endpoints.room.survey(self._folders(), DISKS_TIMEOUT)
         names = self._endpoints.names()
         seen.debts = await asyncio.to_thread(lambda: {name: len(self._endpoints.owed(name)) for name in names})
         return seen

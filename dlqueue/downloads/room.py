@@ -88,7 +88,7 @@ class Room:
         """Mounts that are waited for, and a folder that is on them."""
         self._batch: dict[int, int] = {}
         self._pending: dict[Path, asyncio.Future[FileSystem]] = {}
-        """What `disks` has asked for and not got yet: a file system that hangs is not asked twice."""
+        """What `survey` has asked for and not got yet: a file system that hangs is not asked twice."""
         self._poke = asyncio.Event()
         self._idle = False
         self._lookout: asyncio.Task[None] | None = None
@@ -186,7 +186,7 @@ class Room:
         self._watch()
         return NoRoom(f"space:{mount}", why_missing(mount))
 
-    async def disks(self, folders: Iterable[Path], timeout: float) -> list[Disk]:
+    async def survey(self, folders: Iterable[Path], timeout: float) -> list[Disk]:
         """The file systems of these folders; without those that do not answer in time, or cannot be asked.
 
         :param timeout: seconds.
