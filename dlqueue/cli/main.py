@@ -42,6 +42,7 @@ _COMMANDS = {
     "version": "admin",
     "config": "config",
     "token": "tokens",
+    "db": "database",
 }
 
 
@@ -52,7 +53,6 @@ _LATER = frozenset(
         "notify",
         "setup",
         "doctor",
-        "db",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""
