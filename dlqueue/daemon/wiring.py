@@ -110,16 +110,26 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         tokens=tokens,
     )
     dispatcher = Dispatcher(service)
-    gateway = _gateway(config, queue, dispatcher, tokens)
+    gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads)
     return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway)
 
 
-def _gateway(config: Config, queue: Queue, dispatcher: Dispatcher, tokens: Tokens) -> Gateway | None:
+def _gateway(
+    config: Config,
+    queue: Queue,
+    dispatcher: Dispatcher,
+    tokens: Tokens,
+    endpoints: Endpoints,
+    store: SqlStore,
+    downloads: RemoteDownload,
+) -> Gateway | None:
     """:raises MissingExtra: the configuration asks for it, and its libraries are not there."""
     if config.http.listen is None:
         return None
     with extras.needed("http", "http.listen"):
+        from dlqueue.daemon.metrics import Metrics
         from dlqueue.transports.http import Gateway
+    metrics = Metrics(queue, endpoints, store, lambda: [config.places.state, *downloads.staging_folders()])
     system = config.mode == "system"
     return Gateway(
         dispatcher,
@@ -128,6 +138,7 @@ def _gateway(config: Config, queue: Queue, dispatcher: Dispatcher, tokens: Token
         hosts=config.http.hosts,
         origins=config.http.origins,
         ready=lambda: queue.find(Filter(), limit=1),
+        metrics=metrics,
         mode=0o660 if system else 0o600,
         group=settings.system_group() if system else None,
     )
