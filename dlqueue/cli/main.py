@@ -43,6 +43,7 @@ _COMMANDS = {
     "config": "config",
     "token": "tokens",
     "db": "database",
+    "doctor": "doctor",
 }
 
 
@@ -52,7 +53,6 @@ _LATER = frozenset(
         "node",
         "notify",
         "setup",
-        "doctor",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from dlqueue.protocol import envelope
+from dlqueue.protocol import doctor, envelope
 
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
@@ -48,6 +48,7 @@ class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
     config: Verb[Json] = Verb()
     reload: Verb[messages.Reloaded] = Verb()
+    doctor: Verb[doctor.Diagnosis] = Verb()
     shutdown: Verb[messages.ShuttingDown] = Verb()
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlqueue.address import parse_address
 from dlqueue.config import Config
 from dlqueue.daemon import extras, settings
+from dlqueue.daemon.doctor.doctor import Doctor, Living
+from dlqueue.daemon.doctor.machine import Stopwatch
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.reload import Parts, Reloader
+from dlqueue.daemon.staging import staging_rule
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.tasktypes import register_task_types
-from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
-from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import Filter, Progress, Queue, Task
@@ -97,6 +97,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     access = Access(config.daemon.admins)
     tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
     reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
+    doctor = Doctor(read, Living(lambda: reloader.config, queue, endpoints, Stopwatch()))
     service = Service(
         queue,
         endpoints,
@@ -108,6 +109,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         reloader.answer,
         believes_cwd=config.mode == "user",
         tokens=tokens,
+        doctor=doctor.answer,
     )
     dispatcher = Dispatcher(service)
     gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads)
@@ -142,14 +144,3 @@ def _gateway(
         mode=0o660 if system else 0o600,
         group=settings.system_group() if system else None,
     )
-
-
-def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:
-    """Where unfinished bytes go: always on the file system of the destination, so that delivery is a rename."""
-
-    def rule(params: DownloadParams) -> Path:
-        if config.daemon.staging is not None:
-            return config.daemon.staging
-        return Path(params.root if config.places.staging == "root" else params.directory) / STAGING
-
-    return rule

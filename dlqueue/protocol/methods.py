@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, queues, schedules, statistics, tokens
+from dlqueue.protocol import doctor, messages, queues, schedules, statistics, tokens
 from dlqueue.protocol.caller import Role
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
@@ -53,6 +53,9 @@ METHODS: dict[str, Method] = {
         _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
         _row(
             "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
+        ),
+        _row(
+            "daemon.doctor", _m.NoParams, doctor.Diagnosis, "write", "admin", "What is wrong, and how to cure it."
         ),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
         _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
@@ -143,7 +146,6 @@ METHODS: dict[str, Method] = {
 
 
 _LATER = {
-    "daemon": "doctor",
     "nodes": "list drain",
 }
 LATER = frozenset(f"{space}.{verb}" for space, verbs in _LATER.items() for verb in verbs.split())

@@ -412,6 +412,10 @@ class Queue:
         """Since this queue was opened; busy workers and suspended tasks as of now."""
         return self._notices.counters(self._pool.busy)
 
+    def runs(self, task_id: int) -> bool:
+        """Is a step of this task running here?"""
+        return self._pool.running(task_id) is not None
+
     def is_full(self, queue: str) -> bool:
         """Does this queue run as many steps as it may at once?"""
         return self._pool.in_lane(queue) >= self.lanes.concurrency(queue)

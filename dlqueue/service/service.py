@@ -15,6 +15,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
+from dlqueue.protocol import doctor as diagnosis
 from dlqueue.protocol import messages, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
@@ -45,6 +46,7 @@ class Service:
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
     :param reload: reads the configuration anew.
+    :param doctor: looks for what is wrong.
     :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
@@ -61,6 +63,7 @@ class Service:
         believes_cwd: bool = True,
         *,
         tokens: Tokens,
+        doctor: Callable[[], Awaitable[diagnosis.Diagnosis]] | None = None,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
@@ -69,6 +72,7 @@ class Service:
         self._schedules = ScheduleVerbs(queue, access, self._place)
         self._access = access
         self._tokens = tokens
+        self._doctor = doctor
         self._queues = QueueVerbs(queue, access)
         self._store = store
         self._shown_config = shown_config
@@ -106,6 +110,11 @@ class Service:
     async def daemon_reload(self, caller: Caller, params: messages.NoParams) -> messages.Reloaded:
         self._access.require_admin(caller, "daemon.reload")
         return await self._reload()
+
+    @verb
+    async def daemon_doctor(self, caller: Caller, params: messages.NoParams) -> diagnosis.Diagnosis:
+        self._access.require_admin(caller, "daemon.doctor")
+        return {"findings": []} if self._doctor is None else await self._doctor()
 
     @verb
     async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:

@@ -157,6 +157,9 @@ class StubService:
     async def daemon_reload(self, caller: Caller, params: Any) -> messages.Reloaded:
         return {"changed": [], "warnings": []}
 
+    async def daemon_doctor(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"findings": []}
+
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
 
