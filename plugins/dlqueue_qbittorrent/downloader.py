@@ -63,7 +63,7 @@ class QbittorrentDownloader(Downloader):
     kind: ClassVar[str] = "qbittorrent"
     schemes: ClassVar[frozenset[str]] = frozenset({"magnet", "torrent"})
     config_type: ClassVar[type[QbittorrentConfig]] = QbittorrentConfig
-    tried_versions: ClassVar[tuple[str, str] | None] = ("4.5", "5.2")
+    tried_versions: ClassVar[tuple[str, str] | None] = ("4.5", "5.3")
 
     def __init__(self) -> None:
         self._changing = threading.Lock()

@@ -17,6 +17,8 @@ from dlqueue.units import format_duration
 
 OLD_DEBT = 3600.0
 """Seconds after which a downloader that answers ought to have removed what it was to remove."""
+AGAIN = 1.0
+"""Seconds after which what looks lost is looked at once more."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)+")
 
 Known = Callable[[Collection[str]], Collection[str]]
@@ -81,7 +83,7 @@ async def _orphans(endpoints: Endpoints, name: str, known: Known) -> list[Findin
         owned = await coordinator.call(coordinator.downloader.owned)
         lost = await _lost(owned or {}, known)
         if lost:  # one that was just begun may not be written down yet, and one that was just removed may be listed
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(AGAIN)
             again = await coordinator.call(coordinator.downloader.owned)
             lost = await _lost({key: name for key, name in (again or {}).items() if key in lost}, known)
     except DownloaderError as error:
@@ -89,7 +91,8 @@ async def _orphans(endpoints: Endpoints, name: str, known: Known) -> list[Findin
     if not lost:
         return []
     shown = listed([f"{title or key} ({key})" for key, title in lost.items()])
-    text = f"{name} has {len(lost)} transfers that dlqueue has made and no task knows any more: {shown}"
+    many = "a transfer" if len(lost) == 1 else f"{len(lost)} transfers"
+    text = f"{name} has {many} that dlqueue has begun and no task knows any more: {shown}"
     return [Finding(name, "warning", text, f"if nobody needs them, remove them in {name}")]
 
 
