@@ -129,7 +129,8 @@ def test_noise_is_never_a_defect_of_ours(http: World) -> None:
     pieces: list[bytes] = [
         b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"true", b"1e999", b"-0", b"NaN", b"9" * 40, b"\x00",
         b"\xff", b'"\\ud800"', b'"id"', b'"method"', b'"jsonrpc":"2.0"', b'"params"', b'"tasks.list"',
-XXX
+        b'"downloads.add"', b'"url"', b'"http://host.invalid/x"', b'"__class__"', b" " * 50, b"\\u0000",
+        b'{"a":{"a":{"a":',
     ]  # fmt: skip
     paths = ["/rpc", *(path_of(route) for route in ROUTES if route.has_body)]
     heads = [{}, {"Content-Encoding": "gzip"}, {"Expect": "100-continue"}, {"X-" + "a" * 300: "b" * 5000}]
