@@ -7,7 +7,7 @@ URL    ?=
 DIR    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help get test check bench lock clean compiled
+.PHONY: help get test check bench man lock clean compiled
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +28,9 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 
 bench: $(VENV)/.dev compiled  ## the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
+
+man: $(VENV)/.dev  ## the manual page, docs/man/dlqueue.1, from the commands
+	$(BIN)/python docs/man/generate.py
 
 lock: $(VENV)/.uv  ## renew the lock files from pyproject.toml
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) \

@@ -32,6 +32,7 @@ _COMMANDS = {
     "files": "change",
     "events": "events",
     "stats": "stats",
+    "top": "top",
     "downloader": "downloaders",
     "queue": "queues",
     "schedule": "schedules",
@@ -49,7 +50,6 @@ _COMMANDS = {
 
 _LATER = frozenset(
     {
-        "top",
         "node",
         "notify",
         "setup",

@@ -52,6 +52,8 @@ def old_database(path: Path, revision: str) -> None:
 def test_a_backup_under_load_holds_all_that_was_accepted_before(daemon: Instance, tmp_path: Path) -> None:
     daemon.start()
     accepted: list[int] = []
+    before: list[int] = []
+    targets = [tmp_path / f"copy{number}.db" for number in range(3)]
     enough, done = threading.Event(), threading.Event()
 
     def submit() -> None:
@@ -66,9 +68,8 @@ def test_a_backup_under_load_holds_all_that_was_accepted_before(daemon: Instance
     load.start()
     try:
         assert enough.wait(30)
-        for number in range(3):
+        for target in targets:
             before = list(accepted)
-            target = tmp_path / f"copy{number}.db"
             made = daemon.cli("db", "backup", str(target))
             assert (made.returncode, made.stdout) == (0, f"{target}\n"), made.stderr
             assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -79,11 +80,11 @@ def test_a_backup_under_load_holds_all_that_was_accepted_before(daemon: Instance
     finally:
         done.set()
         load.join()
-    assert sorted(path.name for path in tmp_path.glob("*copy*")) == [f"copy{number}.db" for number in range(3)]
+    assert sorted(tmp_path.glob("*copy*")) == targets
 
     with Instance(tmp_path / "other", fake_section(tmp_path / "other")) as other:
         database_of(other).parent.mkdir(parents=True)
-        target.rename(database_of(other))
+        targets[-1].rename(database_of(other))
         other.start()
         assert other.call("tasks.count", status="paused") >= len(before)
         new = other.add("http://host.invalid/after.bin")
