@@ -7,7 +7,7 @@ URL    ?=
 DIR    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help get test check bench man lock clean compiled
+.PHONY: help get test check bench docs man lock clean compiled
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,10 @@ bench: $(VENV)/.dev compiled  ## the benchmarks (see benchmarks/README.md)
 man: $(VENV)/.dev  ## the manual page, docs/man/dlqueue.1, from the commands
 	$(BIN)/python docs/man/generate.py
 
+docs: $(VENV)/.dev  ## the documentation as a site, in docs/site
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --strict -f docs/zensical.toml
+
 lock: $(VENV)/.uv  ## renew the lock files from pyproject.toml
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) \
 	    pyproject.toml -o requirements.lock
@@ -43,7 +47,7 @@ compiled:
 	@$(BIN)/python -m compileall -q dlqueue plugins
 
 clean:  ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) docs/site docs/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find dlqueue plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.uv:
