@@ -42,17 +42,17 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "token": "tokens",
     "db": "database",
+    "doctor": "doctor",
 }
 
 
 _LATER = frozenset(
     {
         "node",
-        "token",
         "notify",
         "setup",
-        "doctor",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""
