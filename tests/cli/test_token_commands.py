@@ -26,6 +26,7 @@ def test_ls_and_revoke(daemon: StubDaemon, dlqueue: Run) -> None:
     code, out, err = dlqueue("token", "revoke", "nobody", "phone")
     assert (code, out) == (4, "phone\trevoked\n")
     assert "nobody" in err
+    assert "dlqueue token ls" in err
     assert dlqueue("token", "ls")[:2] == (0, "")
 
 
