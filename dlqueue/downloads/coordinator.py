@@ -346,6 +346,12 @@ class Coordinator:
         return self.auth_failed or self.down_until is not None or self._closing
 
     @property
+    def ailment(self) -> str:
+        """What is wrong with one that is down, to be said behind its name."""
+        what = ("refuses our login" if self.opened else "cannot be used") if self.auth_failed else "does not answer"
+        return f"{what}: {self.last_error or 'it is asked now'}"
+
+    @property
     def given_up(self) -> bool:
         """Has it been down for so long that its transfers had better be elsewhere?"""
         return (

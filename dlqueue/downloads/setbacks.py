@@ -202,6 +202,8 @@ class Setbacks:
         coordinator = self._endpoints[name]
         if not coordinator.down:
             return f"it goes elsewhere now than to {name}"
+        if coordinator.auth_failed:
+            return f"{name} {coordinator.ailment}"
         away = f" for {format_duration(coordinator.failover_after or 0)}" if coordinator.given_up else ""
         return f"{name} does not answer{away}: {error or coordinator.last_error}"
 
@@ -209,8 +211,7 @@ class Setbacks:
         """Write down that it was passed over, if it was because it is down."""
         coordinator = self._endpoints[name]
         if coordinator.down:
-            message = f"{name} does not answer: {coordinator.last_error}"
-            state.note_skipped(name, coordinator.downloader.kind, message, now)
+            state.note_skipped(name, coordinator.downloader.kind, f"{name} {coordinator.ailment}", now)
 
     # -- gone ---------------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Downloads:
         if name in route.left_out:
             reason = route.left_out[name]
         elif coordinator.down:
-            reason = f"does not answer: {coordinator.last_error}"
+            reason = coordinator.ailment
         elif coordinator.paused is not None:
             reason = f"{coordinator.paused.by} has paused it"
         elif name == chosen and params.downloader == name:
