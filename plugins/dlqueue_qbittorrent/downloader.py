@@ -166,7 +166,7 @@ class QbittorrentDownloader(Downloader):
             if files:
                 self._whole.pop(handle.id, None)
                 self._prioritise(entry, files, wanted)
-            else:
+            if not files or self._selections.get(handle.id) is not None:
                 self._selections.note(handle.id, wanted)
 
     def pause(self, handle: Handle) -> None:
