@@ -434,7 +434,7 @@ class Coordinator:
             log.warning("downloader %s is down: %s", self.name, error)
             self._failures = 0
             for watch in self._watches.values():
-                watch.seen_at = None
+                watch.seen_at, watch.untold = None, True
         if self.down_since is None:
             self.down_since = self.clock.time()
             self._be_patient(self.down_since)
