@@ -101,6 +101,7 @@ def test_numbers_of_a_magnet_that_are_not_there_can_be_put_right(world: AnyWorld
         number = daemon.add(magnet(world, swarm), seed=0, select=[9])
         failed = daemon.finished(number)
         assert (failed["status"], failed["error"]["kind"]) == ("error", "bad_select")
+        assert failed["download"]["name"] == "album"
         assert len(daemon.call("downloads.files", id=number)["items"]) == 3
         daemon.call("downloads.select", id=number, indexes=[3])
         daemon.call("tasks.retry", id=number)
