@@ -74,6 +74,29 @@ def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
         assert set(rows) <= set(keys)
 
 
+KINDS = {
+    "http": HttpConfig,
+    "aria2": Aria2Config,
+    "qbittorrent": QbittorrentConfig,
+    "transmission": TransmissionConfig,
+    "ytdlp": YtdlpConfig,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_called_a_duration_or_a_size_takes_one(kind: str) -> None:
+    """With units, as everywhere in the configuration."""
+    text = section(page("configuration.md"), f"### kind `{kind}`")
+    told = dict(re.findall(r"^\| `(\w+)` \| (duration|size|secret)\b", text, re.MULTILINE))
+    taken = {
+        one.name: unit
+        for one in fields(KINDS[kind])
+        for unit in ("duration", "size", "secret")
+        if one.metadata.get(unit)
+    }
+    assert told == taken
+
+
 def test_every_option_of_aria2_is_named() -> None:
     text = section(page("configuration.md"), "### kind `aria2`")
     assert [option for option in sorted(OPTIONS) if f"`{option}`" not in text] == []

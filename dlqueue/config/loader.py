@@ -280,8 +280,11 @@ class _Builder:
         except (TypeError, ValueError) as error:
             # The dataclass of a plug-in may check in __post_init__ what a type cannot say; such a message begins
             # with the name of the key, which leads to its line.
-            first = str(error).partition(" ")[0]
-            self._problem(*at, *([first] if first in table else []), message=str(error))
+            first, _, rest = str(error).partition(" ")
+            if first in table:
+                self._problem(*at, first, message=rest)
+            else:
+                self._problem(*at, message=str(error))
             return None
 
     def _paths(self, tables: Any, at: Key) -> tuple[PathSection, ...]:

@@ -30,6 +30,8 @@ _DURATION = {"duration": True}
 _OFF = {"off": True}
 _RATE = {"rate": True}
 _LISTED = {"listed": True}
+_SOME = Field(min_length=1)
+_Texts = Annotated[tuple[Annotated[str, _SOME], ...], _SOME]
 
 
 def _workers() -> int:
@@ -109,15 +111,16 @@ class DownloaderSection:
 
 @dataclass(frozen=True, slots=True)
 class MatchSection:
-    """``match`` of ``[[routes]]``: one value, or a list of which any will do."""
+    """``match`` of ``[[routes]]``: one value, or a list of which any will do. Empty = not given; a list that is given
+    and empty would never match, and is refused."""
 
-    scheme: tuple[Annotated[str, Field(pattern=SCHEME)], ...] = field(default=(), metadata=_LISTED)
-    host: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    url: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    size: tuple[str | int, ...] = field(default=(), metadata=_LISTED | {"size_range": True})
-    tag: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    owner: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    type: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    scheme: Annotated[tuple[Annotated[str, Field(pattern=SCHEME)], ...], _SOME] = field(default=(), metadata=_LISTED)
+    host: _Texts = field(default=(), metadata=_LISTED)
+    url: _Texts = field(default=(), metadata=_LISTED)
+    size: Annotated[tuple[str | int, ...], _SOME] = field(default=(), metadata=_LISTED | {"size_range": True})
+    tag: _Texts = field(default=(), metadata=_LISTED)
+    owner: _Texts = field(default=(), metadata=_LISTED)
+    type: _Texts = field(default=(), metadata=_LISTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """The file's name in the daemon's own folder (`dlqueue.downloads.upload.Uploads`)."""
     metalink: str | None = None
     select: tuple[int, ...] | None = None
+    match: str | None = None
+    """In place of ``select``: a glob over the paths of its files, to be applied when they are known."""
     seed: SeedWish | None = None
     title: str | None = None
     """What it calls itself, until its downloader knows better."""

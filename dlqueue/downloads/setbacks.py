@@ -20,7 +20,7 @@ from dlqueue.sdk import Handle, NotFound, Rejected, Request, Unavailable
 from dlqueue.units import format_duration
 
 LOST_MAX = 3
-"""How often a transfer that its downloader has forgotten is created anew."""
+"""How often a transfer that its downloader has forgotten is created anew without having got further in between."""
 LOOK_SELDOM = 300.0
 SPACE_AGAIN = 30.0
 """Seconds until a downloader that says that its disk is full is asked again, though we see room."""
@@ -202,6 +202,8 @@ class Setbacks:
         coordinator = self._endpoints[name]
         if not coordinator.down:
             return f"it goes elsewhere now than to {name}"
+        if coordinator.auth_failed:
+            return f"{name} {coordinator.ailment}"
         away = f" for {format_duration(coordinator.failover_after or 0)}" if coordinator.given_up else ""
         return f"{name} does not answer{away}: {error or coordinator.last_error}"
 
@@ -209,8 +211,7 @@ class Setbacks:
         """Write down that it was passed over, if it was because it is down."""
         coordinator = self._endpoints[name]
         if coordinator.down:
-            message = f"{name} does not answer: {coordinator.last_error}"
-            state.note_skipped(name, coordinator.downloader.kind, message, now)
+            state.note_skipped(name, coordinator.downloader.kind, f"{name} {coordinator.ailment}", now)
 
     # -- gone ---------------------------------------------------------------------------------------------------------
 
@@ -241,6 +242,7 @@ class Setbacks:
         """It has to be created anew. With ``new_key`` the present one is of no use any more."""
         state: DownloadState = ctx.state
         state.lost += 1
+        state.lost_bytes = max(state.lost_bytes, state.downloaded)
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
         end = state.lost > LOST_MAX
@@ -251,7 +253,7 @@ class Setbacks:
         state.phase, state.handle = "", None
         if end:
             times, state.lost = state.lost, 0
-            raise CriticalError(f"{message}, {times} times in all", "lost")
+            raise CriticalError(f"{message}, {times} times without a new byte in between", "lost")
         return ResumeAfter(0.0, renew=False)
 
     async def replaced(self, ctx: Context, coordinator: Coordinator) -> Outcome:

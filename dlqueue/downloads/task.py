@@ -26,6 +26,7 @@ from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.room import NoRoom, Places
 from dlqueue.downloads.seeding import Seeding, SeedRule
+from dlqueue.downloads.selecting import apply_match, wanted
 from dlqueue.downloads.setbacks import Setbacks, seldom
 from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState
@@ -270,7 +271,7 @@ class RemoteDownload(Task):
             urls=() if state.torrent is not None else params.urls,
             torrent=files.get("torrent"),
             metalink=files.get("metalink"),
-            select=params.select,
+            select=wanted(params, state),
             seed=self._seeding.rule(params).wanted,
             directory=Path(state.staging or ""),
             name=params.name,
@@ -301,7 +302,20 @@ class RemoteDownload(Task):
         # What a transfer that began anew fetches once more is not new.
         renew = status.downloaded > max(state.downloaded, state.bytes_at_failure)
         _note(state, status)
+        if status.downloaded > state.lost_bytes:
+            state.lost = 0
         _show(ctx, status)
+        try:
+            if status.state is not TransferState.ERROR and await apply_match(ctx, coordinator, status):
+                coordinator.watch(ctx.task_id, ctx.owner, key, handle, state.instance)  # and look anew
+                return ResumeAfter(0.0, renew=renew)
+        except NotFound:
+            coordinator.unwatch(key)  # the next step asks anew, and learns why
+            return ResumeAfter(0.0, renew=False)
+        except Unavailable as error:
+            return await self._setbacks.out_of_reach(ctx, name, error, keep_slot=True)
+        except Rejected as error:
+            return await self._setbacks.failed(ctx, error)
         if status.whole:
             return await self._whole(ctx, status)
         if coordinator.given_up:

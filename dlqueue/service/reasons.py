@@ -52,9 +52,12 @@ def _ended(record: TaskRecord) -> str:
     said = f": {record.error.message}" if record.error is not None else ""
     if record.status is Status.COMPLETED:
         location = read_state(record).location if record.type == RemoteDownload.type else None
+        if record.delivered_at is not None:  # a torrent has been seeded since
+            at = f" at {instant_text(record.delivered_at)}"
         return f"delivered to {location}{at}" if location else f"completed{at}"
     how = "failed" if record.status is Status.ERROR else "canceled"
-    return f"{how}{at}{said}; again: dlqueue retry {record.id}"
+    again = f"dlqueue retry {record.id}"
+    return f"{how}{at}{said}" + ("" if again in said else f"; again: {again}")
 
 
 async def _unfinished(queue: Queue, task_id: int) -> bool:
