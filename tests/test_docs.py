@@ -61,6 +61,7 @@ def section(text: str, heading: str) -> str:
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
+        ("## `[owners.NAME]`", [f.name for f in fields(sections.OwnerSection)]),
     ],
 )
 def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:

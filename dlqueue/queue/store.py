@@ -120,6 +120,10 @@ class Store(ScheduleStore, Protocol):
         """Every queue that ever had a task."""
         ...
 
+    async def owners(self) -> dict[str, int]:
+        """How many unfinished tasks each owner has, of those who have any."""
+        ...
+
     async def ready(
         self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
     ) -> list[Due]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 from collections.abc import Iterable
 
 from dlqueue.protocol.caller import Caller
@@ -25,6 +26,15 @@ class Access:
         if caller.uid in (0, os.geteuid()):
             return True
         return bool(self._admins) and not self._admins.isdisjoint(_groups(caller))
+
+    def administers(self, name: str) -> bool:
+        """Would a user of this name be one of those who may do everything?"""
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            # A uid that has no name is its own.
+            return name.isdecimal() and int(name) in (0, os.geteuid())
+        return self.is_admin(Caller(uid=user.pw_uid, gid=user.pw_gid, name=name))
 
     def require_admin(self, caller: Caller, what: str) -> None:
         """:raises Forbidden: the caller may not do ``what``."""

@@ -232,6 +232,10 @@ class Query:
             statement = statement.where(counter.c.queue == queue)
         return statement.group_by(counter.c.status).having(func.sum(counter.c.count) != 0)
 
+    def owners(self) -> Select[Any]:
+        unfinished = select(task.c.owner, func.count()).where(task.c.namespace == self._namespace, text(UNFINISHED))
+        return unfinished.group_by(task.c.owner)
+
     def tallies(self) -> Select[Any]:
         return select(counter.c.queue, counter.c.status, counter.c.count).where(
             counter.c.namespace == self._namespace, counter.c.count != 0

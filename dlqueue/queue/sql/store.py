@@ -222,6 +222,10 @@ class SqlStore(SqlSchedules):
         statement = select(queue_table.c.name).where(queue_table.c.namespace == self._namespace)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
+    async def owners(self) -> dict[str, int]:
+        statement = self._query.owners()
+        return await self._read(lambda connection: {row[0]: int(row[1]) for row in connection.execute(statement)})
+
     async def ready(
         self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
     ) -> list[Due]:
