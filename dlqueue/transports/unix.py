@@ -28,6 +28,7 @@ from dlqueue.transports.dispatch import Dispatcher
 _log = logging.getLogger(__name__)
 
 _LONGEST_PATH = 107
+_CONNECTIONS = 4000
 _CREDENTIALS = struct.Struct("3i")
 _REFUSAL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
@@ -53,12 +54,12 @@ class UnixServer:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``mode`` and ``group`` are the socket file's. ``max_connections``: by default half of the open files that
-        the process may have, at most 1000. ``stall``: seconds after which a client that does not read is dropped."""
+        the process may have, at most 4000. ``stall``: seconds after which a client that does not read is dropped."""
         self._dispatcher = dispatcher
         self._path = path
         self._mode = mode
         self._group = group
-        self._limit = max_connections or min(1000, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        self._limit = max_connections or min(_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._stall = stall
         self._monotonic = monotonic
         self._lock = -1
