@@ -41,11 +41,15 @@ def _dataclass_shape(declared: type[Any]) -> Any:
 
 @cache
 def _typeddict_shape(declared: type[Any]) -> Any:
-    hints = get_type_hints(declared)
+    hints = get_type_hints(declared, include_extras=True)
     optional: frozenset[str] = getattr(declared, "__optional_keys__", frozenset())
-    members = {
-        name: NotRequired[shape(hint)] if name in optional else Required[shape(hint)] for name, hint in hints.items()
-    }
+    members = {}
+    for name, hint in hints.items():
+        # Annotations that are text do not tell the class itself which of them are not required.
+        marked = get_origin(hint) in (NotRequired, Required)
+        left_out = get_origin(hint) is NotRequired if marked else name in optional
+        plain = shape(get_args(hint)[0] if marked else hint)
+        members[name] = NotRequired[plain] if left_out else Required[plain]
     made = _typed_dict(declared.__name__, members)
     made.__pydantic_config__ = _LOOSE
     return made
