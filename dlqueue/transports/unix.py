@@ -66,6 +66,8 @@ class UnixServer:
         self._identity: tuple[int, int] | None = None
         self._listening: socket.socket | None = None
         self._spare = -1
+        self._refusing = False
+        """Said once: whoever knocks meanwhile is told, ten times a second."""
         self._ended = False
         self._serving: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -205,13 +207,16 @@ class UnixServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                _log.warning("cannot accept clients: %s", error.strerror)
+                if not self._refusing:
+                    _log.warning("cannot accept clients: %s", error.strerror)
+                self._refusing = True
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._turn_away(listening)
                 # The socket stays ready: look again only after a pause, instead of spinning.
                 loop.remove_reader(listening)
                 loop.call_later(_PAUSE_SECONDS, self._accept_again, listening)
                 return
+            self._refusing = False
             peer.setblocking(False)
             task = loop.create_task(self._serve(peer))
             self._serving.add(task)
