@@ -313,8 +313,8 @@ class MemoryStore(MemorySchedules):
 
         return sorted(record.id for record in self._tasks.values() if is_midway(record))
 
-    async def owners(self) -> dict[str, int]:
-        return dict(Counter(record.owner for record in self._tasks.values() if not record.final))
+    async def owners(self) -> tuple[dict[str, int], int]:
+        return dict(Counter(record.owner for record in self._tasks.values() if not record.final)), self._sequence
 
     async def tally(self, queue: str | None = None) -> dict[Status, int]:
         counts: dict[Status, int] = {}

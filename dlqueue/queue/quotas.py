@@ -69,6 +69,9 @@ class Quotas:
         self._types = types
         self._wake = wake
         self._limits: Limits | None = None
+        self._counted = False
+        self._meanwhile: list[Change] | None = None
+        """While they are counted: what may, or may not, be counted with them."""
         self._tasks: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
         self._sizes: dict[int, int] = {}
@@ -84,7 +87,6 @@ class Quotas:
 
     async def open(self, limits: Limits | None) -> None:
         """Count what is there. :raises StorageError: it cannot be read."""
-        self._tasks = await self._store.owners()
         await self.limit(limits)
 
     async def limit(self, limits: Limits | None) -> None:
@@ -92,6 +94,8 @@ class Quotas:
 
         :raises StorageError: what is there cannot be read; nothing has changed.
         """
+        if limits is not None and not self._counted:
+            await self._count()
         before = self._limits, self._sizes, self._bytes
         self._limits, self._sizes, self._bytes = limits, {}, {}
         self._ended = set()
@@ -106,6 +110,16 @@ class Quotas:
         finally:
             self._ended = None
 
+    async def _count(self) -> None:
+        """Who has how many, for the first time: nobody pays for it before there is a limit."""
+        self._meanwhile = []
+        try:
+            self._tasks, until = await self._store.owners()
+            self._counted = True
+            self.note(change for change in self._meanwhile if change.sequence > until)
+        finally:
+            self._meanwhile = None
+
     async def _read_sizes(self, owner: str, before: Mapping[int, int]) -> None:
         wanted, cursor = Filter(status=tuple(sorted(UNFINISHED)), owner=owner), None
         while True:
@@ -119,6 +133,9 @@ class Quotas:
 
     async def look_again(self) -> None:
         """Limits are others now, or nobody was there to tell those who wait for bytes."""
+        if not self.any:
+            await self._wake(f"{HOLD}:*", None)
+            return
         for owner in self.owners():
             quota = self.of(owner)
             if quota is not None and quota.bytes is not None:
@@ -138,7 +155,7 @@ class Quotas:
         return None if self._limits is None else self._limits(owner)
 
     def owners(self) -> list[str]:
-        """Who has unfinished tasks."""
+        """Who has unfinished tasks; nobody is counted before there is a limit."""
         return [owner for owner, count in self._tasks.items() if count]
 
     def used(self, owner: str) -> tuple[int, int]:
@@ -149,6 +166,10 @@ class Quotas:
 
     def note(self, changes: Iterable[Change]) -> None:
         """These are committed. On the hot path."""
+        if not self._counted:
+            if self._meanwhile is not None:
+                self._meanwhile += changes
+            return
         for change in changes:
             record, source = change.record, change.source
             status = record.status

@@ -70,7 +70,7 @@ class House:
             workers=4,
             queues={"downloads": settings},
             clock=self.clock,
-            quotas=None if quotas is None else quotas.get,
+            quotas=None if quotas is None and shares is None else (quotas or {}).get,
         )
         self.endpoints = Endpoints(
             downloaders,

@@ -205,3 +205,20 @@ async def test_levels_are_asked_at_each_submit(rig: Rig) -> None:
     await made(queue, "bob")
     ranks = {record.id: record.rank for record in (await queue.list(order="id")).items}
     assert list(ranks.values()) == [0, 10, 20]
+
+
+async def test_the_first_limit_counts_exactly_though_everything_moves(rig: Rig) -> None:
+    """Nobody is counted before; what is submitted and ends while they are counted is counted once."""
+    queue = await rig.start(Heavy())
+    await queue.queues.pause("default")
+    ids = await made(queue, *["ann"] * 40)
+    assert queue.quotas.owners() == []
+
+    async def move(number: int) -> None:
+        for n in range(4):
+            await queue.cancel(ids[4 * number + n])
+            await queue.submit_many([("heavy", 0, {"owner": "ann"})] * 2)
+
+    limiting = asyncio.ensure_future(queue.quotas.limit(limits(ann=Quota(tasks=1000))))
+    await asyncio.gather(limiting, *(move(n) for n in range(10)))
+    assert queue.quotas.used("ann")[0] == await queue.count(owner="ann", status="queued") == 80
