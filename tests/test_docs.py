@@ -64,6 +64,7 @@ def section(text: str, heading: str) -> str:
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
         ("## `[http]`", [f.name for f in fields(sections.HttpSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
+        ("## `[owners.NAME]`", [f.name for f in fields(sections.OwnerSection)]),
     ],
 )
 def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:

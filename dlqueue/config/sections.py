@@ -174,6 +174,22 @@ class HttpSection:
     """Further origins whose pages may ask it."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnerSection:
+    """``[owners.NAME]``; ``None`` = no limit."""
+
+    max_tasks: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """Unfinished tasks."""
+    max_bytes: Annotated[int, Field(ge=0)] | None = field(default=None, metadata={"size": True})
+    """Bytes of unfinished downloads, as far as their sizes are known."""
+    max_active: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Transfers at once, in all downloaders together."""
+    allow_destinations: tuple[Path, ...] = ()
+    """In place of those of the daemon, and within them; empty = those."""
+    level: Annotated[float, Field(ge=-1000, le=1000)] = 0.0
+    """Each level is worth 10 points of priority."""
+
+
 DOWNLOADS_QUEUE = QueueSection(
     concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
 )
@@ -195,6 +211,8 @@ class Config:
     retention: RetentionSection
     policy: PolicySection
     http: HttpSection
+    owners: Mapping[str, OwnerSection]
+    """By name; ``*`` stands for everybody who has no section."""
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
     warnings: tuple[Problem, ...] = ()
@@ -231,6 +249,7 @@ class Config:
             "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),
             "http": _shown(self.http, reveal),
+            "owners": _shown(self.owners, reveal),
         }
 
     def secret_values(self) -> frozenset[str]:

@@ -211,6 +211,7 @@ def _destination(given: _Given, submitter: Submitter, policy: Policy, default: P
     cwd = None if submitter.cwd is None else _path(submitter.cwd, "cwd")
     if cwd is not None and not cwd.is_absolute():
         raise InvalidTask("must be absolute", "cwd")
+    default = policy.default(default, submitter.owner)
     wanted = _path(given.directory, "directory") if given.directory is not None else default or cwd
     if wanted is None:
         raise InvalidTask("say where to put it; the daemon has no default (daemon.downloads)", "directory")
@@ -220,7 +221,7 @@ def _destination(given: _Given, submitter: Submitter, policy: Policy, default: P
         wanted = cwd / wanted
     # Lexically, without following links: the name that the user knows is the one that is shown and used.
     wanted = Path(os.path.normpath(wanted))
-    return wanted, policy.check_destination(wanted, cwd)
+    return wanted, policy.check_destination(wanted, cwd, owner=submitter.owner)
 
 
 def _path(text: str, field: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints
@@ -134,19 +135,31 @@ class Setbacks:
         ctx.progress(message=lack.message)
         return ResumeAfter(seldom(ctx), hold=lack.hold, renew=False)
 
-    async def stopped(self, ctx: Context, coordinator: Coordinator, handle: Handle, lack: NoRoom) -> Outcome:
+    async def over_quota(self, ctx: Context, hold: str) -> Outcome:
+        """Its owner has as much as he may have. A slot that it was woken for is the next one's."""
+        await self._endpoints.release(ctx.task_id)
+        return ResumeAfter(None, hold=hold, renew=False)
+
+    async def stopped(
+        self,
+        ctx: Context,
+        coordinator: Coordinator,
+        handle: Handle,
+        lack: NoRoom,
+        error: Literal["space", "quota"] = "space",
+    ) -> Outcome:
         """Its disk runs low, or it is larger than was known: it is paused, and keeps what it has."""
         state: DownloadState = ctx.state
         try:
             await coordinator.call(coordinator.downloader.pause, handle)
-        except (Unavailable, Rejected) as error:
-            ctx.logger.warning("the transfer could not be paused in %s: %s", coordinator.name, error)
+        except (Unavailable, Rejected) as refused:
+            ctx.logger.warning("the transfer could not be paused in %s: %s", coordinator.name, refused)
             return ResumeAfter(SPACE_AGAIN, hold=f"transfer:{state.key}", renew=False)
         except NotFound:
             self.unwatch(state)  # the next step asks anew, and learns why
             return ResumeAfter(0.0, renew=False)
         self.unwatch(state)
-        self._endpoints.end_attempt(state, "space", lack.message, "wait")
+        self._endpoints.end_attempt(state, error, lack.message, "wait")
         state.phase, state.state = "", None
         return await self.no_room(ctx, lack)
 

@@ -23,7 +23,8 @@ class Attempt(msgspec.Struct):
     ended_at: float | None = None
     bytes: int = 0
     error_class: str | None = None
-    """``passing downloader request lost removed replaced space stalled unavailable``; None = it went well (so far)."""
+    """``passing downloader request lost quota removed replaced space stalled unavailable``; None = it went well (so
+    far)."""
     message: str | None = None
     next: str | None = None
     """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
