@@ -41,6 +41,7 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "token": "tokens",
 }
 
 
@@ -48,7 +49,6 @@ _LATER = frozenset(
     {
         "top",
         "node",
-        "token",
         "notify",
         "setup",
         "doctor",

@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues, schedules, statistics
+    from dlqueue.protocol import messages, queues, schedules, statistics, tokens
 
 R = TypeVar("R")
 
@@ -110,6 +110,12 @@ class _Schedules(Space):
     stats: Verb[schedules.ScheduleStats] = Verb()
 
 
+class _Tokens(Space):
+    list: Verb[tokens.TokenPage] = Verb()
+    create: Verb[tokens.NewToken] = Verb()
+    revoke: Verb[tokens.Token] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -128,6 +134,9 @@ class Queues(_Queues): ...
 class Schedules(_Schedules): ...
 
 
+class Tokens(_Tokens): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -144,6 +153,9 @@ class AsyncQueues(_Queues, AsyncSpace): ...
 
 
 class AsyncSchedules(_Schedules, AsyncSpace): ...
+
+
+class AsyncTokens(_Tokens, AsyncSpace): ...
 
 
 def patience(method: str, params: Json, default: float | None) -> float | None:

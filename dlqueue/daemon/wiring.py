@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dlqueue.address import parse_address
 from dlqueue.config import Config
-from dlqueue.daemon import settings
+from dlqueue.daemon import extras, settings
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.reload import Parts, Reloader
 from dlqueue.daemon.systemd import Notifier
@@ -18,13 +20,17 @@ from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
-from dlqueue.queue import Progress, Queue, Task
+from dlqueue.queue import Filter, Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
 from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
+from dlqueue.service.tokens import Tokens
 from dlqueue.transports.dispatch import Dispatcher
+
+if TYPE_CHECKING:  # needs what only the extra has
+    from dlqueue.transports.http import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class House:
     service: Service
     dispatcher: Dispatcher
     reloader: Reloader
+    gateway: Gateway | None
 
 
 def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Notifier) -> House:
@@ -88,6 +95,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     queue.register(downloads)
     register_task_types(queue)
     access = Access(config.daemon.admins)
+    tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
     reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
     service = Service(
         queue,
@@ -99,8 +107,30 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         stop,
         reloader.answer,
         believes_cwd=config.mode == "user",
+        tokens=tokens,
     )
-    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader)
+    dispatcher = Dispatcher(service)
+    gateway = _gateway(config, queue, dispatcher, tokens)
+    return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway)
+
+
+def _gateway(config: Config, queue: Queue, dispatcher: Dispatcher, tokens: Tokens) -> Gateway | None:
+    """:raises MissingExtra: the configuration asks for it, and its libraries are not there."""
+    if config.http.listen is None:
+        return None
+    with extras.needed("http", "http.listen"):
+        from dlqueue.transports.http import Gateway
+    system = config.mode == "system"
+    return Gateway(
+        dispatcher,
+        tokens,
+        parse_address(config.http.listen),
+        hosts=config.http.hosts,
+        origins=config.http.origins,
+        ready=lambda: queue.find(Filter(), limit=1),
+        mode=0o660 if system else 0o600,
+        group=settings.system_group() if system else None,
+    )
 
 
 def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:

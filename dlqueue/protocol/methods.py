@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+<<<<<<< HEAD
 from dlqueue.protocol import messages, overview, queues, schedules, statistics
+=======
+from dlqueue.protocol import messages, queues, schedules, statistics, tokens
+from dlqueue.protocol.caller import Role
+>>>>>>> g1
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
-Role = Literal["read", "submit", "operate", "admin"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,7 @@ _SUBMISSION_LATER = ("notify",)
 _m = messages
 _q = queues
 _s = schedules
+_t = tokens
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -138,6 +143,9 @@ METHODS: dict[str, Method] = {
         _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
         _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
         _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
+        _row("tokens.list", _m.NoParams, _t.TokenPage, "read", "admin", "The tokens of the gateway, without secrets."),
+        _row("tokens.create", _t.CreateToken, _t.NewToken, "write", "admin", "A token; its secret is told this once."),
+        _row("tokens.revoke", _t.TokenName, _t.Token, "write", "admin", "The token is worth nothing from now on."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -149,7 +157,6 @@ METHODS: dict[str, Method] = {
 _LATER = {
     "daemon": "doctor",
     "nodes": "list drain",
-    "tokens": "list create revoke",
 }
 LATER = frozenset(f"{space}.{verb}" for space, verbs in _LATER.items() for verb in verbs.split())
 """Methods that will come: refused by name rather than as a typing mistake."""

@@ -15,7 +15,11 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
+<<<<<<< HEAD
 from dlqueue.protocol import messages, overview, queues, schedules, statistics, times
+=======
+from dlqueue.protocol import messages, queues, schedules, statistics, times, tokens
+>>>>>>> g1
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -32,6 +36,7 @@ from dlqueue.service.reasons import why
 from dlqueue.service.schedules import ScheduleVerbs
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
+from dlqueue.service.tokens import Tokens
 
 CLEANING = 3.0
 """Seconds that the cancelling of one task with its data waits for the data to go."""
@@ -59,6 +64,8 @@ class Service:
         stop: Callable[[], None],
         reload: Callable[[], Awaitable[messages.Reloaded]],
         believes_cwd: bool = True,
+        *,
+        tokens: Tokens,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
@@ -66,6 +73,7 @@ class Service:
         self._statistics = Statistics(queue)
         self._schedules = ScheduleVerbs(queue, access, self._place)
         self._access = access
+        self._tokens = tokens
         self._queues = QueueVerbs(queue, access)
         self._overview = Overview(queue, endpoints, access, downloads.destinations)
         self._store = store
@@ -440,6 +448,20 @@ class Service:
     @verb
     async def schedules_stats(self, caller: Caller, params: schedules.ScheduleLog) -> schedules.ScheduleStats:
         return await self._schedules.stats(caller, params)
+
+    # -- tokens -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def tokens_list(self, caller: Caller, params: messages.NoParams) -> tokens.TokenPage:
+        return await self._tokens.list(caller)
+
+    @verb
+    async def tokens_create(self, caller: Caller, params: tokens.CreateToken) -> tokens.NewToken:
+        return await self._tokens.create(caller, params)
+
+    @verb
+    async def tokens_revoke(self, caller: Caller, params: tokens.TokenName) -> tokens.Token:
+        return await self._tokens.revoke(caller, params)
 
     # -- helpers of all -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Internal, MethodNotFound, RpcError, Stopping, did_you_mean
+from dlqueue.protocol.errors import Forbidden, Internal, MethodNotFound, RpcError, Stopping, did_you_mean
 from dlqueue.transports import openrpc, shapes
 
 _log = logging.getLogger(__name__)
@@ -71,6 +71,10 @@ class Dispatcher:
     async def result(self, caller: Caller, call: jsonrpc.Call) -> Any:
         """What the service answers. Raises :class:`RpcError`; a defect is logged and becomes :class:`Internal`."""
         try:
+            needed = self.row(call.method).role
+            if not caller.has_role(needed):
+                told = f'{call.method} needs the role {needed}; the token "{caller.token}" has the role {caller.role}'
+                raise Forbidden(told, kind="role")
             params = self.params(call)
             answer = self._rows[call.method][2]
             if answer is None:
