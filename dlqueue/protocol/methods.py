@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-<<<<<<< HEAD
-from dlqueue.protocol import messages, overview, queues, schedules, statistics
-=======
-from dlqueue.protocol import messages, queues, schedules, statistics, tokens
+from dlqueue.protocol import messages, overview, queues, schedules, statistics, tokens
 from dlqueue.protocol.caller import Role
->>>>>>> g1
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]

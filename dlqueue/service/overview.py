@@ -235,7 +235,7 @@ class Overview:
 
 
 def _role(caller: Caller, admin: bool) -> Any:
-    role = getattr(caller, "role", None) or ("admin" if admin else "operate")
+    role = caller.role or ("admin" if admin else "operate")
     return "operate" if role == "admin" and not admin else role
 
 

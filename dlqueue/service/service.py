@@ -15,11 +15,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-<<<<<<< HEAD
-from dlqueue.protocol import messages, overview, queues, schedules, statistics, times
-=======
-from dlqueue.protocol import messages, queues, schedules, statistics, times, tokens
->>>>>>> g1
+from dlqueue.protocol import messages, overview, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
