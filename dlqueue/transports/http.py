@@ -15,17 +15,21 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 from dlqueue.address import Address
+from dlqueue.protocol import envelope
 from dlqueue.protocol.errors import MethodNotFound, NotFound, RpcError, StorageError
+from dlqueue.protocol.routes import API
 from dlqueue.service.tokens import Tokens
+from dlqueue.transports import openapi, rest
 from dlqueue.transports.calls import Calls
 from dlqueue.transports.dispatch import Dispatcher
 from dlqueue.transports.guard import Guard, Names
 from dlqueue.transports.problem import HttpRefusal, problem
 from dlqueue.transports.protocol import BoundedProtocol
+from dlqueue.transports.rest import Endpoint
 from dlqueue.transports.rpc import Rpc
 from dlqueue.transports.socketfile import socket_file
 from dlqueue.transports.sse import Events
@@ -34,10 +38,7 @@ from dlqueue.transports.unix import SocketError
 _log = logging.getLogger(__name__)
 
 DASHBOARD = Path(__file__).parent / "dashboard"
-API = "/api/v1"
 READY_SECONDS = 2.0
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Metrics(Protocol):
@@ -77,6 +78,7 @@ class Gateway:
         self._mode = mode
         self._group = group
         self._calls = Calls(dispatcher)
+        self._document: bytes | None = None
         self._server: uvicorn.Server | None = None
         self._socket: socket.socket | None = None
 
@@ -158,29 +160,27 @@ class Gateway:
         return listening
 
     def _app(self) -> Guard:
-        files = {f"/{path.relative_to(DASHBOARD)}" for path in DASHBOARD.rglob("*") if path.is_file()}
-        public = {"/", "/healthz", "/readyz", *files}
+        files = Files(DASHBOARD)
         app = Starlette(
-            routes=self._routes(),
-            exception_handlers={
-                RpcError: _refused,
-                HttpRefusal: _refused,
-                HTTPException: _refused,
-            },
+            routes=self._routes(files),
+            exception_handlers={RpcError: _refused, HttpRefusal: _refused, HTTPException: _refused},
         )
+        public = {"/healthz", "/readyz", *files.paths}
         return Guard(app, Names(self.address, self._hosts, self._origins), self._tokens.caller, public)
 
-    def _routes(self) -> list[BaseRoute]:
+    def _routes(self, files: Files) -> list[Route]:
         events = Events(self._calls)
-        return [
-            _route("/rpc", {"POST": Rpc(self._calls)}),
-            _route("/events", {"GET": events}),
-            _route(f"{API}/events", {"GET": events}),
-            _route("/healthz", {"GET": _healthz}),
-            _route("/readyz", {"GET": self._readyz}),
-            _route("/metrics", {"GET": self._show_metrics}),
-            Mount("/", StaticFiles(directory=DASHBOARD, html=True)),
-        ]
+        own: dict[str, dict[str, Endpoint]] = {
+            "/rpc": {"POST": Rpc(self._calls)},
+            "/events": {"GET": events},
+            f"{API}/events": {"GET": events},
+            "/metrics": {"GET": self._show_metrics},
+            "/openapi.json": {"GET": self._show_openapi},
+            "/healthz": {"GET": _healthz},
+            "/readyz": {"GET": self._readyz},
+        }
+        pages: dict[str, dict[str, Endpoint]] = {path: {"GET": files, "HEAD": files} for path in files.paths}
+        return [_route(path, verbs) for path, verbs in {**own, **rest.endpoints(self._calls), **pages}.items()]
 
     # --------------------------------------------------------------------------------------------------- small answers
 
@@ -198,6 +198,26 @@ class Gateway:
         if self._metrics is None:
             raise NotFound("there are no metrics", kind="path")
         return Response(await self._metrics.render(), media_type="text/plain; version=0.0.4")
+
+    async def _show_openapi(self, request: Request) -> Response:
+        if self._document is None:
+            self._document = envelope.encode(openapi.document())
+        return Response(self._document, media_type="application/json")
+
+
+class Files:
+    """The dashboard's files, as they were when this was made.
+
+    :ivar paths: where they are found.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._static = StaticFiles(directory=folder)
+        found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+        self.paths = ("/", *(f"/{path}" for path in found))
+
+    async def __call__(self, request: Request) -> Response:
+        return await self._static.get_response(request.scope["path"].lstrip("/") or "index.html", request.scope)
 
 
 async def _healthz(request: Request) -> Response:
@@ -225,7 +245,4 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HttpRefusal):
         return problem(error.error, error.status, error.headers)
     assert isinstance(error, HTTPException)
-    if error.status_code == 405:
-        told = MethodNotFound(f"{request.url.path} knows GET and HEAD only", kind="verb")
-        return problem(told, 405, {"Allow": "GET, HEAD"})
-    return problem(NotFound(f"there is nothing at {request.url.path[:200]}", kind="path"))
+    return problem(NotFound(f"there is nothing at {request.scope['path'][:200]}", kind="path"))
