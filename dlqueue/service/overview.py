@@ -152,9 +152,10 @@ class Overview:
     async def _seen_disks(self) -> list[FileSystem]:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._endpoints.room.disks(self._folders()), name="dlqueue-disks")
-        done, _ = await asyncio.wait({self._looking}, timeout=DISK_PATIENCE)
+        looking = self._looking
+        done, _ = await asyncio.wait({looking}, timeout=DISK_PATIENCE)
         if done:
-            self._disks = self._looking.result()
+            self._disks = looking.result()
         return self._disks
 
     def _disk(self, seen: FileSystem) -> messages.Disk:

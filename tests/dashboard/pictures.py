@@ -1,6 +1,6 @@
 """The pictures in docs/images: a real daemon with real downloads, seen in a real browser.
 
-    python -m tests.dashboard.pictures [FOLDER] [--seconds N]
+python -m tests.dashboard.pictures [FOLDER] [--seconds N]
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def scene(instance: Instance, server: WebServer) -> None:
     """Something of everything."""
     body = os.urandom(1 << 20) * 260
     urls = {name: server.put(name, body, rate=rate) for name, rate in RUNNING.items()}
-    small = {name: server.put(name, body[: 1 << 22]) for name in ("SHA256SUMS.gpg", "cover.jpg", "paper-2411.01234.pdf")}
+    small = {
+        name: server.put(name, body[: 1 << 22]) for name in ("SHA256SUMS.gpg", "cover.jpg", "paper-2411.01234.pdf")
+    }
     gone = [server.put(f"old-release-{n}.tar.zst", status=404) for n in (1, 2, 3)]
     done = [instance.add(url, labels={"tag": "docs"}) for url in small.values()]
     for number in done:
@@ -85,7 +87,7 @@ def open_page(browser: Browser, url: str, width: int, height: int, dark: bool) -
     page.on("console", lambda message: print("console:", message.type, message.text))
     page.on("pageerror", lambda error: print("error:", error))
     page.goto(url)
-    page.wait_for_selector(".task")
+    page.wait_for_selector(".task", timeout=8000)
     return page
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from dlqueue.downloads.space import FileSystem
 from dlqueue.queue import Status
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.sdk import Rejected, Unavailable
+from dlqueue.service import overview
 from tests.downloads.house import Builder
 from tests.service.asking import ROOT, YOU, Asking
 
@@ -129,3 +135,36 @@ async def test_speeds_are_remembered_for_the_graph(build: Builder) -> None:
         house.clock.advance(100.0)
     assert seen[0] == [0.0]
     assert seen[3] == seen[4] == [300.0, 200.0, 100.0, 0.0], "five minutes, not more"
+
+
+async def test_many_look_at_once(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    for _ in range(5):
+        seen = await asyncio.gather(*(ask("daemon.overview") for _ in range(20)))
+        assert all(len(one["disks"]) == 1 for one in seen)
+        house.clock.advance(100.0)
+
+
+async def test_a_disk_that_hangs_holds_up_nobody(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "DISK_PATIENCE", 0.01)
+    let_go = threading.Event()
+    looks = 0
+
+    def measured(folder: Path) -> FileSystem:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            assert let_go.wait(PATIENCE)
+        return FileSystem(1, 1000, 500, "/mnt")
+
+    house = await build.puppets(measure=measured)
+    ask = Asking(house)
+    try:
+        before = (await ask("daemon.overview"))["disks"]
+        house.clock.advance(100.0)
+        for _ in range(5):
+            assert (await ask("daemon.overview"))["disks"] == before
+        assert looks == 2, "it is not asked again before it has answered"
+    finally:
+        let_go.set()

@@ -42,7 +42,13 @@ export function percent(task) {
 export function eta(task) {
   const { downloaded, total, download_speed: speed } = counters(task);
   if (isFinal(task) || !(speed > 0) || !(total > downloaded)) return null;
-  return duration((total - downloaded) / speed);
+  return roughly((total - downloaded) / speed);
+}
+
+// Seconds matter at the end only.
+function roughly(seconds) {
+  if (seconds < 600) return duration(seconds);
+  return duration(Math.ceil(seconds / 60) * 60).replace(/ 00 s$/, "");
 }
 
 export const attempts = (task) => task.download?.attempts?.length || (task.retries ? task.retries + 1 : 0);

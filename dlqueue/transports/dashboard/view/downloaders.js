@@ -24,7 +24,7 @@ function Downloader({ one }) {
   return html`<li>
     <div class="line">
       <span class=${`dot ${one.paused ? "calm" : HEALTH[one.health]}`} title=${one.health}></span>
-      <span class="name"><strong>${one.name}</strong> <span class="muted">${one.kind}${one.version ? ` ${one.version}` : ""}</span></span>
+      <span class="name"><strong>${one.name}</strong> <span class="muted" title=${`${one.kind} ${one.version ?? ""}`}>${program(one)}</span></span>
       ${mine &&
       html`<span class="acts">
         <${IconButton} icon="test" label=${`Test ${one.name}`} disabled=${state.busy.has(`downloaders.test ${JSON.stringify({ name: one.name })}`)} onClick=${() => test(one.name)} />
@@ -41,6 +41,12 @@ function Downloader({ one }) {
     ${one.last_error && one.health !== "up" && html`<p class="small bad">${one.last_error}</p>`}
     ${failed.map((check) => html`<p class="small bad" key=${check.name}>${check.name}: ${check.message}${check.cure ? ` – ${check.cure}` : ""}</p>`)}
   </li>`;
+}
+
+// "aria2 1.36.0", not "aria2 aria2 1.36.0".
+function program({ kind, version }) {
+  if (!version) return kind;
+  return version.toLowerCase().startsWith(kind) ? version : `${kind}, ${version}`;
 }
 
 const DRAWN = 12;

@@ -9,10 +9,10 @@ import { FILTERS } from "../words.js";
 
 const ALWAYS = ["active", "failed", "done", "all"];
 const ORDERS = [
-  ["-id", "Newest first"],
-  ["id", "Oldest first"],
+  ["-id", "Newest"],
+  ["id", "Oldest"],
   ["-priority", "Priority"],
-  ["-finished_at", "Last finished"],
+  ["-finished_at", "Finished"],
 ];
 
 function number(filter) {

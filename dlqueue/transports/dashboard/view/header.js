@@ -25,7 +25,7 @@ export function Header({ leave }) {
       <span title="Upload"><${Icon} name="up" />${rate(overview.rates.upload_speed)}</span>
     </p>`}
     <span class=${`live ${live ? "on" : ""}`} title=${live ? "Live: changes show at once" : "No live connection; trying again"}>${live ? "live" : state.connection === "connecting" ? "connecting" : "offline"}</span>
-    ${can("submit") && html`<button class="primary add" type="button" onClick=${() => show({ kind: "add" })}><${Icon} name="plus" /><span>Add</span></button>`}
+    ${can("submit") && html`<button class="primary add-button" type="button" onClick=${() => show({ kind: "add" })}><${Icon} name="plus" /><span>Add</span></button>`}
     <${IconButton} icon="help" label="Keyboard and help (?)" kind="wide-only" onClick=${() => show({ kind: "help" })} />
     <${IconButton} icon="out" label=${overview ? `Sign out ${overview.you.name}` : "Sign out"} onClick=${leave} />
   </header>`;
@@ -42,7 +42,7 @@ export function Needs() {
   return html`<section class="needs" aria-label="Needs you">
     <ul>
       ${needs.map(
-        (need) => html`<li key=${`${need.kind} ${need.name}`} class=${need.kind}>
+        (need) => html`<li key=${`${need.kind} ${need.name}`} class=${need.actions.length > 1 ? "many" : ""}>
           <span class="what">${need.message}</span>
           <span class="buttons">
             ${need.kind in KINDS && html`<button type="button" onClick=${() => choose({ key: KINDS[need.kind], text: "" })}>Show</button>`}

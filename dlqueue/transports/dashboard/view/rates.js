@@ -6,17 +6,19 @@ import { Chart, axis } from "./chart.js";
 
 const SPAN = 300; // seconds
 
+const ROUND = Array.from({ length: 42 }, (_, power) => 2 ** power); // bytes, as people count them
+
 const options = (colour) => ({
   cursor: { show: false },
   legend: { show: false },
-  padding: [6, 2, 0, 0],
+  padding: [6, 14, 0, 0],
   scales: {
     x: { time: false, range: () => [-SPAN, 0] },
     y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1024) * 1.1] },
   },
   axes: [
     axis(colour, { size: 18, splits: () => [-240, -180, -120, -60, 0], values: (_, at) => at.map((x) => (x === 0 ? "now" : `${-x / 60} min`)) }),
-    axis(colour, { size: 58, space: 28, values: (_, at) => at.map((x) => (x ? size(x) : "0")) }),
+    axis(colour, { size: 52, space: 28, incrs: ROUND, values: (_, at) => at.map((x) => (x ? size(x).replace(".0 ", " ") : "0")) }),
   ],
   series: [
     {},

@@ -56,7 +56,7 @@ function Heads() {
   const all = list.loaded && list.length > 0 && [...list.rows()].every((task) => state.selected.has(task.id));
   return html`<div class="row heads" aria-hidden=${can("operate") ? null : "true"}>
     ${can("operate") ? html`<input type="checkbox" aria-label="Select all that are loaded" checked=${all} onChange=${() => (all ? unselect() : selectLoaded())} />` : html`<span></span>`}
-    <span>Name</span><span>Progress</span><span class="right">Rate</span><span class="right">Left</span><span>Downloader</span><span>Why</span><span></span>
+    <span>Name</span><span>Progress</span><span class="right">Rate</span><span>Downloader</span><span>Why</span><span></span>
   </div>`;
 }
 
@@ -97,9 +97,8 @@ function Row({ task, index, height }) {
     ${can("operate") ? html`<input type="checkbox" tabindex="-1" aria-label=${`Select ${name(task)}`} checked=${chosen} onChange=${() => select(task.id)} />` : html`<span></span>`}
     <div class="what"><span class="name" title=${name(task)}>${name(task)}</span><${Facts} task=${task} /></div>
     <${Progress} task=${task} done=${done} />
-    <span class="speed num right">${speed(task)}</span>
-    <span class="left num right">${eta(task) ?? ""}</span>
-    <span class="who" title=${task.download?.downloader ?? ""}>${task.download?.downloader ?? "–"}</span>
+    <span class="speed num right"><b>${speed(task)}</b><span>${left(task)}</span></span>
+    <span class="who" title=${task.download?.downloader ?? ""}>${task.download?.downloader ?? ""}</span>
     <button type="button" tabindex="-1" class=${`why ${tone}`} title=${`Why: ${why}`} onClick=${() => open(task.id)}>${why}</button>
     <span class="acts"><${Acts} task=${task} /></span>
   </div>`;
@@ -112,15 +111,20 @@ function speed(task) {
   return down > 0 ? rate(down) : "";
 }
 
+function left(task) {
+  const time = eta(task);
+  return time === null ? "" : `${time} left`;
+}
+
 function Facts({ task }) {
   const tags = task.labels?.tag ?? [];
   const tries = attempts(task);
   return html`<span class="facts">
     <span class="num">#${task.id}</span>
-    <span class="from">${source(task)}</span>
     ${tries > 1 && html`<span class="tries">${tries} attempts</span>`}
-    ${task.priority !== 0 && html`<span>priority ${task.priority}</span>`}
+    <span class="from">${source(task)}</span>
     ${isFinal(task) && html`<span>${relative(task.finished_at)}</span>`}
+    ${task.priority !== 0 && html`<span>priority ${task.priority}</span>`}
     ${tags.slice(0, 3).map((tag) => html`<button type="button" tabindex="-1" class="tag" key=${tag} onClick=${() => choose({ text: `tag:${tag}` })}>${tag}</button>`)}
   </span>`;
 }
@@ -131,7 +135,7 @@ export function Progress({ task, done }) {
   const tone = task.status === "error" ? "bad" : task.status === "completed" ? "good" : ["paused", "canceled", "blocked"].includes(task.status) ? "calm" : "run";
   const shown = done === null ? "" : `${Math.floor(done)} %`;
   return html`<div class="progress">
-    <div class=${`bar ${tone}`} role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow=${done === null ? null : Math.floor(done)}><i style=${{ width: `${done ?? 0}%` }}></i></div>
+    <div class=${`bar ${tone} ${done === null ? "none" : ""}`} role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow=${done === null ? null : Math.floor(done)}><i style=${{ width: `${done ?? 0}%` }}></i></div>
     <span class="num amount"><span>${bytes || (isFinal(task) && task.executed_seconds ? duration(task.executed_seconds) : "")}</span><span>${shown}</span></span>
   </div>`;
 }
