@@ -115,7 +115,9 @@ function transfer(task) {
     case "paused":
       return ["paused there", "wait"];
   }
-  return counters(task).download_speed === 0 ? ["no data coming", "wait"] : ["downloading", "run"];
+  const { download_speed: speed, downloaded } = counters(task);
+  if (speed === 0) return [downloaded ? "no data just now" : "connecting", "wait"];
+  return ["downloading", "run"];
 }
 
 function timed(task) {
