@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.daemon.instance import Instance, until
 from tests.dashboard.looking import FAKE, Dashboard, row
@@ -85,12 +85,11 @@ def test_a_dropped_torrent_is_previewed_and_added(dashboard: Dashboard) -> None:
     page = dashboard.open()
     page.get_by_role("button", name="Add", exact=True).click()
     torrent = b"d4:infod6:lengthi5e4:name5:a.txt12:piece lengthi16384e6:pieces20:" + b"x" * 20 + b"ee"
-    page.get_by_label("Files").set_input_files(
-        [
-            {"name": "a.torrent", "mimeType": "application/x-bittorrent", "buffer": torrent},
-            {"name": "b.txt", "mimeType": "text/plain", "buffer": b"no"},
-        ]
-    )
+    files: list[FilePayload] = [
+        {"name": "a.torrent", "mimeType": "application/x-bittorrent", "buffer": torrent},
+        {"name": "b.txt", "mimeType": "text/plain", "buffer": b"no"},
+    ]
+    page.get_by_label("Files").set_input_files(files)
     expect(page.locator(".toasts")).to_contain_text("b.txt is neither")
     expect(page.locator(".preview li")).to_have_count(1)
     expect(page.locator(".preview li")).to_contain_text("none of the configured downloaders can fetch")
@@ -178,6 +177,7 @@ def test_several_and_all_that_match(dashboard: Dashboard) -> None:
     expect(row(page, "many-057")).to_have_count(1)
     expect(page.locator(".task")).to_have_count(4)
     page.get_by_label("Search tasks").fill("")
+    expect(page.locator(".task")).not_to_have_count(4)
     page.locator(".chips .active").click()
     expect(page.locator(".chips .active .num")).to_have_text("130")
     page.keyboard.press("Escape")
