@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from dlqueue.address import Address
 from dlqueue.protocol import envelope
-from dlqueue.protocol.errors import MethodNotFound, NotFound, RpcError, StorageError
+from dlqueue.protocol.errors import Internal, MethodNotFound, NotFound, RpcError, StorageError
 from dlqueue.protocol.routes import API
 from dlqueue.service.tokens import Tokens
 from dlqueue.transports import openapi, rest
@@ -163,7 +163,12 @@ class Gateway:
         files = Files(DASHBOARD)
         app = Starlette(
             routes=self._routes(files),
-            exception_handlers={RpcError: _refused, HttpRefusal: _refused, HTTPException: _refused},
+            exception_handlers={
+                RpcError: _refused,
+                HttpRefusal: _refused,
+                HTTPException: _refused,
+                Exception: _defect,
+            },
         )
         public = {"/healthz", "/readyz", *files.paths}
         return Guard(app, Names(self.address, self._hosts, self._origins), self._tokens.caller, public)
@@ -246,3 +251,8 @@ async def _refused(request: Request, error: Exception) -> Response:
         return problem(error.error, error.status, error.headers)
     assert isinstance(error, HTTPException)
     return problem(NotFound(f"there is nothing at {request.scope['path'][:200]}", kind="path"))
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    """The traceback is in the log: the server writes it."""
+    return problem(Internal("this failed because of a defect in dlqueue; the daemon's log has the details"))

@@ -31,6 +31,7 @@ def endpoints(calls: Calls) -> dict[str, dict[str, Endpoint]]:
 
 def _endpoint(calls: Calls, route: Route) -> Endpoint:
     async def answer(request: Request) -> Response:
+        calls.dispatcher.admit(request.scope["caller"], route.method)  # before anything of it is read
         call = Call(None, route.method, await _params(route, request))
         result = await calls.result(request, call)
         return _answered(calls, route, call, result)

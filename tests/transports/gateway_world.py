@@ -103,6 +103,7 @@ class World:
 
     async def _main(self) -> None:
         self._ended = asyncio.Event()
+        self.folder.mkdir(exist_ok=True)
         self.house = House(self.folder, {"box": puppet_config("box")})
         await self.house.start()
         try:

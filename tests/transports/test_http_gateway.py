@@ -32,7 +32,7 @@ def added(http: World, name: str, **more: Any) -> int:
     return number
 
 
-# ------------------------------------------------------------------------------------------------------- who may come in
+# ------------------------------------------------------------------------------------------------------ who may come in
 
 
 @pytest.mark.parametrize("path", ["/", "/index.html", "/healthz", "/readyz"])
