@@ -70,7 +70,7 @@ export function state(task) {
     case "paused":
       return ["paused", "calm"];
     case "blocked":
-      return ["waits for another task", "wait"];
+      return [`after ${task.depends_on.map((id) => `#${id}`).join(", ")}`, "wait"];
     case "processing":
       return task.want === "run" ? ["working", "run"] : [task.want === "pause" ? "pausing" : "canceling", "calm"];
   }

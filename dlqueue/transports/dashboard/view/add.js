@@ -124,7 +124,7 @@ function Preview({ item, seen }) {
   };
   return html`<li>
     <span class="name" title=${item.name}>${file && html`<${Icon} name="file" />`}${item.name}</span>
-    ${seen === undefined ? html`<span class="muted">…</span>` : seen instanceof Error ? html`<span class="bad">${seen.message}</span>` : html`<${Route} seen=${seen} />`}
+    ${seen === undefined ? html`<span class="muted">…</span>` : seen instanceof Error ? html`<span class="bad">${seen.message.replace(/^(url|torrent|metalink): /, "")}</span>` : html`<${Route} seen=${seen} />`}
     ${file && html`<${IconButton} icon="cross" label=${`Leave out ${item.name}`} onClick=${drop} />`}
   </li>`;
 }

@@ -35,7 +35,7 @@ function Downloader({ one }) {
     </div>
     <div class="line small">
       <${Slots} one=${one} />
-      <span class="health">${one.paused ? "paused" : one.health}${open && one.breaker.until ? `, asked again ${relative(one.breaker.until)}` : open ? ", breaker open" : ""}</span>
+      <span class="health">${one.paused ? "paused" : one.health}${open && one.breaker.until ? `, next try ${relative(one.breaker.until)}` : open ? ", breaker open" : ""}</span>
       <span class="num speed">${one.download_speed ? rate(one.download_speed) : ""}</span>
     </div>
     ${one.last_error && one.health !== "up" && html`<p class="small bad">${one.last_error}</p>`}

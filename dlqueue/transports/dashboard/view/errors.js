@@ -15,9 +15,8 @@ export function Errors() {
         (group) => html`<li key=${`${group.kind} ${group.host}`}>
           <div class="line">
             <span class="num number">${count(group.count)}</span>
-            <span class="name"><strong>${group.kind.replaceAll("_", " ")}</strong> <span class="muted">${group.host ?? ""}</span></span>
+            <button type="button" class="link name" title="Show these" onClick=${() => choose({ key: "failed", text: group.host ?? "" })}><strong>${group.kind.replaceAll("_", " ")}</strong> <span class="muted">${group.host ?? ""}</span></button>
             <span class="acts">
-              <button type="button" class="link" onClick=${() => choose({ key: "failed", text: group.host ?? "" })}>Show</button>
               ${can("operate") && html`<button type="button" class="link" onClick=${() => perform({ label: "Retry", method: "tasks.retry", params: { kind: group.kind, host: group.host } }, group.task_ids)}>Retry</button>`}
             </span>
           </div>
