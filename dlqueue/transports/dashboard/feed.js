@@ -8,6 +8,7 @@ const GAP = 1000; // milliseconds between two looks at the list, however many ev
 const OVERVIEW = 2000;
 const IDLE = 10000; // between two looks when nothing happens, or nobody looks
 const HISTORY = 60000;
+const SOON = 400; // what is below comes after what is looked at first
 const TOPICS = ["task", "progress", "downloader", "queue", "schedule"];
 const SPANS = { "24h": [24, 3600], "30d": [30, 86400] };
 
@@ -43,7 +44,9 @@ class Paced {
     if (this.running) this.again = true;
     else if (this.timer === null) {
       const gap = document.hidden ? Math.max(this.gap, IDLE) : this.gap;
-      this.timer = setTimeout(() => this.run(), Math.max(this.last + gap - performance.now(), 0));
+      const wait = this.last + gap - performance.now();
+      if (wait <= 0) this.run();
+      else this.timer = setTimeout(() => this.run(), wait);
     }
   }
 
@@ -77,7 +80,7 @@ export function start() {
   stream = new Stream(`events?${new URLSearchParams(TOPICS.map((topic) => ["topics", topic]))}`, told, connected);
   lists.ask();
   views.ask();
-  showHistory();
+  setTimeout(showHistory, SOON);
   timers = [setInterval(() => views.ask(), OVERVIEW), setInterval(() => lists.ask(), IDLE), setInterval(showHistory, HISTORY)];
   document.addEventListener("visibilitychange", seen);
 }
@@ -146,7 +149,7 @@ async function look() {
 // -- the history chart --------------------------------------------------------------------------------------------
 
 export async function showHistory() {
-  if (document.hidden && state.history) return;
+  if (state.phase !== "in" || (document.hidden && state.history)) return;
   const span = state.span;
   const [number, step] = SPANS[span];
   const end = (Math.floor(Date.now() / 1000 / step) + 1) * step;
