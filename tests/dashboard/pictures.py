@@ -80,7 +80,7 @@ def open_page(browser: Browser, url: str, width: int, height: int, dark: bool) -
     page = browser.new_page(
         viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",
-        device_scale_factor=1 if width > 500 else 2,
+        device_scale_factor=1 if width > 500 else 1.5,
         is_mobile=width < 500,
         has_touch=width < 500,
     )
