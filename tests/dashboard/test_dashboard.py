@@ -117,7 +117,10 @@ def test_watch_pause_resume_and_cancel(dashboard: Dashboard) -> None:
     page.get_by_role("dialog").get_by_role("button", name="Keep").click()
     expect(task).to_be_visible()
     task.get_by_role("button", name="Cancel").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_label("Delete what was fetched, too").check()
+    with page.expect_request(lambda request: "tasks.cancel" in (request.post_data or "")) as asked:
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    assert asked.value.post_data_json["params"] == {"id": number, "delete_data": True}
     expect(task).to_have_count(0)
     assert dashboard.instance.task(number)["status"] == "canceled"
     expect(page.locator(".empty")).to_contain_text("Nothing to do")
@@ -261,7 +264,9 @@ def test_everything_by_keyboard(dashboard: Dashboard) -> None:
     expect(page.locator(".task")).to_have_count(3)
     page.keyboard.press("j")
     page.keyboard.press("j")
-    until(lambda: focused(page) != "", "a row has the keyboard", 5)
+    page.wait_for_function(
+        "async () => String((await import('/state.js')).state.cursor) === document.activeElement.dataset.id"
+    )
     name = focused(page)
     assert page.locator(".task:focus-visible").count() == 1
     page.keyboard.press("p")

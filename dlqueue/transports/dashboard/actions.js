@@ -1,6 +1,6 @@
 // What the buttons and keys do.
 import { closeDetail, list, refresh } from "./feed.js";
-import { count, plural } from "./format.js";
+import { plural } from "./format.js";
 import { batch, call } from "./rpc.js";
 import { changed, state, toast } from "./state.js";
 import { conditions } from "./tasklist.js";
@@ -113,24 +113,23 @@ export function unselect() {
 }
 
 const ASKED = {
-  "tasks.cancel": ["Cancel", "What was fetched is removed; tasks can be retried from the start."],
-  "tasks.remove": ["Forget", "They leave the list; unfinished ones are canceled first. Delivered files stay."],
+  "tasks.cancel": ["Cancel", "It stops; a retry begins anew.", "Delete what was fetched, too"],
+  "tasks.remove": ["Forget", "It leaves the list; what is unfinished is canceled first.", "Delete the files that it brought, too"],
 };
 
 // Verbs that take something away ask first.
-export function askFirst(method, ids, more = {}) {
-  const [verb, text] = ASKED[method];
-  const several = ids === null;
-  const number = several ? selectedCount() : 1;
-  const task = several ? null : (list.find(ids) ?? state.detail?.task);
-  const what = several ? `${number === null ? "all matching" : count(number)} ${number === 1 ? "task" : "tasks"}` : task ? name(task) : `task ${ids}`;
-  ask(`${verb} ${what}?`, text, verb, () => (several ? steerSelected(method, more) : steer(method, ids, more)));
+export function askFirst(method, id) {
+  const [verb, text, option] = ASKED[method];
+  const task = id === null ? null : (list.find(id) ?? state.detail?.task);
+  const what = id === null ? several(selectedCount()) : task ? name(task) : `task ${id}`;
+  const yes = (ticked) => {
+    const more = ticked ? { delete_data: true } : {};
+    return id === null ? steerSelected(method, more) : steer(method, id, more);
+  };
+  show({ kind: "confirm", title: `${verb} ${what}?`, text, verb, option, yes });
 }
 
-export function ask(title, text, verb, yes) {
-  state.dialog = { kind: "confirm", title, text, verb, yes };
-  changed();
-}
+const several = (number) => (number === null ? "all tasks that match" : plural(number, "task"));
 
 // The button of something that needs a person, or of an error group.
 export function perform({ label, method, params }, ids = null) {
@@ -145,7 +144,7 @@ export function perform({ label, method, params }, ids = null) {
       if (method === "downloaders.test") tested(params.name, answer);
       else if (typeof answer.count === "number") toast(`${plural(answer.count, "task")} ${TEXT[method]}`);
     });
-  if (method in ASKED) ask(`${label}?`, ASKED[method][1], ASKED[method][0], act);
+  if (method in ASKED) show({ kind: "confirm", title: `${label}?`, text: ASKED[method][1], verb: ASKED[method][0], yes: act });
   else act();
 }
 

@@ -18,8 +18,11 @@ function move(by) {
   if (index * height < box.scrollTop) box.scrollTop = index * height;
   else if ((index + 1) * height > box.scrollTop + box.clientHeight) box.scrollTop = (index + 1) * height - box.clientHeight;
   changed();
-  requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector(`[data-id="${Number(task.id)}"]`)?.focus({ preventScroll: true })));
+  // Once it is drawn; by then the next key may have moved on.
+  requestAnimationFrame(() => requestAnimationFrame(() => state.cursor === task.id && focus(task.id)));
 }
+
+const focus = (id) => document.querySelector(`[data-id="${Number(id)}"]`)?.focus({ preventScroll: true });
 
 function act(method) {
   const asks = method === "tasks.cancel" || method === "tasks.remove";

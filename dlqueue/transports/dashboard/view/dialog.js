@@ -43,11 +43,13 @@ export function Dialogs() {
 function Confirm({ dialog }) {
   const yes = (event) => {
     event.preventDefault();
+    const ticked = event.target.elements.option?.checked ?? false;
     show(null);
-    dialog.yes();
+    dialog.yes(ticked);
   };
   return html`<form onSubmit=${yes}>
     <p>${dialog.text}</p>
+    ${dialog.option && html`<label class="check"><input type="checkbox" name="option" />${dialog.option}</label>`}
     <p class="buttons"><button type="button" onClick=${() => show(null)}>Keep</button><button class="primary danger" autofocus>${dialog.verb}</button></p>
   </form>`;
 }
