@@ -24,7 +24,7 @@ class Glances:
         if look.owner is None:
             tally, whole = connection.execute(self._query.tally(None)).all(), True
         else:
-            tally = connection.execute(self._tally_of(look)).all()
+            tally = connection.execute(self.tally_of(look)).all()
             whole = sum(int(row[1]) for row in tally) < look.newest
         held = {
             prefix: [row[0] for row in connection.execute(self._query.holding(prefix).limit(look.held))]
@@ -33,7 +33,7 @@ class Glances:
         return Glance(
             tally={Status(row[0]): int(row[1]) for row in tally},
             whole=whole,
-            errors=[rows.record_from(row) for row in connection.execute(self._errors(look))],
+            errors=[rows.record_from(row) for row in connection.execute(self.errors(look))],
             held=held,
             processing=[row[0] for row in connection.execute(self._query.processing())],
         )
@@ -45,11 +45,11 @@ class Glances:
             conditions = (*conditions, text(OWNED), task.c.owner == look.owner)
         return select(task.c.id, task.c.status).where(ours, *conditions).order_by(task.c.id.desc()).limit(look.newest)
 
-    def _tally_of(self, look: Look) -> Select[Any]:
+    def tally_of(self, look: Look) -> Select[Any]:
         newest = self._newest(look, task.c.cleanup < 2).subquery()
         return select(newest.c.status, func.count()).group_by(newest.c.status)
 
-    def _errors(self, look: Look) -> Select[Any]:
+    def errors(self, look: Look) -> Select[Any]:
         newest = (self._newest(look) if look.owner is not None else self._newest(look, text(FAILED))).subquery()
         return (
             select(*rows.COLUMNS)
