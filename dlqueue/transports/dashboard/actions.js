@@ -121,12 +121,19 @@ const ASKED = {
 export function askFirst(method, id) {
   const [verb, text, option] = ASKED[method];
   const task = id === null ? null : (list.find(id) ?? state.detail?.task);
-  const what = id === null ? several(selectedCount()) : task ? name(task) : `task ${id}`;
+  const what = id === null ? several(fitting(method)) : task ? name(task) : `task ${id}`;
   const yes = (ticked) => {
     const more = ticked ? { delete_data: true } : {};
     return id === null ? steerSelected(method, more) : steer(method, id, more);
   };
   show({ kind: "confirm", title: `${verb} ${what}?`, text, verb, option, yes });
+}
+
+// How many of the selected the verb fits; null = not known.
+function fitting(method) {
+  if (state.everything) return matching();
+  const tasks = [...state.selected].map((id) => list.find(id));
+  return tasks.filter((task) => task === null || fits(method, task)).length;
 }
 
 const several = (number) => (number === null ? "all tasks that match" : plural(number, "task"));

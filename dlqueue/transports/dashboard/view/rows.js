@@ -18,9 +18,16 @@ export function Rows() {
   const [[top, tall], setView] = useState([0, 800]);
   const height = rowHeight();
   useLayoutEffect(() => {
-    const measure = () => box.current && setView([box.current.scrollTop, box.current.clientHeight]);
+    const measure = () => {
+      const scroll = box.current;
+      if (!scroll) return;
+      setView([scroll.scrollTop, scroll.clientHeight]);
+      // The heads end where the rows end, beside the scroll bar.
+      scroll.parentElement.style.setProperty("--gutter", `${scroll.offsetWidth - scroll.clientWidth}px`);
+    };
     const watch = new ResizeObserver(measure);
     watch.observe(box.current);
+    watch.observe(box.current.firstElementChild);
     NARROW.addEventListener("change", measure);
     measure();
     return () => {
