@@ -37,11 +37,11 @@ password = "none"
 max_retry = 0
 """
 RUNNING = {
-    "debian-13.1.0-amd64-netinst.iso": 1_700_000,
-    "ubuntu-26.04-live-server-amd64.iso": 1_200_000,
-    "Fedora-Workstation-Live-44-1.7.x86_64.iso": 800_000,
-    "archlinux-2026.11.01-x86_64.iso": 1_500_000,
-    "linuxmint-22.3-cinnamon-64bit.iso": 300_000,
+    "debian-13.1.0-amd64-netinst.iso": 520_000,
+    "ubuntu-26.04-live-server-amd64.iso": 380_000,
+    "Fedora-Workstation-Live-44-1.7.x86_64.iso": 250_000,
+    "archlinux-2026.11.01-x86_64.iso": 1_100_000,
+    "linuxmint-22.3-cinnamon-64bit.iso": 260_000,
 }
 MAGNET = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567&dn=Big-Buck-Bunny-4K"
 
