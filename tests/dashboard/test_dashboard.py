@@ -155,10 +155,16 @@ def test_what_failed_needs_somebody_and_is_retried(dashboard: Dashboard) -> None
 
 
 def test_several_and_all_that_match(dashboard: Dashboard) -> None:
-    for number in range(130):
-        dashboard.instance.add(
-            f"{FAKE}/many-{number:03}?manual=1", paused=number < 60, labels={"tag": "odd" if number % 2 else "even"}
-        )
+    tasks = [
+        {
+            "type": "remote_download",
+            "params": {"url": f"{FAKE}/many-{number:03}?manual=1"},
+            "paused": number < 60,
+            "labels": {"tag": "odd" if number % 2 else "even"},
+        }
+        for number in range(130)
+    ]
+    dashboard.instance.call("tasks.submit_many", tasks=tasks)
     page = dashboard.open()
     page.locator(".chips .paused").click()
     expect(page.locator(".chips .paused .num")).to_have_text("60")
