@@ -165,9 +165,9 @@ class HttpSection:
 
     listen: str | None = None
     """``HOST:PORT`` or ``unix:/PATH``; ``None`` = off."""
-    hosts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    hosts: tuple[str, ...] = ()
     """Further names under which it may be asked for: ``NAME`` or ``NAME:PORT``."""
-    origins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    origins: tuple[str, ...] = ()
     """Further origins whose pages may ask it."""
 
 
