@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from dlqueue.protocol import doctor, envelope
+from dlqueue.protocol import envelope
 
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues, schedules, statistics, tokens
+    from dlqueue.protocol import doctor, messages, overview, queues, schedules, statistics, tokens
 
 R = TypeVar("R")
 
@@ -46,6 +46,7 @@ class Verb(Generic[R]):
 
 class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
+    overview: Verb[overview.Overview] = Verb()
     config: Verb[Json] = Verb()
     reload: Verb[messages.Reloaded] = Verb()
     doctor: Verb[doctor.Diagnosis] = Verb()

@@ -375,6 +375,11 @@ class Coordinator:
 
     # -- the look-out -------------------------------------------------------------------------------------------------
 
+    def seeding(self) -> list[tuple[int, str]]:
+        """Task and owner of the transfers that seed."""
+        states = ((watch, watch.latest.state) for watch in self._watches.values() if watch.latest is not None)
+        return [(watch.task_id, watch.owner) for watch, state in states if state is TransferState.SEEDING]
+
     async def _look(self) -> None:
         """Poll while anybody waits; when it is down, ask for its version now and then."""
         while True:

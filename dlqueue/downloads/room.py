@@ -255,6 +255,23 @@ class Room:
             return why_missing(whose)
         return self.ledger.why(int(whose) if whose.isdecimal() else -1, need)
 
+    async def disks(self, folders: Sequence[Path]) -> list[FileSystem]:
+        """The file systems of these folders and of all who write, each once; without those that cannot be asked."""
+        writing = (self._folders.get(device) for device in self.ledger.devices())
+        found: dict[int, FileSystem] = {}
+        for folder in (*folders, *(folder for folder in writing if folder is not None)):
+            try:
+                seen = await self._look(folder)
+            except OSError as error:
+                log.debug("the file system of %s cannot be asked: %s", folder, error)
+                continue
+            found.setdefault(seen.device, seen)
+        return list(found.values())
+
+    def missing_mounts(self) -> list[str]:
+        """That are waited for."""
+        return list(self._missing)
+
     # -- the look-out -------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:

@@ -68,3 +68,7 @@ class Slots:
 
     def active(self, downloader: str) -> int:
         return len(self._held.get(downloader, ()))
+
+    def holders(self) -> set[int]:
+        """The tasks that have a slot, anywhere."""
+        return set(self._where)

@@ -500,6 +500,11 @@ class RemoteDownload(Task):
         made = (DownloadParams(urls=("",), directory=str(place), root=str(root)) for place, root in places.items())
         return list(dict.fromkeys(self._staging(params) for params in made))
 
+    def destinations(self) -> list[Path]:
+        """Where downloads may be put: the default, and all that are allowed."""
+        default = () if self.default_directory is None else (self.default_directory,)
+        return list(dict.fromkeys((*default, *self._policy.destinations)))
+
     async def cleanup(self, ctx: Context) -> None:
         await self._handover.cleanup(ctx)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import doctor, messages, queues, schedules, statistics, tokens
+from dlqueue.protocol import doctor, messages, overview, queues, schedules, statistics, tokens
 from dlqueue.protocol.caller import Role
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
@@ -50,6 +50,14 @@ METHODS: dict[str, Method] = {
     row.name: row
     for row in (
         _row("daemon.info", _m.NoParams, _m.DaemonInfo, "read", "read", "Version, node, uptime, store and counters."),
+        _row(
+            "daemon.overview",
+            _m.NoParams,
+            overview.Overview,
+            "read",
+            "read",
+            "What a person wants to see first: counts, rates, disks, errors, and what needs somebody.",
+        ),
         _row("daemon.config", _m.NoParams, dict[str, Any], "read", "admin", "The config in force, secrets hidden."),
         _row(
             "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."

@@ -12,6 +12,7 @@ from dlqueue.queue import transitions
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
 from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
+from dlqueue.queue.glance import Glance, Look
 from dlqueue.queue.memory_schedules import MemorySchedules
 from dlqueue.queue.memory_snapshot import Snapshot
 from dlqueue.queue.rank import is_ranked, rank
@@ -352,6 +353,27 @@ class MemoryStore(MemorySchedules):
             if count:
                 counts.setdefault(name, {})[status] = count
         return counts
+
+    async def glance(self, look: Look) -> Glance:
+        mine = sorted((r for r in self._tasks.values() if look.owner in (None, r.owner)), key=lambda r: -r.id)
+        shown = [record for record in mine if record.cleanup < 2]
+        tally = await self.tally()
+        if look.owner is not None:
+            tally = {}
+            for record in shown[: look.newest]:
+                tally[record.status] = tally.get(record.status, 0) + 1
+        failed = [r for r in mine if look.owner is not None or r.status in (Status.ERROR, Status.CANCELED)]
+        errors = [r for r in failed[: look.newest] if r.status is Status.ERROR and r.cleanup < 2]
+        return Glance(
+            tally=tally,
+            whole=look.owner is None or len(shown) < look.newest,
+            errors=errors[: look.errors],
+            held={
+                prefix: [r.id for r in self._tasks.values() if (r.hold or "").startswith(prefix)][: look.held]
+                for prefix in look.holds
+            },
+            processing=await self.processing(),
+        )
 
     # -- queues that are set at run time ------------------------------------------------------------------------------
 

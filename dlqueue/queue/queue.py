@@ -19,6 +19,7 @@ from dlqueue.queue.agenda import Agenda
 from dlqueue.queue.capacity import Capacity, OnFull
 from dlqueue.queue.cleaner import Cleaner
 from dlqueue.queue.errors import InvalidTask, QueueClosed
+from dlqueue.queue.glance import Glance, Look
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.meters import Meters
@@ -422,6 +423,15 @@ class Queue:
     async def events(self, after: int, limit: int = 1000) -> Sequence[Event]:
         """Events of all tasks with a greater sequence."""
         return await self._store.events(after, limit)
+
+    async def glance(self, look: Look) -> Glance:
+        """Counts, recent errors and who waits, however many tasks there are."""
+        return await self._store.glance(look)
+
+    def throttled(self, queue: str) -> bool:
+        """Is it the rate of this queue that keeps its next task from starting now?"""
+        now = self.clock.time()
+        return self._pool.rates.opens_at(queue, now) > now
 
     @property
     def counters(self) -> Counters:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from dlqueue.queue.figures import Figure
+from dlqueue.queue.glance import Glance, Look
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -185,6 +186,10 @@ class Store(ScheduleStore, Protocol):
 
     async def tallies(self) -> dict[str, dict[Status, int]]:
         """`tally` of each queue that has tasks."""
+        ...
+
+    async def glance(self, look: Look) -> Glance:
+        """One look at everything; costs the same however many tasks there are."""
         ...
 
     # -- queues that are set at run time ----------------------------------------------------------------------------

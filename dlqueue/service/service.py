@@ -16,7 +16,7 @@ from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import doctor as diagnosis
-from dlqueue.protocol import messages, queues, schedules, statistics, times, tokens
+from dlqueue.protocol import messages, overview, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -27,6 +27,7 @@ from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
+from dlqueue.service.overview import Overview
 from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
 from dlqueue.service.schedules import ScheduleVerbs
@@ -78,6 +79,7 @@ class Service:
         self._tokens = tokens
         self._doctor = doctor
         self._queues = QueueVerbs(queue, access)
+        self._overview = Overview(queue, endpoints, access, downloads.destinations)
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
@@ -105,6 +107,10 @@ class Service:
                 "suspending": counters.suspending,
             },
         }
+
+    @verb
+    async def daemon_overview(self, caller: Caller, params: messages.NoParams) -> overview.Overview:
+        return await self._overview.overview(caller)
 
     @verb
     async def daemon_config(self, caller: Caller, params: messages.NoParams) -> dict[str, Any]:

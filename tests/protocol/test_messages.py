@@ -152,7 +152,7 @@ def test_nearest() -> None:
 
 def test_table() -> None:
     expected = {
-        "daemon.info", "daemon.config", "daemon.reload", "daemon.shutdown", "daemon.doctor",
+        "daemon.info", "daemon.overview", "daemon.config", "daemon.reload", "daemon.shutdown", "daemon.doctor",
         "tasks.submit", "tasks.submit_many", "tasks.get",
         "tasks.list", "tasks.count", "tasks.cancel", "tasks.pause", "tasks.resume", "tasks.retry", "tasks.remove",
         "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",

@@ -11,7 +11,9 @@ from sqlalchemy import Select, create_engine
 from sqlalchemy.dialects import sqlite
 
 from dlqueue.queue import Filter, Status
+from dlqueue.queue.glance import Look
 from dlqueue.queue.sql import rows, schedules, tables, verbs
+from dlqueue.queue.sql.glances import Glances
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.status import FINAL
 
@@ -147,3 +149,21 @@ def test_nothing_is_sorted_to_find_the_next_tasks(database: sqlite3.Connection, 
 def test_every_index_on_the_task_table_is_partial() -> None:
     for index in tables.task.indexes:
         assert index.dialect_options["sqlite"]["where"] is not None, index.name
+
+
+GLANCES = Glances("default", QUERY)
+SIGHTS: dict[str, tuple[Select[Any], str]] = {
+    "errors": (GLANCES.errors(Look()), "ix_task_failed (namespace=?)"),
+    "errors of an owner": (GLANCES.errors(Look(owner="me")), "ix_task_owner (namespace=? AND owner=?)"),
+    "counts of an owner": (GLANCES.tally_of(Look(owner="me")), "ix_task_owner (namespace=? AND owner=?)"),
+}
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_a_glance_reads_the_ends_of_indexes(database: sqlite3.Connection, name: str) -> None:
+    query, index = SIGHTS[name]
+    plan = plan_of(database, query)
+    assert any(index in line for line in plan), plan
+    # What it has picked, 10,000 at most, is all that it goes through.
+    assert not [line for line in plan if line.startswith("SCAN") and "anon" not in line], plan
+    assert plan.index("SCAN anon_1") > 0, plan

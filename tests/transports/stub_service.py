@@ -151,6 +151,22 @@ class StubService:
         counters = dict.fromkeys(("busy_workers", "submitted", "completed", "failed", "canceled", "suspending"), 0)
         return {"version": __version__, "node": "stub", "uptime": 1.0, "store": "memory", "counters": counters}
 
+    async def daemon_overview(self, caller: Caller, params: Any) -> dict[str, Any]:
+        self._enter("daemon.overview", caller, params)
+        return {
+            "at": "2026-01-01T00:00:00Z",
+            "version": __version__,
+            "verdict": "All is well: 0 running, 0 waiting",
+            "you": {"name": caller.name, "role": caller.role or "operate", "admin": False},
+            "counts": {"status": {}, "whole": True, "running": 0, "waiting": 0, "seeding": 0},
+            "running": [],
+            "rates": {"download_speed": 0, "upload_speed": 0, "history": []},
+            "limit": {"kind": "none", "name": None, "message": "nothing waits"},
+            "disks": [],
+            "errors": [],
+            "needs": [],
+        }
+
     async def daemon_config(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"daemon": {"workers": 8}}
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.figures import Figure, figures_of, pieces
+from dlqueue.queue.glance import Glance, Look
 from dlqueue.queue.record import (
     Answer,
     Decide,
@@ -30,6 +31,7 @@ from dlqueue.queue.record import (
 )
 from dlqueue.queue.sql import rows
 from dlqueue.queue.sql.engine import SYNCHRONOUS, FileLock, parse_url, prepare_schema, sqlite_engine
+from dlqueue.queue.sql.glances import Glances
 from dlqueue.queue.sql.query import Query
 from dlqueue.queue.sql.queues import QueueRows
 from dlqueue.queue.sql.schedules import ScheduleVerbs, SqlSchedules
@@ -69,6 +71,7 @@ class SqlStore(SqlSchedules):
         self._reading: list[Connection] = []
         self._asked: tuple[set[int], asyncio.Future[dict[int, TaskRecord]]] | None = None
         self._query = Query(namespace)
+        self._glances = Glances(namespace, self._query)
         self._verbs = Verbs(namespace)
         self._queue_rows = QueueRows(namespace)
         self._schedule_verbs = ScheduleVerbs(self._verbs)
@@ -301,6 +304,9 @@ class SqlStore(SqlSchedules):
         for queue, status, count in await self._read(lambda connection: connection.execute(statement).all()):
             counts.setdefault(queue, {})[Status(status)] = int(count)
         return counts
+
+    async def glance(self, look: Look) -> Glance:
+        return await self._read(lambda connection: self._glances.read(connection, look))
 
     # -- queues that are set at run time ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import pytest
 from dlqueue.queue import transitions
 from dlqueue.queue.errors import TaskNotFound
 from dlqueue.queue.figures import DAY, HOUR, HOURS_KEPT, Figure, bucket_of
+from dlqueue.queue.glance import Look
 from dlqueue.queue.record import Filter, NewTask
 from dlqueue.queue.status import UNFINISHED, Status
 from dlqueue.queue.testing.bench import NOW, Bench, Suite
@@ -237,6 +238,28 @@ class Figures(Suite):
         await bench.claim(stopped.id)
         assert fresh.id not in await bench.store.midway([""])
         assert stopped.id not in await bench.store.midway([""])
+
+    async def test_a_glance(self, bench: Bench) -> None:
+        """Counts, errors and who waits; of one owner only if so asked, and of the newest only where there are many."""
+        a, b, c, d, e, f = [await bench.submit(owner="me" if n % 2 else "you") for n in range(6)]
+        for record in (a, b, d):
+            await bench.end(record.id, S.ERROR)
+        await bench.hold(c.id, "slot:x")
+        await bench.hold(e.id, "slot:y")
+        await bench.claim(f.id)
+        seen = await bench.store.glance(Look(holds=("slot:", "route")))
+        assert (seen.tally, seen.whole) == ({S.ERROR: 3, S.SUSPENDING: 2, S.PROCESSING: 1}, True)
+        assert [record.id for record in seen.errors] == [d.id, b.id, a.id]
+        assert {prefix: sorted(ids) for prefix, ids in seen.held.items()} == {"slot:": [c.id, e.id], "route": []}
+        assert seen.processing == [f.id]
+        mine = await bench.store.glance(Look(owner="me"))
+        assert (mine.tally, mine.whole) == ({S.ERROR: 2, S.PROCESSING: 1}, True)
+        assert [record.id for record in mine.errors] == [d.id, b.id]
+        few = await bench.store.glance(Look(owner="me", newest=2, errors=1, held=1, holds=("slot:",)))
+        assert (few.tally, few.whole) == ({S.ERROR: 1, S.PROCESSING: 1}, False)
+        assert [record.id for record in few.errors] == [d.id]
+        assert len(few.held["slot:"]) == 1
+        assert [record.id for record in (await bench.store.glance(Look(newest=2))).errors] == [d.id, b.id]
 
     async def test_ids_as_a_filter(self, bench: Bench) -> None:
         a, b, _ = [await bench.submit() for _ in range(3)]
