@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,8 @@ class Reloader:
 
     def __init__(self, config: Config, read: Callable[[], Config], parts: Parts, notifier: Notifier) -> None:
         self.config = config
+        self.refused = ""
+        """Why the last reload changed nothing; empty if it went well, or there was none."""
         self._read = read
         self._parts = parts
         self._notifier = notifier
@@ -120,21 +122,28 @@ class Reloader:
         await self._started.wait()
         async with self._lock:
             self._notifier.reloading()
+            said = ""
             try:
-                return await self._reload()
+                changed = await self._reload()
             except (ConfigError, NeedsRestart) as error:
+                said = f"not reloaded: {_one_of(error.problems)}; the former configuration is in force"
                 log.error("the configuration was not reloaded, the former one stays in force:")  # noqa: TRY400
                 for problem in error.problems:
                     log.error("%s", problem)  # noqa: TRY400 - it is no defect of ours
                 raise
             except (QueueError, OSError) as error:
+                said = f"not reloaded: {error}; the former configuration is in force"
                 log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
                 raise
             except Exception:
+                said = "not reloaded, by a defect: see the log"
                 log.exception("the configuration was not reloaded")
                 raise
+            else:
+                return changed
             finally:
-                self._notifier.ready()
+                self.refused = said
+                self._notifier.ready(said or "reloaded")
 
     async def _reload(self) -> list[Changed]:
         new = await self._thread.run(self._read)
@@ -166,6 +175,11 @@ class Reloader:
         parts.download.seed_rule = settings.seed_rule(new)
         if new.seeding != self.config.seeding:
             await parts.queue.wake("transfer:*")  # those that seed look whether it is enough now
+
+
+def _one_of(problems: Sequence[object]) -> str:
+    """For a line that has room for one."""
+    return str(problems[0]) if len(problems) == 1 else f"{problems[0]} (and {len(problems) - 1} more, see the log)"
 
 
 def _expect_refusal(task: asyncio.Task[Any]) -> None:
