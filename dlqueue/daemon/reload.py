@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlqueue.config import Changed, Config, ConfigError, difference
-from dlqueue.daemon import settings
+from dlqueue.daemon import logs, settings
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
@@ -170,6 +170,7 @@ class Reloader:
         parts.endpoints.room.adapt(new.daemon.keep_free)
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
+        logs.adapt(new.daemon.log, new.daemon.log_level)
         parts.access.appoint(new.daemon.admins)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)

@@ -61,6 +61,7 @@ def main(
         for problem in error.problems:
             _say(problem)
         return EXIT_CONFIG
+    logs.adapt(loaded.daemon.log, loaded.daemon.log_level)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     code = asyncio.run(_Daemon(loaded, read, ends_when_idle).run())

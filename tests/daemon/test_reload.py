@@ -166,6 +166,8 @@ def test_every_setting_is_named_or_refused_and_shown_afterwards(tmp_path: Path) 
             "seeding.idle": 30.0,
             "policy.schemes": ["http"],
             "policy.private_addresses": False,
+            "daemon.log": "json",
+            "daemon.log_level": "warning",
         }
         text: dict[str, str] = {}
         for key, value in wanted.items():
