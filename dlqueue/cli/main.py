@@ -41,6 +41,7 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "setup": "setup",
 }
 
 
@@ -50,7 +51,6 @@ _LATER = frozenset(
         "node",
         "token",
         "notify",
-        "setup",
         "doctor",
         "db",
     }
