@@ -119,7 +119,9 @@ def _folder(recipe: Recipe, config: Config, named: Path | None, person: _Person)
         return Path(os.path.normpath(named.expanduser().absolute()))
     if recipe.mode == "user" or config.daemon.downloads != recipe.places.downloads:
         return None  # yours go where you are; or somebody has said it already
-    said = person.says("folder for downloads", str(config.daemon.downloads))
+    from dlqueue.install.recipe import SYSTEM_DOWNLOADS
+
+    said = person.says("folder for downloads", str(SYSTEM_DOWNLOADS))
     return Path(os.path.normpath(Path(said).expanduser().absolute()))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from dlqueue.config import Config, ConfigError
-from dlqueue.daemon import logs
+from dlqueue.daemon import journal, logs
 from dlqueue.daemon.reading import Reader, default_mode
 from dlqueue.daemon.systemd import Notifier, inherited_sockets
 from dlqueue.daemon.watchdog import report
@@ -226,7 +226,9 @@ class _Daemon:
 
 def _say(problem: object) -> None:
     """To whoever started us: before the daemon is ready, its standard error is the place."""
-    sys.stderr.write(f"dlqueue: {problem}\n")
+    # In the journal it is an error; elsewhere nobody wants to see the priority.
+    priority = "<3>" if journal.is_stderr(os.environ.get("JOURNAL_STREAM", "")) else ""
+    sys.stderr.write(f"{priority}dlqueue: {problem}\n")
 
 
 def _group(config: Config) -> str | None:

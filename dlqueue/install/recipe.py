@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ from dlqueue.install.site import Owner, Site, has_program, hindrance
 from dlqueue.places import Mode, Places, places
 
 USER = "dlqueue"
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108 - by ProtectHome, PrivateTmp
 _STOP_SECONDS = 20.0
+SYSTEM_DOWNLOADS = Path("/srv/downloads")
+"""What setup proposes. The daemon's own default is in its state directory, which nobody else may enter."""
 SYSTEM_UNITS = Path("/etc/systemd/system")
 
 _SKELETON = """\
@@ -122,7 +126,7 @@ class Recipe:
         system = self.mode == "system"
         for folder in (self.places.config_file.parent, self.places.conf_d):
             self.site.folder(folder, 0o750 if system else 0o700, self.shared)
-        self.site.folder(self.places.state, 0o711 if system else 0o700, self.owner)
+        self.site.folder(self.places.state, 0o700, self.owner)
         self.site.write(self.places.config_file, _SKELETON, self.config_mode, self.shared, keep=True)
 
     def downloads(self, folder: Path | None, config: Config) -> Config:
@@ -140,7 +144,8 @@ class Recipe:
             daemon = dataclasses.replace(daemon, downloads=folder, allow_destinations=allowed)
             self.setting("10-downloads", "\n".join(lines) + "\n")
         if wanted is not None:
-            self.site.folder(wanted, None, self.owner)
+            # In a new one the members of the group may tidy up.
+            self.site.folder(wanted, None, self.owner, new=0o2775 if self.mode == "system" else 0o755)
             there = self.site.at(wanted)
             if self.owner is not None and self.site.is_real and there.is_dir():
                 why = hindrance(there, self.owner, os.W_OK | os.X_OK)
@@ -162,13 +167,13 @@ class Recipe:
         """Can the system's daemon run this program at all? It cannot if that is in somebody's home."""
         if self.mode == "user" or not self.site.is_real or self.owner is None:
             return True
-        for path in (Path(units.program()[0]), Path(units.__file__)):
-            why = hindrance(path.resolve(), self.owner, os.R_OK)
-            if why is None and any(path.is_relative_to(one) for one in (Path("/home"), Path("/root"))):
-                why = "the service sees no home directories"
+        for path in (Path(units.program()[0]), Path(sys.executable), Path(units.__file__)):
+            real = path.resolve()
+            hidden = next((folder for folder in _HIDDEN if real.is_relative_to(folder)), None)
+            why = f"the service does not see {hidden}" if hidden else hindrance(real, self.owner, os.R_OK)
             if why is not None:
                 self.site.note(
-                    f"FAILED: the user {USER} cannot run {path}: {why}; install dlqueue for the machine, such as: "
+                    f"FAILED: the user {USER} cannot run {real}: {why}; install dlqueue for the machine, such as: "
                     "python3 -m venv /opt/dlqueue && /opt/dlqueue/bin/pip install dlqueue, and use that one"
                 )
                 self.failed = True

@@ -61,8 +61,9 @@ class Site:
         self.steps.append(step)
         self.tell(step)
 
-    def folder(self, path: Path, mode: int | None = None, owner: Owner | None = None) -> bool:
-        """A folder with this mode and owner. ``mode=None``: one that is there is left as it is, a new one gets 0755."""
+    def folder(self, path: Path, mode: int | None, owner: Owner | None = None, *, new: int = 0o755) -> bool:
+        """A folder with this mode and owner. ``mode=None``: one that is there is left as it is, and a new one gets the
+        mode ``new``."""
         there = self.at(path)
         if there.is_dir():
             if mode is None or _is(there, mode, owner):
@@ -71,7 +72,7 @@ class Site:
 
         def make() -> None:
             there.mkdir(parents=True)
-            _own(there, 0o755 if mode is None else mode, owner)
+            _own(there, new if mode is None else mode, owner)
 
         return self._done(f"folder {path}", make)
 

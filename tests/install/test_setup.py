@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from dlqueue.cli import exits
 from dlqueue.cli.main import program
 from dlqueue.cli.session import Session
-from dlqueue.install.site import Owner, hindrance
+from dlqueue.install.recipe import Recipe
+from dlqueue.install.site import Owner, Site, hindrance
 from dlqueue_aria2.config import find_command
 from tests.daemon.instance import DEADLINE, Instance
 from tests.install.standins import (
@@ -70,6 +71,9 @@ class House:
     def drop_in(self, name: str) -> dict[str, object]:
         return tomllib.loads(self.at(f"/etc/dlqueue/conf.d/{name}.toml").read_text())
 
+    def drop_ins(self) -> list[str]:
+        return sorted(path.name for path in self.at("/etc/dlqueue/conf.d").iterdir())
+
     def everything(self) -> dict[str, tuple[int, bytes]]:
         return {
             str(path): (stat.S_IMODE(path.lstat().st_mode), path.read_bytes() if path.is_file() else b"")
@@ -95,15 +99,19 @@ def test_a_bare_machine(house: House) -> None:
     assert mode(house.at("/etc/dlqueue")) == mode(house.at("/etc/dlqueue/conf.d")) == 0o750
     assert mode(house.at("/etc/dlqueue/dlqueue.toml")) == 0o640
     assert tomllib.loads(house.at("/etc/dlqueue/dlqueue.toml").read_text()) == {}, "it only explains"
-    assert mode(house.at("/var/lib/dlqueue")) == 0o711
-    assert house.at("/var/lib/dlqueue/downloads").is_dir()
+    assert mode(house.at("/var/lib/dlqueue")) == 0o700
+    assert mode(house.at("/srv/downloads")) == 0o2775
+    assert house.drop_in("10-downloads") == {
+        "daemon": {"downloads": "/srv/downloads", "allow_destinations": ["/srv/downloads"]}
+    }
     for name in ("systemd/system/dlqueue.service", "systemd/system/dlqueue.socket", "sysusers.d/dlqueue.conf"):
         assert f"wrote /etc/{name}\n" in done.stdout
         assert mode(house.at(f"/etc/{name}")) == 0o644
     service = house.at("/etc/systemd/system/dlqueue.service").read_text()
     assert "/usr/bin/env" not in service and "dlqueue daemon --system\n" in service
-    assert not house.at("/etc/systemd/system/dlqueue.service.d").exists(), "nothing outside of the state directory"
-    assert list(house.at("/etc/dlqueue/conf.d").iterdir()) == []
+    folders = house.at("/etc/systemd/system/dlqueue.service.d/10-folders.conf").read_text()
+    assert "ReadWritePaths=-/srv/downloads\n" in folders
+    assert house.drop_ins() == ["10-downloads.toml"]
     assert ran(house.folder) == [
         f"systemd-sysusers --root={house.root} dlqueue.conf",
         f"systemctl --root={house.root} enable dlqueue.socket dlqueue.service",
@@ -236,7 +244,7 @@ def test_a_downloader_that_is_declined_is_left_alone(house: House) -> None:
         done = house.system(answers="\nn\n")
         assert len(transmission.requests) == 1
     assert "not used" in done.stdout
-    assert list(house.at("/etc/dlqueue/conf.d").iterdir()) == []
+    assert house.drop_ins() == ["10-downloads.toml"]
 
 
 def test_a_login_is_asked_for_tried_out_and_kept_private(house: House) -> None:
@@ -267,7 +275,7 @@ def test_three_wrong_passwords_are_enough(house: House) -> None:
         house.ports["transmission"] = locked.port
         done = house.system(answers="\ny\n" + "u\nwrong\n" * 3)
     assert "transmission on port" in done.stdout and "left out" in done.stdout
-    assert list(house.at("/etc/dlqueue/conf.d").iterdir()) == []
+    assert house.drop_ins() == ["10-downloads.toml"]
 
 
 def test_what_wants_a_login_is_left_out_if_nobody_answers(house: House) -> None:
@@ -392,3 +400,15 @@ def test_what_hinders_a_user(tmp_path: Path) -> None:
     inner.parent.chmod(0o700)
     assert str(hindrance(inner, other, os.X_OK)).startswith("/")
     assert "No such file" in str(hindrance(inner / "missing", me, os.R_OK))
+
+
+def test_a_program_that_the_service_cannot_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with pipx, or a checkout: the service sees no homes and a /tmp of its own."""
+    monkeypatch.setattr("dlqueue.install.units.program", lambda: ["/root/.local/bin/dlqueue"])
+    said: list[str] = []
+    site = Site(Path("/"), dry_run=True, tell=lambda step: said.append(step.what))
+    recipe = Recipe(site, "system", {"HOME": "/root"})
+    recipe.owner = Owner(os.getuid(), os.getgid())
+    assert not recipe.reachable()
+    assert recipe.failed
+    assert "the service does not see /root" in said[0] and "/opt/dlqueue" in said[0]
