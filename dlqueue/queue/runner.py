@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from functools import cache
 
 import anyio
 import anyio.to_thread
@@ -70,7 +71,7 @@ async def run_step(
     left_behind: asyncio.Future[object] | None = None
     limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
     try:
-        if inspect.iscoroutinefunction(task.run):
+        if _is_async(type(task).run):
             outcome = await _in_loop(task, context, interrupt)
         else:
             outcome, left_behind = await _in_thread(task, context, interrupt)
@@ -103,6 +104,11 @@ async def run_step(
     if context.progress_dirty and end.progress is UNSET:
         end.progress = context.latest_progress
     return end, left_behind
+
+
+@cache
+def _is_async(run: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(run)
 
 
 def _limits(task: Task, record: TaskRecord, now: float) -> list[tuple[float, BaseException]]:

@@ -121,6 +121,9 @@ class Context:
         self._record = record
         self.task_id = record.id
         self.params: Any = task.read_params(record.params)
+        if self.params is record.params and self.params:
+            # Each step has its own: what it does to them is not seen by the next one, in this process or another.
+            self.params = msgspec.json.decode(msgspec.json.encode(self.params))
         self.state: Any = task.read_state(record.state)
         self.attempt = record.attempt + 1
         """1 for the first try of the present retry budget."""

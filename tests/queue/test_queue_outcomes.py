@@ -49,6 +49,19 @@ async def test_both_kinds_of_step(rig: Rig, blocking: bool) -> None:
     assert await rig.kinds(record.id) == ["submitted", *["claimed", "suspended"] * 2, "claimed", "completed"]
 
 
+async def test_each_step_has_its_own_params(rig: Rig) -> None:
+    async def run(ctx: Context) -> Outcome:
+        ctx.params["urls"].append(f"step {ctx.params['n']}")
+        ctx.params["n"] = 2
+        ctx.state["seen"] = [*ctx.state.get("seen", []), list(ctx.params["urls"])]
+        return ResumeAfter(0) if len(ctx.state["seen"]) < 3 else Completed()
+
+    queue = await rig.start(task(run))
+    record = await rig.done((await queue.submit("test", {"urls": ["a"], "n": 1})).id)
+    assert typed_state(record.state) == {"seen": [["a", "step 1"]] * 3}
+    assert record.params == {"urls": ["a"], "n": 1}, "what was submitted stays as it was"
+
+
 async def test_canceled_by_itself(rig: Rig) -> None:
     async def run(ctx: Context) -> Outcome:
         ctx.state["a"] = 1

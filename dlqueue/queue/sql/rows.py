@@ -45,6 +45,12 @@ def _json(value: object) -> str | None:
     return None if value is None else _text(value)
 
 
+def is_small(record: TaskRecord) -> bool:
+    """May some thousands of its kind be kept in memory?"""
+    size = len(record.state or b"") + len(_encoder.encode(record.params))
+    return size + (0 if record.result is None else len(_encoder.encode(record.result))) <= SMALL
+
+
 def standing_of(options: str | None) -> float:
     """What the stored options say of the rank."""
     return 0.0 if options is None else _decode_options(options).standing
@@ -60,6 +66,8 @@ class Driver(Protocol):
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]], /) -> Any: ...
 
 
+SMALL = 8192
+"""Bytes."""
 INSERTED = 20
 """Rows of one INSERT. SQLite writes the sequence of an AUTOINCREMENT once per statement, and that costs as much as the
 row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, or_, select, text, update
@@ -20,6 +21,8 @@ from dlqueue.queue.sql.sums import FORGET, Sums
 from dlqueue.queue.sql.tables import UNFINISHED, task, task_data, task_dependency, task_event
 from dlqueue.queue.status import Status
 
+KEPT = 2000
+"""Records at hand, at most."""
 EVENTS_KEPT = 500
 """Events kept of one task; the oldest beyond go."""
 
@@ -127,16 +130,16 @@ class Verbs:
         self.queues_seen: set[str] = set()
         self._dependencies: bool | None = None
         self.sums = Sums(namespace)
-        self.running: dict[int, TaskRecord] = {}
-        """Tasks in the middle of a step, as they were written last. Nobody else writes them, so that the end of a step
-        need not read them again; every update checks the revision all the same."""
+        self._at_hand: dict[int, TaskRecord] = {}
+        """Tasks in the middle of a step or between two, as they were written last. Nobody else writes them, so that the
+        end of a step, and the next one, need not read them again; every update checks the revision all the same."""
 
     def rolled_back(self) -> None:
         """What was numbered ahead was not written."""
         self._next_ids.clear()
         self.sums.clear()
         self.queues_seen.clear()
-        self.running.clear()
+        self._at_hand.clear()
         self._dependencies = None
 
     def forget_dependencies(self) -> None:
@@ -205,7 +208,7 @@ class Verbs:
                 _RERANK.run(driver, {"of": self.namespace, "lane": queue, "ageing": ageing})
                 few = _STANDING_IN.run(driver, {"namespace": self.namespace, "queue": queue})
                 _RAISE.each(driver, ({"id_": row[0], "points": rows.standing_of(row[1])} for row in few))
-                self.running.clear()  # their rows have changed
+                self._at_hand.clear()  # their rows have changed
         return answers
 
     def purge(
@@ -243,14 +246,10 @@ class Verbs:
         rows.insert_tasks(driver, self.namespace, new)
         inserted = {record.id for record in new}
         moved = [change for change in changes if change.record.id not in inserted]
-        self.running |= {record.id: record for record in new if record.status is Status.PROCESSING}
+        self._at_hand |= {record.id: record for record in new if record.status is Status.PROCESSING}
         if not rows.update_tasks(driver, [change for change in moved if not change.delete]):
             raise RuntimeError("a task was changed by somebody else in the middle of our transaction")
-        for change in moved:
-            if change.record.status is Status.PROCESSING and not change.delete:
-                self.running[change.record.id] = change.record
-            else:
-                self.running.pop(change.record.id, None)
+        self._keep(moved)
         relabeled = {c.record.id: c.record for c in moved if "labels" in c.changed and not c.delete}
         close_runs(driver, self.namespace, moved)
         rows.DELETE_LABELS.each(driver, ({"id_": task_id} for task_id in relabeled))
@@ -268,6 +267,23 @@ class Verbs:
         for change in moved:
             if not change.delete and change.record.revision % EVENTS_KEPT == 0:
                 _TRIM.each(driver, [{"task_id": change.record.id}])
+
+    def load(self, driver: Driver, ids: Collection[int]) -> dict[int, TaskRecord]:
+        """The records of these ids, as far as they exist."""
+        known = {task_id: self._at_hand[task_id] for task_id in ids if task_id in self._at_hand}
+        rest = [task_id for task_id in ids if task_id not in known]
+        return known | rows.load(driver, self.namespace, rest) if rest else known
+
+    def _keep(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            record = change.record
+            self._at_hand.pop(record.id, None)
+            if change.delete:
+                continue
+            if record.status is Status.PROCESSING or (record.status is Status.SUSPENDING and rows.is_small(record)):
+                self._at_hand[record.id] = record
+        for task_id in [*islice(self._at_hand, max(0, len(self._at_hand) - KEPT))]:
+            del self._at_hand[task_id]
 
     def _holding(self, driver: Driver, hold: str, limit: int) -> list[int]:
         values = {"namespace": self.namespace, "limit": limit}
@@ -297,10 +313,7 @@ class _Rows:
         self._verbs = verbs
 
     def load(self, ids: Collection[int]) -> dict[int, TaskRecord]:
-        running = self._verbs.running
-        known = {task_id: running[task_id] for task_id in ids if task_id in running}
-        rest = [task_id for task_id in ids if task_id not in known]
-        return known | rows.load(self._driver, self._verbs.namespace, rest) if rest else known
+        return self._verbs.load(self._driver, ids)
 
     def blocked_by(self, task_id: int) -> list[int]:
         if not self._verbs.has_dependencies(self._driver):
