@@ -86,8 +86,9 @@ class LineFormatter(logging.Formatter):
         """What it says and which task it is about, with the traceback if there is one: one line."""
         task, correlation = getattr(record, "task_id", None), getattr(record, "correlation_id", None)
         about = "" if task is None else f"task {task}: " if correlation is None else f"task {task} ({correlation}): "
+        said = _message(record).removeprefix(f"task {task}: ")
         trace = self._trace(record)
-        return escape(f"{about}{self.redaction.clean(_message(record))}" + (f"\n{trace}" if trace else ""))
+        return escape(about + self.redaction.clean(said) + (f"\n{trace}" if trace else ""))
 
     def fields(self, record: logging.LogRecord) -> dict[str, object]:
         """The record as the journal keeps it."""

@@ -263,3 +263,22 @@ def test_no_text_makes_two_lines(text: str) -> None:
 
 def test_an_endless_message_is_cut() -> None:
     assert logs.escape("x" * 100_000).endswith("x… (100000 characters)")
+
+
+def test_a_line_about_another_task_does_not_take_the_correlation_of_this_one(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={"DLQUEUE_LOG": "json"})
+    with task_context(7, "corr"):
+        LOG.info("task %d: looked after by somebody else", 8)
+        LOG.info("task %d: this one", 7)
+        LOG.info("by hand", extra={"task_id": 9})
+    first, second, third = map(json.loads, stream.getvalue().splitlines())
+    assert (first["task_id"], first.get("correlation_id")) == (8, None)
+    assert (second["task_id"], second["correlation_id"]) == (7, "corr")
+    assert (third["task_id"], third.get("correlation_id")) == (9, None)
+
+
+def test_a_task_is_named_once_in_its_line(stream: io.StringIO) -> None:
+    logs.configure(stream=stream, environ={})
+    with task_context(7, "corr"):
+        LOG.info("task %d: written", 7)
+    assert stream.getvalue().rstrip().endswith("test_logs: task 7 (corr): written")
