@@ -7,7 +7,7 @@ URL    ?=
 DIR    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help get test check bench lock clean compiled
+.PHONY: help get test check bench docs lock clean compiled
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,10 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 bench: $(VENV)/.dev compiled  ## the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.dev  ## the documentation as a site, in docs/site
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --strict -f docs/zensical.toml
+
 lock: $(VENV)/.uv  ## renew the lock files from pyproject.toml
 	$(UV) pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) \
 	    pyproject.toml -o requirements.lock
@@ -40,7 +44,7 @@ compiled:
 	@$(BIN)/python -m compileall -q dlqueue plugins
 
 clean:  ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) docs/site docs/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find dlqueue plugins tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.uv:
