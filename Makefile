@@ -7,7 +7,7 @@ URL    ?=
 DIR    ?= .
 
 .DEFAULT_GOAL := help
-.PHONY: help get test check bench docs lock clean compiled
+.PHONY: help get test check bench docs man lock clean compiled
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,7 +29,10 @@ check: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 bench: $(VENV)/.dev compiled  ## the benchmarks (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/.dev  ## the documentation as a site, in docs/site
+man: $(VENV)/.dev  ## the manual page, docs/man/dlqueue.1, from the commands
+	$(BIN)/python docs/man/generate.py
+
+docs: man  ## the documentation as a site, in docs/site
 	$(BIN)/python docs/reference.py
 	$(BIN)/zensical build --strict -f docs/zensical.toml
 

@@ -14,7 +14,9 @@ from dlqueue.cli.main import program
 from dlqueue.config import loader, sections
 from dlqueue.protocol.errors import Code
 from dlqueue.protocol.methods import METHODS
+from dlqueue.protocol.routes import API, ROUTES
 from dlqueue.queue.status import EDGES
+from dlqueue.transports.problem import STATUS
 from dlqueue_aria2 import Aria2Config
 from dlqueue_aria2.orders import OPTIONS
 from dlqueue_http import HttpConfig
@@ -60,6 +62,7 @@ def section(text: str, heading: str) -> str:
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
+        ("## `[http]`", [f.name for f in fields(sections.HttpSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )
@@ -106,6 +109,17 @@ def test_every_param_is_mentioned() -> None:
 def test_every_error_code_is_explained() -> None:
     rows = {-int(code) for code in re.findall(r"^\| −(\d+) \|", page("rpc.md"), re.MULTILINE)}
     assert rows == {int(code) for code in Code}
+
+
+def test_every_route_is_explained_and_no_other() -> None:
+    rows = set(re.findall(r"^\| `([A-Z]+ /[^`]*)` \| `([\w.]+)` \| `(\w+)` \|", page("http.md"), re.MULTILINE))
+    table = {(f"{r.verb} {r.template.removeprefix(API)}", r.method, METHODS[r.method].role) for r in ROUTES}
+    assert rows == table
+
+
+def test_every_status_is_explained() -> None:
+    rows = re.findall(r"^\| −(\d+) \| (\d+)", page("http.md"), re.MULTILINE)
+    assert {-int(code): int(status) for code, status in rows} == {int(code): n for code, n in STATUS.items()}
 
 
 def commands(group: click.Group, path: str = "dlqueue") -> Iterator[tuple[str, click.Command]]:

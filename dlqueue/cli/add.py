@@ -15,10 +15,11 @@ from dlqueue.cli.autostart import ensure_daemon, start_daemon
 from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.delivery import goes_on, say_delivered, until_delivered
 from dlqueue.cli.follow import Task
-from dlqueue.cli.options import dependencies, duration, folder, indexes, submission, submission_options
+from dlqueue.cli.inputfile import header
+from dlqueue.cli.options import FOLDER, dependencies, duration, folder, indexes, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.sources import Source, header, sources
+from dlqueue.cli.sources import Source, sources
 from dlqueue.cli.submit import Request, add
 from dlqueue.cli.table import put_json, put_line, put_table
 from dlqueue.cli.taskrow import name_of, shown_state
@@ -54,9 +55,14 @@ def _options(command: F) -> F:
         (
             click.argument("given", metavar="URL|FILE|-...", nargs=-1, type=click.Path()),
             click.option(
-                "-i", "lists", metavar="FILE", type=click.Path(), multiple=True, help="URLs from a file, with mirrors."
+                "-i",
+                "lists",
+                metavar="FILE",
+                type=click.Path(),
+                multiple=True,
+                help="A list of URLs; may be repeated.",
             ),
-            click.option("-d", "directory", metavar="DIR", type=click.Path(), help="Where the file goes."),
+            click.option("-d", "directory", metavar="DIR", type=FOLDER, help="Where the file goes."),
             click.option("-o", "name", metavar="NAME", help="Its name there."),
             click.option(
                 "--on", "downloader", metavar="DOWNLOADER", shell_complete=complete_downloaders, help="Use this one."
@@ -88,7 +94,15 @@ def _options(command: F) -> F:
 @everywhere
 @pass_session
 def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **options: Any) -> int:
-    """Queue downloads: URLs, torrent or metalink files, or - for URLs on standard input."""
+    """Queue downloads: URLs, torrent or metalink files, lists.
+
+    A list has a URL on each line; - is a list on standard input.
+
+    \b
+    dlqueue add https://example.org/file.iso -d ~/isos
+    dlqueue add -i list.txt --tag work --priority 5
+    dlqueue add film.torrent --select 1,3-5 --seed-ratio 1.5
+    """
     requests = _requests(options)
     after = dependencies(session, options["after"])
     requests = [Request({**request.params, **after}, request.where) for request in requests]

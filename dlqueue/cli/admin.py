@@ -10,6 +10,7 @@ import click
 
 from dlqueue import __version__
 from dlqueue.cli import exits
+from dlqueue.cli.complete import complete_methods
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json
 from dlqueue.client import Client, DaemonUnreachable, RpcError
@@ -29,7 +30,7 @@ def daemon_command(session: Session, /, mode: Literal["user", "system"] | None, 
 
 
 @click.command("rpc")
-@click.argument("method")
+@click.argument("method", shell_complete=complete_methods)
 @click.argument("params", metavar="[JSON]", default="{}")
 @everywhere
 @pass_session
@@ -49,7 +50,7 @@ def rpc_command(session: Session, /, method: str, params: str) -> None:
 @everywhere
 @pass_session
 def version_command(session: Session, /) -> None:
-    """The version of this program, and of the daemon if one answers."""
+    """The version of this program, and of the daemon."""
     daemon, path = _daemon(session)
     if session.json:
         put_json({"version": __version__, "daemon": daemon, "socket": path})

@@ -43,7 +43,13 @@ def edit_command(
     run_at: str | None,
     delay: float | None,
 ) -> int:
-    """Change a task that is there: its priority, its tags, its URL, when it begins."""
+    """Change tasks: priority, tags, URL, when they begin.
+
+    \b
+    dlqueue edit 7 --priority 5 --tag work
+    dlqueue edit 2,4-6 --at now
+    dlqueue edit @last --url https://mirror.example.org/file.iso
+    """
     if run_at is not None and delay is not None:
         raise click.UsageError("give either --at or --delay, not both")
     if delay is not None:
@@ -94,7 +100,13 @@ def _update(session: Session, number: int, priority: int | None, run_at: str | N
 @everywhere
 @pass_session
 def files_command(session: Session, /, which: str, select: list[int] | None, match: str | None) -> None:
-    """The files of a download; with --select or --match, choose which to fetch."""
+    """The files of a download; choose which to fetch.
+
+    \b
+    dlqueue files 7
+    dlqueue files 7 --select 1,3-5
+    dlqueue files 7 --match '*.mkv'
+    """
     if select is not None and match is not None:
         raise click.UsageError("give either --select or --match, not both")
     number = task_id(session, which)

@@ -17,7 +17,8 @@ def completions_command(ctx: click.Context, /, shell: str) -> None:
     """Print the completion script of a shell.
 
     \b
-    bash:  dlqueue completions bash > ~/.local/share/bash-completion/completions/dlqueue
+    bash:  cd ~/.local/share/bash-completion/completions
+           dlqueue completions bash > dlqueue
     zsh:   dlqueue completions zsh > a folder of $fpath, as _dlqueue
     fish:  dlqueue completions fish > ~/.config/fish/completions/dlqueue.fish
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlqueue.cli import exits
+from dlqueue.cli.instance import Mode, of_instance, reader
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import is_terminal, plain, put_json, put_table
 from dlqueue.client import DaemonUnreachable, RpcError
@@ -17,34 +18,22 @@ if TYPE_CHECKING:
     from dlqueue.config import Problem
     from dlqueue.daemon.reading import Reader
 
-Mode = Literal["user", "system"]
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 @click.group("config", no_args_is_help=True)
 @everywhere
 def config_command() -> None:
-    """The configuration: is it right, what is in force, where is it, read it anew."""
-
-
-def _of_instance(command: F) -> F:
-    for option in (
-        click.option("--system", "mode", flag_value="system", help="Of the machine's instance."),
-        click.option("--user", "mode", flag_value="user", help="Of your own instance."),
-    ):
-        command = option(command)
-    return command
+    """The configuration: check it, show it, read it anew."""
 
 
 @config_command.command("check")
-@_of_instance
+@of_instance
 @everywhere
 @pass_session
 def check_command(session: Session, /, mode: Mode | None) -> int:
     """Report every problem of the files at once. No daemon is needed, and none is asked."""
     from dlqueue.config import ConfigError
 
-    read = _reader(session, mode)
+    read = reader(session, mode)
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     try:
@@ -75,11 +64,14 @@ def check_command(session: Session, /, mode: Mode | None) -> int:
 
 @config_command.command("show")
 @click.option("--files", "of_files", is_flag=True, help="What the files say now, whatever the daemon goes by.")
-@_of_instance
+@of_instance
 @everywhere
 @pass_session
 def show_command(session: Session, /, of_files: bool, mode: Mode | None) -> int:
-    """Every setting in force in the running daemon, secrets as ***; of the files if none answers."""
+    """Every setting in force, secrets as ***.
+
+    Of the running daemon; of the files if none answers.
+    """
     shown: dict[str, Any] | None = None
     if not (of_files or mode or session.config):
         try:
@@ -93,7 +85,7 @@ def show_command(session: Session, /, of_files: bool, mode: Mode | None) -> int:
         from dlqueue.config import ConfigError
 
         try:
-            shown = {"source": "files", **_reader(session, mode)().as_shown()}
+            shown = {"source": "files", **reader(session, mode)().as_shown()}
         except ConfigError as error:
             return _refused([str(problem) for problem in error.problems])
     if session.json:
@@ -105,14 +97,14 @@ def show_command(session: Session, /, of_files: bool, mode: Mode | None) -> int:
 
 
 @config_command.command("path")
-@_of_instance
+@of_instance
 @everywhere
 @pass_session
 def path_command(session: Session, /, mode: Mode | None) -> int:
-    """Where things are: the files that are read, the socket, the database, downloads, staging."""
+    """Where the files, the socket, the database and downloads are."""
     from dlqueue.config import ConfigError
 
-    read = _reader(session, mode)
+    read = reader(session, mode)
     files = [{"path": str(file), "exists": file.exists()} for file in _files(read)]
     found: dict[str, Any] = {"instance": read.mode, "files": files}
     code = exits.OK
@@ -176,12 +168,6 @@ def _before_and_now(before: Any, now: Any) -> tuple[str, str]:
     if isinstance(now, dict) and before is None:
         return "", f"added ({', '.join(str(now[key]) for key in ('kind', 'url') if now.get(key))})"
     return json.dumps(before), json.dumps(now)
-
-
-def _reader(session: Session, mode: Mode | None) -> Reader:
-    from dlqueue.daemon.reading import Reader, likely_mode
-
-    return Reader(session.config, session.socket, mode or likely_mode(session.config))
 
 
 def _files(read: Reader) -> list[Any]:

@@ -94,7 +94,10 @@ def show(session: Session, /, name: str) -> None:
 @everywhere
 @pass_session
 def test(session: Session, /, names: tuple[str, ...]) -> int:
-    """Ask it (or all) now: does it answer, does it let us in, does it write where dlqueue looks? Exit code 1 if not."""
+    """Ask it (or all) now whether all is well.
+
+    Does it answer, does it let us in, does it write where dlqueue looks? Exit code 1 if not.
+    """
     names = names or tuple(item["name"] for item in session.client.downloaders.list()["items"])
     code = exits.OK
     answers: list[dict[str, Any]] = []
@@ -148,7 +151,7 @@ def resume(session: Session, /, names: tuple[str, ...]) -> int:
 @everywhere
 @pass_session
 def kinds(session: Session, /) -> None:
-    """The kinds that are installed, what they fetch, and what is wrong with them."""
+    """The kinds that are installed: what they fetch or lack."""
     items = session.client.downloaders.kinds()["items"]
     if session.json:
         put_json(items)

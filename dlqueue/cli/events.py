@@ -30,9 +30,9 @@ TOPICS = ["task", "progress", "downloader", "queue", "schedule"]
 def events_command(
     session: Session, /, which: tuple[str, ...], follow: bool, topics: tuple[str, ...], since: int | None
 ) -> None:
-    """Events, one JSON value per line: those that are kept; with --follow, those that come.
+    """What happened and happens, one JSON value per line.
 
-    --follow --since 0 prints both.
+    The events that are kept; with --follow, those that come; --follow --since 0 prints both.
     """
     ids = task_ids(session, which).existing(session) if which else None
     for number in ids or ():

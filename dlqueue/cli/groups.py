@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dlqueue import __version__
+from dlqueue.cli import exits
 from dlqueue.protocol.errors import did_you_mean
 
 
@@ -22,7 +23,7 @@ class Commands(click.Group):
         known = self.list_commands(ctx)
         if args and not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
             if args[0] in self.later:
-                raise click.UsageError(f'"{args[0]}" is not supported yet by dlqueue {__version__}', ctx)
+                raise exits.Failed(f'"{args[0]}" is not supported yet by dlqueue {__version__}')
             meant = did_you_mean(args[0], known) or (f"; there is {', '.join(known)}" if len(known) < 8 else "")
             raise click.UsageError(f'no such command: "{args[0]}"{meant}', ctx)
         return super().resolve_command(ctx, args)

@@ -24,7 +24,10 @@ _PERIOD = 1.0
 @everywhere
 @pass_session
 def watch_command(session: Session, /, which: tuple[str, ...]) -> None:
-    """Live progress: of these tasks until they are over, or of all that are unfinished until Ctrl-C."""
+    """Live progress.
+
+    Of these tasks until they are over, or of all that are unfinished until Ctrl-C.
+    """
     if not which:
         from dlqueue.cli.show import tasks
 

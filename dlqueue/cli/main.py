@@ -32,6 +32,7 @@ _COMMANDS = {
     "files": "change",
     "events": "events",
     "stats": "stats",
+    "top": "top",
     "downloader": "downloaders",
     "queue": "queues",
     "schedule": "schedules",
@@ -42,17 +43,16 @@ _COMMANDS = {
     "version": "admin",
     "config": "config",
     "setup": "setup",
+    "token": "tokens",
+    "db": "database",
+    "doctor": "doctor",
 }
 
 
 _LATER = frozenset(
     {
-        "top",
         "node",
-        "token",
         "notify",
-        "doctor",
-        "db",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""

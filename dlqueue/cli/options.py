@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from dlqueue import __version__
-from dlqueue.cli.complete import complete_ids
+from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
 from dlqueue.protocol.times import instant_text
@@ -19,6 +19,8 @@ from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FOLDER = click.Path(file_okay=False)
+"""For a shell: of what is typed, only folders are offered."""
 MOST_FILES = 100_000
 """File indexes in one selection."""
 
@@ -115,7 +117,7 @@ def submission_options(command: F) -> F:
     for option in reversed(
         (
             click.option("--priority", type=int, metavar="N", help="Higher goes first (default 0)."),
-            click.option("--queue", metavar="Q", help="The queue to put it in."),
+            click.option("--queue", metavar="Q", shell_complete=complete_queues, help="The queue to put it in."),
             click.option("--tag", "tags", metavar="T", multiple=True, help="A tag; may be repeated."),
             click.option(
                 "--after", metavar="ID", multiple=True, shell_complete=complete_ids, help="Start when this is done."

@@ -123,7 +123,11 @@ def _show(session: Session, item: Mapping[str, Any]) -> None:
 @everywhere
 @pass_session
 def create(session: Session, /, name: str, **settings: Any) -> None:
-    """A new queue; it stays when the daemon restarts."""
+    """A new queue; it stays when the daemon restarts.
+
+    \b
+    dlqueue queue create nightly --concurrency 2 --capacity 1000
+    """
     _done(session, session.client.queues.create(name=name, **settings), "created")
 
 
@@ -134,7 +138,14 @@ def create(session: Session, /, name: str, **settings: Any) -> None:
 @everywhere
 @pass_session
 def set_(session: Session, /, name: str, reset: tuple[str, ...], **settings: Any) -> None:
-    """Other settings, from now on and until the configuration says something new about them."""
+    """Other settings, from now on.
+
+    They hold until the configuration says something new about the same key.
+
+    \b
+    dlqueue queue set downloads --concurrency 4 --rate 10/m
+    dlqueue queue set downloads --reset rate
+    """
     if not reset and all(value is None for value in settings.values()):
         raise click.UsageError("nothing to change is given; give a setting, or --reset")
     _done(session, session.client.queues.update(name=name, reset=list(reset) or None, **settings), "changed")

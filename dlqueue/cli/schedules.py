@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import click
 
 from dlqueue.cli import exits
-from dlqueue.cli.complete import complete_downloaders, complete_schedules
+from dlqueue.cli.complete import complete_downloaders, complete_queues, complete_schedules
 from dlqueue.cli.groups import Commands
+from dlqueue.cli.inputfile import header
 from dlqueue.cli.named import put_each_named
-from dlqueue.cli.options import duration, folder
+from dlqueue.cli.options import FOLDER, duration, folder
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.sources import header, is_url
+from dlqueue.cli.sources import is_url
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
 from dlqueue.cli.tasks import json_object
 from dlqueue.units import format_duration
@@ -49,11 +50,11 @@ def _definition(command: F) -> F:
             click.option(
                 "--overlap", type=click.Choice(["allow", "skip", "replace"]), help="If the run before is not over."
             ),
-            click.option("--queue", metavar="Q", help="The queue to put its tasks in."),
+            click.option("--queue", metavar="Q", shell_complete=complete_queues, help="The queue of its tasks."),
             click.option("--type", "type_", metavar="T", help="The type of its tasks, if they are no downloads."),
             click.option("--params", metavar="JSON", help="What the type takes; - reads it from standard input."),
             click.option("--url", "urls", metavar="URL", multiple=True, help="Download this; more are its mirrors."),
-            click.option("-d", "directory", metavar="DIR", type=click.Path(), help="Where the file goes."),
+            click.option("-d", "directory", metavar="DIR", type=FOLDER, help="Where the file goes."),
             click.option("-o", "name_", metavar="NAME", help="Its name there."),
             click.option("--on", "downloader", metavar="DOWNLOADER", shell_complete=complete_downloaders,
                          help="Use this one."),
@@ -71,7 +72,7 @@ def _definition(command: F) -> F:
 @everywhere
 @pass_session
 def ls(session: Session, /) -> None:
-    """The schedules: when they are due, and what came of the last run."""
+    """The schedules: when they are due, what the last run brought."""
     items = session.everything("schedules.list")
     if session.json:
         put_json(items)
@@ -169,10 +170,13 @@ def _run_row(run: Mapping[str, Any]) -> list[object]:
 @everywhere
 @pass_session
 def create(session: Session, /, name: str, **options: Any) -> None:
-    """A new schedule: of downloads with --url, of any task with --type and --params.
+    """A new schedule of downloads, or of any other task.
 
     \b
-    dlqueue schedule create nightly --cron '0 3 * * *' --url https://example.org/dump.gz -d ~/dumps
+    dlqueue schedule create nightly --cron '0 3 * * *' \\
+        --url https://example.org/dump.gz -d ~/dumps --on-exists overwrite
+    dlqueue schedule create probe --every 10m \\
+        --type probe --params '{"url": "https://example.org/"}'
     """
     asked = _asked(options)
     if asked.get("cron") is None and asked.get("every") is None:

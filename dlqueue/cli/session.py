@@ -70,10 +70,15 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def everywhere(command: F) -> F:
     """The options of every command; they may stand before or after its name."""
+    path = click.Path()
     for option in (
         click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Data as JSON."),
-        click.option("--socket", metavar="PATH", expose_value=False, callback=_remember, help="The daemon's socket."),
-        click.option("--config", metavar="FILE", expose_value=False, callback=_remember, help="The config file."),
+        click.option(
+            "--socket", type=path, metavar="PATH", expose_value=False, callback=_remember, help="The daemon's socket."
+        ),
+        click.option(
+            "--config", type=path, metavar="FILE", expose_value=False, callback=_remember, help="The config file."
+        ),
     ):
         command = option(command)
     return command

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dlqueue.cli import exits
-from dlqueue.cli.complete import complete_ids
+from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import task_id, task_ids
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import is_terminal, plain, put_json, put_line
@@ -49,7 +49,7 @@ def _statuses(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     metavar="S",
     help="Such as error or downloading; may be repeated.",
 )
-@click.option("--queue", metavar="Q", help="In this queue.")
+@click.option("--queue", metavar="Q", shell_complete=complete_queues, help="In this queue.")
 @click.option("--tag", metavar="T", help="With this tag.")
 @click.option("--owner", metavar="O", help="Submitted by this user.")
 @click.option("--text", metavar="T", help="With this text in name or URL.")

@@ -23,7 +23,11 @@ _EXPENDABLE = ("CANCELED", "TOTAL", "P95", "AVG")
 @everywhere
 @pass_session
 def stats_command(session: Session, /, since: float | None) -> None:
-    """How tasks ended, and how long they took."""
+    """How tasks ended, and how long they took.
+
+    \b
+    dlqueue stats --since 24h
+    """
     start = None
     if since is not None:
         start = (datetime.now(UTC) - timedelta(seconds=since)).isoformat(timespec="milliseconds")

@@ -130,7 +130,11 @@ def resume_command(session: Session, /, which: tuple[str, ...], everything: bool
 @everywhere
 @pass_session
 def cancel_command(session: Session, /, which: tuple[str, ...], everything: bool, delete_data: bool) -> int:
-    """Cancel tasks."""
+    """Cancel tasks.
+
+    \b
+    dlqueue cancel 2,4-6 --delete-data
+    """
     _chosen(which, everything, "--all")
     if everything:
         return _all(session, session.client.tasks.cancel(all=True, delete_data=delete_data or None), "canceled")
@@ -182,7 +186,11 @@ def rm_command(session: Session, /, which: tuple[str, ...], everything: bool, de
 def wait_command(
     session: Session, /, which: tuple[str, ...], everything: bool, timeout: float | None, until: str
 ) -> int:
-    """Wait until tasks are over; exit code 5 if one failed."""
+    """Wait until tasks are over; exit code 5 if one failed.
+
+    \b
+    dlqueue wait @last --until delivered --timeout 2h
+    """
     _chosen(which, everything, "--all")
     deadline = None if timeout is None else time.monotonic() + timeout
     if everything:

@@ -11,13 +11,13 @@ from dlqueue.cli import exits
 from dlqueue.cli.follow import Task
 from dlqueue.cli.session import Session
 from dlqueue.cli.taskrow import joined
-from dlqueue.client import RpcError
+from dlqueue.client import DaemonUnreachable, RpcError
 from dlqueue.protocol.envelope import MAX_BATCH
 
 MAX_BYTES = 3 * 1024 * 1024
 """Of one request; a line has 4 MiB at most."""
 MOST_REFUSALS = 20
-"""Refusals told one by one."""
+"""Refusals, or tasks that were there already, told one by one."""
 _SUBMISSION = frozenset(
     {"queue", "priority", "labels", "delay", "run_at", "max_retry", "depends_on", "unique_key", "on_full", "paused"}
 )
@@ -41,22 +41,36 @@ def add(session: Session, requests: Sequence[Request], show: Callable[[Task], No
     """The tasks that were accepted, and the exit code of the first refusal."""
     added: list[Task] = []
     refusals: list[int] = []
-    for part in _parts(requests):
-        for answer in _together(session, part):
-            if isinstance(answer, RpcError):
-                refusals.append(exits.code_of(answer))
-                if len(refusals) <= MOST_REFUSALS:
-                    exits.report(answer)
-                continue
-            added.append(answer)
-            if not answer["created"]:
+    known = 0
+    for answer in _answers(session, requests, added):
+        if isinstance(answer, RpcError):
+            refusals.append(exits.code_of(answer))
+            if len(refusals) <= MOST_REFUSALS:
+                exits.report(answer)
+            continue
+        added.append(answer)
+        if not answer["created"]:
+            known += 1
+            if known <= MOST_REFUSALS:
                 exits.say(joined(answer))
-            show(answer)
+        show(answer)
+    if known > MOST_REFUSALS:
+        exits.say(f"and {known - MOST_REFUSALS} more that were there already")
     if len(refusals) > MOST_REFUSALS:
         exits.say(f"dlqueue: and {len(refusals) - MOST_REFUSALS} more were refused")
     if refusals and len(requests) > 1:
         exits.say(f"dlqueue: {len(added)} added, {len(refusals)} refused")
     return added, next(iter(refusals), exits.OK)
+
+
+def _answers(session: Session, requests: Sequence[Request], added: Sequence[Task]) -> Iterator[Task | RpcError]:
+    try:
+        for part in _parts(requests):
+            yield from _together(session, part)
+    except (RpcError, DaemonUnreachable):
+        if added:
+            exits.say(f"dlqueue: {len(added)} of {len(requests)} were added before; the same command adds the others")
+        raise
 
 
 def _parts(requests: Sequence[Request]) -> Iterator[list[Request]]:

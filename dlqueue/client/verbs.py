@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from dlqueue.protocol import envelope
+from dlqueue.protocol import doctor, envelope
 
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues, schedules, statistics
+    from dlqueue.protocol import messages, queues, schedules, statistics, tokens
 
 R = TypeVar("R")
 
@@ -48,6 +48,7 @@ class _Daemon(Space):
     info: Verb[messages.DaemonInfo] = Verb()
     config: Verb[Json] = Verb()
     reload: Verb[messages.Reloaded] = Verb()
+    doctor: Verb[doctor.Diagnosis] = Verb()
     shutdown: Verb[messages.ShuttingDown] = Verb()
 
 
@@ -110,6 +111,12 @@ class _Schedules(Space):
     stats: Verb[schedules.ScheduleStats] = Verb()
 
 
+class _Tokens(Space):
+    list: Verb[tokens.TokenPage] = Verb()
+    create: Verb[tokens.NewToken] = Verb()
+    revoke: Verb[tokens.Token] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -128,6 +135,9 @@ class Queues(_Queues): ...
 class Schedules(_Schedules): ...
 
 
+class Tokens(_Tokens): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -144,6 +154,9 @@ class AsyncQueues(_Queues, AsyncSpace): ...
 
 
 class AsyncSchedules(_Schedules, AsyncSpace): ...
+
+
+class AsyncTokens(_Tokens, AsyncSpace): ...
 
 
 def patience(method: str, params: Json, default: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 from collections.abc import Iterator, Mapping
 
+from dlqueue.address import parse_address
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, Problem, dotted
 from dlqueue.config.sections import Config, MatchSection
@@ -26,6 +27,12 @@ def _doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloade
     seeding = config.seeding
     if seeding.ratio is None and seeding.time is None and seeding.idle is None:
         yield ("seeding",), "no rule ends seeding: every torrent is seeded until somebody cancels it"
+    if config.http.listen is not None and not parse_address(config.http.listen).is_local:
+        told = (
+            "everybody in the network reaches the gateway, and tokens travel in plain text: "
+            "better listen on 127.0.0.1, with a proxy in front that speaks TLS"
+        )
+        yield ("http", "listen"), told
     served = {
         scheme for section in config.downloaders.values() if section.enabled for scheme in kinds[section.kind].schemes
     }

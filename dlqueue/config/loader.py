@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from pydantic.errors import PydanticSchemaGenerationError
 
+from dlqueue.address import parse_address
 from dlqueue.config.doubts import find_doubts
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import ConfigError, Key, Problem, dotted, nearest, quoted
@@ -19,6 +21,7 @@ from dlqueue.config.sections import (
     Config,
     DaemonSection,
     DownloaderSection,
+    HttpSection,
     MatchSection,
     PathSection,
     PolicySection,
@@ -33,14 +36,16 @@ from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy")
-SECTIONS_LATER = ("http", "notify", "node", "hooks")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "http")
+SECTIONS_LATER = ("notify", "node", "hooks")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
     ("store", StoreSection),
     ("seeding", SeedingSection),
     ("retention", RetentionSection),
     ("policy", PolicySection),
+    ("http", HttpSection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
 )
@@ -122,6 +127,7 @@ class _Builder:
             seeding=self._section(SeedingSection, "seeding"),
             retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
+            http=self._http(),
             files=tuple(self.checker.sources.files),
         )
 
@@ -183,6 +189,22 @@ class _Builder:
         elif not rest.startswith("//") or len(rest.strip("/")) == 0 or "?" in rest:
             self._problem("store", "url", message="must be sqlite:////absolute/path, with four slashes and no options")
         return store
+
+    def _http(self) -> HttpSection:
+        http: HttpSection = self._section(HttpSection, "http")
+        if http.listen is not None:
+            try:
+                parse_address(http.listen)
+            except ValueError as error:
+                self._problem("http", "listen", message=str(error))
+        for index, host in enumerate(http.hosts):
+            if not _HOST.fullmatch(host):
+                self._problem("http", "hosts", index, message='must be NAME or NAME:PORT, such as "nas.example.org"')
+        for index, origin in enumerate(http.origins):
+            scheme, _, host = origin.partition("://")
+            if scheme not in ("http", "https") or not _HOST.fullmatch(host.removesuffix("/")):
+                self._problem("http", "origins", index, message='must be such as "https://nas.example.org"')
+        return http
 
     def _queues(self) -> dict[str, QueueSection]:
         queues = {"downloads": DOWNLOADS_QUEUE}

@@ -162,6 +162,18 @@ class RetentionSection:
     """How long a task is kept after its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class HttpSection:
+    """``[http]``"""
+
+    listen: str | None = None
+    """``HOST:PORT`` or ``unix:/PATH``; ``None`` = off."""
+    hosts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Further names under which it may be asked for: ``NAME`` or ``NAME:PORT``."""
+    origins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Further origins whose pages may ask it."""
+
+
 DOWNLOADS_QUEUE = QueueSection(
     concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
 )
@@ -182,6 +194,7 @@ class Config:
     seeding: SeedingSection
     retention: RetentionSection
     policy: PolicySection
+    http: HttpSection
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
     warnings: tuple[Problem, ...] = ()
@@ -217,6 +230,7 @@ class Config:
             "seeding": _shown(self.seeding, reveal),
             "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),
+            "http": _shown(self.http, reveal),
         }
 
     def secret_values(self) -> frozenset[str]:

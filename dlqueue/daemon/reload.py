@@ -24,7 +24,7 @@ from dlqueue.service.access import Access
 
 log = logging.getLogger(__name__)
 
-_AT_START_ONLY = ("store.", "daemon.staging")
+_AT_START_ONLY = ("store.", "daemon.staging", "http.")
 """Settings that a running daemon cannot change: beginnings of their keys."""
 
 

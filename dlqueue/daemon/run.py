@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from dlqueue.config import Config, ConfigError
-from dlqueue.daemon import journal, logs
+from dlqueue.daemon import journal, logs, settings
+from dlqueue.daemon.extras import MissingExtra
 from dlqueue.daemon.reading import Reader, default_mode
 from dlqueue.daemon.systemd import Notifier, inherited_sockets
 from dlqueue.daemon.watchdog import report
@@ -96,6 +97,9 @@ class _Daemon:
         except StorageError as error:
             _say(error)
             return EXIT_BUSY
+        except MissingExtra as error:
+            _say(error)
+            return EXIT_CONFIG
         except OSError as error:
             _say(f"{error.filename}: {error.strerror}")
             return EXIT_FAILED
@@ -140,7 +144,7 @@ class _Daemon:
             house.dispatcher,
             self._socket,
             mode=0o660 if self._config.mode == "system" else 0o600,
-            group=_group(self._config),
+            group=settings.system_group() if self._config.mode == "system" else None,
             inherited=self._inherited,
         )
         starting = asyncio.create_task(self._ask_for_time(), name="dlqueue-starting")
@@ -153,6 +157,8 @@ class _Daemon:
             await house.endpoints.open()
             await adopt_transfers(house.queue, house.endpoints)
             house.queue.start()
+            if house.gateway is not None:
+                await house.gateway.start()  # before the socket: who sees that answer may use this one too
             await server.start()
             await look_again(house.queue, house.endpoints)
             starting.cancel()
@@ -177,7 +183,7 @@ class _Daemon:
             log.info("stopping")
             asyncio.get_running_loop().call_later(STOP_LIMIT, _cut_short)
             await house.reloader.stop()
-            await server.stop(STOP_GRACE)
+            await asyncio.gather(server.stop(STOP_GRACE), _stop_gateway(house))
             await house.queue.shutdown(STOP_GRACE)
             await house.endpoints.close()
         log.info("stopped")
@@ -211,7 +217,8 @@ class _Daemon:
         while True:
             await asyncio.sleep(1.0)
             with contextlib.suppress(StorageError):
-                busy = server.idle_since is None or await self._has_work(house)
+                clients = server.connections or (house.gateway.connections if house.gateway is not None else 0)
+                busy = clients > 0 or await self._has_work(house)
                 now = time.monotonic()
                 idle_since = None if busy else idle_since or now
                 if idle_since is not None and now - idle_since >= IDLE_EXIT:
@@ -231,16 +238,9 @@ def _say(problem: object) -> None:
     sys.stderr.write(f"{priority}dlqueue: {problem}\n")
 
 
-def _group(config: Config) -> str | None:
-    """The group that may use the system's socket, if this machine has it."""
-    if config.mode != "system":
-        return None
-    import grp
-
-    try:
-        return grp.getgrnam("dlqueue").gr_name
-    except KeyError:
-        return None
+async def _stop_gateway(house: House) -> None:
+    if house.gateway is not None:
+        await house.gateway.stop(STOP_GRACE)
 
 
 def _cut_short() -> None:

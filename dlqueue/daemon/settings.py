@@ -103,3 +103,13 @@ def steer(policy: Policy, config: Config) -> None:
     policy.schemes = frozenset(config.policy.schemes)
     policy.private_addresses = config.policy.private_addresses
     policy.destinations = config.daemon.allow_destinations
+
+
+def system_group() -> str | None:
+    """The group that may use the sockets of the system's instance, if this machine has it."""
+    import grp
+
+    try:
+        return grp.getgrnam("dlqueue").gr_name
+    except KeyError:
+        return None

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dlqueue.address import parse_address
 from dlqueue.config import Config
-from dlqueue.daemon import settings
+from dlqueue.daemon import extras, settings
+from dlqueue.daemon.doctor.doctor import Doctor, Living
+from dlqueue.daemon.doctor.machine import Stopwatch
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.reload import Parts, Reloader
+from dlqueue.daemon.staging import staging_rule
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.tasktypes import register_task_types
-from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
-from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
-from dlqueue.queue import Progress, Queue, Task
+from dlqueue.queue import Filter, Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
 from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
+from dlqueue.service.tokens import Tokens
 from dlqueue.transports.dispatch import Dispatcher
+
+if TYPE_CHECKING:  # needs what only the extra has
+    from dlqueue.transports.http import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class House:
     service: Service
     dispatcher: Dispatcher
     reloader: Reloader
+    gateway: Gateway | None
 
 
 def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Notifier) -> House:
@@ -88,7 +95,9 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     queue.register(downloads)
     register_task_types(queue)
     access = Access(config.daemon.admins)
+    tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
     reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
+    doctor = Doctor(read, Living(lambda: reloader.config, queue, endpoints, Stopwatch()))
     service = Service(
         queue,
         endpoints,
@@ -99,16 +108,39 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         stop,
         reloader.answer,
         believes_cwd=config.mode == "user",
+        tokens=tokens,
+        doctor=doctor.answer,
     )
-    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader)
+    dispatcher = Dispatcher(service)
+    gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads)
+    return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway)
 
 
-def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:
-    """Where unfinished bytes go: always on the file system of the destination, so that delivery is a rename."""
-
-    def rule(params: DownloadParams) -> Path:
-        if config.daemon.staging is not None:
-            return config.daemon.staging
-        return Path(params.root if config.places.staging == "root" else params.directory) / STAGING
-
-    return rule
+def _gateway(
+    config: Config,
+    queue: Queue,
+    dispatcher: Dispatcher,
+    tokens: Tokens,
+    endpoints: Endpoints,
+    store: SqlStore,
+    downloads: RemoteDownload,
+) -> Gateway | None:
+    """:raises MissingExtra: the configuration asks for it, and its libraries are not there."""
+    if config.http.listen is None:
+        return None
+    with extras.needed("http", "http.listen"):
+        from dlqueue.daemon.metrics import Metrics
+        from dlqueue.transports.http import Gateway
+    metrics = Metrics(queue, endpoints, store, lambda: [config.places.state, *downloads.staging_folders()])
+    system = config.mode == "system"
+    return Gateway(
+        dispatcher,
+        tokens,
+        parse_address(config.http.listen),
+        hosts=config.http.hosts,
+        origins=config.http.origins,
+        ready=lambda: queue.find(Filter(), limit=1),
+        metrics=metrics,
+        mode=0o660 if system else 0o600,
+        group=settings.system_group() if system else None,
+    )

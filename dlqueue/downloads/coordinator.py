@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from dlqueue.downloads.cadence import next_look
+from dlqueue.downloads.meters import DownloaderMeters
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause
 from dlqueue.downloads.watch import Sight, Watch
@@ -90,6 +91,7 @@ class Coordinator:
     """Seconds of being down after which its transfers had better be elsewhere; None = never."""
     paths: PathMap = field(default_factory=PathMap)
     """Its names for what we see: plug-ins speak these, and from here on upwards nobody does."""
+    meters: DownloaderMeters = field(default_factory=DownloaderMeters)
     health: Health = "unknown"
     version: str | None = None
     last_error: str | None = None
@@ -283,7 +285,7 @@ class Coordinator:
 
         :param instance: the running downloader that knew it.
         """
-        self._watches[key] = Watch(task_id, owner, handle, instance=instance)
+        self._watches[key] = Watch(task_id, owner, handle, fresh=not handle.attached, instance=instance)
         self._poke.set()
 
     async def settled(self, key: str, patience: float) -> bool:
@@ -314,6 +316,7 @@ class Coordinator:
         if watch is None or watch.handle != handle:
             self.watch(task_id, owner, key, handle, instance)
             watch = self._watches[key]
+            watch.fresh = False
         if not watch.looked:
             if self.down:
                 raise Unavailable(self.last_error or f"{self.name} is down")
@@ -426,6 +429,7 @@ class Coordinator:
             return  # that is no news about the other side
         if self.health != "down":
             log.warning("downloader %s is down: %s", self.name, error)
+            self.meters.openings += 1
             self._failures = 0
             for watch in self._watches.values():
                 watch.seen_at = None
@@ -457,8 +461,13 @@ class Coordinator:
     async def _poll(self, keys: list[str], asker: Watch | None = None) -> None:
         asked = {key: watch for key in keys if (watch := self._watches.get(key)) is not None}
         began = time.monotonic()
-        seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
+        try:
+            seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
+        except DownloaderError:
+            self.meters.failed_polls += 1
+            raise
         self._took = time.monotonic() - began
+        self.meters.polls.observe(self._took)
         if not self.down:  # what was asked before it went down tells nothing of now
             self.health, self.last_error = "up", None
         news: list[str] = []
@@ -467,6 +476,7 @@ class Coordinator:
                 continue  # begun anew meanwhile: the answer may be about what was before
             new = seen.get(watch.handle)
             if watch.note(new, instance, self.clock.time(), self.poll_interval) and new is not None:
+                self.meters.saw(key, new, watch.fresh)
                 self.report(watch.task_id, watch.owner, new)
             if watch is asker:
                 continue

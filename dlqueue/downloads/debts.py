@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from dlqueue.downloads.state import Obligation
+
+_SUFFIX = ".owed"
 
 
 class Debts:
@@ -18,7 +21,23 @@ class Debts:
         self._folder = folder
 
     def _file(self, owed: Obligation) -> Path:
-        return self._folder / f"{owed.downloader}.owed" / owed.key
+        return self.folder(owed.downloader) / owed.key
+
+    def folder(self, downloader: str) -> Path:
+        """Where it is written what is owed to this one."""
+        return self._folder / f"{downloader}{_SUFFIX}"
+
+    def names(self) -> list[str]:
+        """Downloaders that anything is owed to, configured or not."""
+        return sorted(path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}"))
+
+    def since(self, downloader: str) -> float:
+        """Since when the oldest is owed; now if there is none."""
+        with suppress(OSError):
+            times = [path.stat().st_mtime for path in self.folder(downloader).iterdir()]
+            if times:
+                return min(times)
+        return time.time()
 
     def write(self, owed: Obligation) -> None:
         """On disk when it returns. :raises OSError: it cannot be written."""
@@ -41,7 +60,7 @@ class Debts:
         """All that is owed to it. What cannot be read is left alone."""
         found = []
         try:
-            files = sorted((self._folder / f"{downloader}.owed").iterdir())
+            files = sorted(self.folder(downloader).iterdir())
         except FileNotFoundError:  # nothing is owed, or not any more
             return []
         for file in files:

@@ -13,6 +13,7 @@ from typing import Any
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.debts import Debts
 from dlqueue.downloads.delivery import drop_staging
+from dlqueue.downloads.meters import DownloaderMeters
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
@@ -21,7 +22,7 @@ from dlqueue.downloads.room import Room
 from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, choose, facts_of, find_route
 from dlqueue.downloads.slots import Slots
 from dlqueue.downloads.space import Measure, measure
-from dlqueue.downloads.state import Obligation
+from dlqueue.downloads.state import DownloadState, Obligation
 from dlqueue.downloads.uses import Uses
 from dlqueue.queue import InvalidTask
 from dlqueue.runtime.clock import Clock
@@ -83,6 +84,8 @@ class Endpoints:
         self.disabled = frozenset(disabled)
         self.rules = tuple(rules)
         self.slots = Slots()
+        self.meters: dict[str, DownloaderMeters] = {}
+        """By downloader, also of those that are gone: who comes back goes on counting."""
         self.uses = Uses(folder / _USES)
         self.room = Room(clock, wake, keep_free, measure)
         self._folder = folder
@@ -111,6 +114,7 @@ class Endpoints:
             config.stall,
             config.failover_after,
             config.paths,
+            self.meters.setdefault(config.name, DownloaderMeters()),
         )
 
     def _reported(self, task_id: int, owner: str, status: TransferStatus) -> None:
@@ -377,6 +381,14 @@ class Endpoints:
         for name in self.names() if downloader is None else (downloader,):
             await self.offer(name)
 
+    def end_attempt(
+        self, state: DownloadState, error_class: str | None, message: str | None, following: str | None
+    ) -> None:
+        """See `DownloadState.end_attempt`."""
+        ended = state.end_attempt(self._clock.time(), error_class, message, following)
+        if ended is not None and error_class is not None:
+            self.meters.setdefault(ended.downloader, DownloaderMeters()).errors[error_class] += 1
+
     # -- what is owed to those who are away ---------------------------------------------------------------------------
 
     async def owe(self, owed: Obligation) -> None:
@@ -384,6 +396,10 @@ class Endpoints:
         await asyncio.to_thread(self._debts.write, owed)
         if owed.downloader in self and not self[owed.downloader].down:
             await self._pay(owed.downloader)
+
+    def owed(self, name: str) -> list[Obligation]:
+        """Transfers that are still to be removed there. Blocks."""
+        return self._debts.of(name)
 
     async def borrow(self, owed: Obligation) -> None:
         """It is about to be created; if nobody says that it was `returned`, it is removed when its downloader is seen

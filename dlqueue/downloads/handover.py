@@ -78,7 +78,7 @@ class Handover:
             await self._blocking(self._endpoints.uses.note, target, ctx.task_id)
             return ResumeAfter(0.0, renew=False)
         message = f"{target} exists already (on_exists is {params.on_exists})"
-        ctx.state.end_attempt(self._clock.time(), "request", message, "error")
+        self._endpoints.end_attempt(ctx.state, "request", message, "error")
         raise CriticalError(message, "exists")
 
     async def plan(self, ctx: Context, status: TransferStatus, seed: bool) -> None:
@@ -164,7 +164,7 @@ class Handover:
         try:
             await self._blocking(delivery.verify, content[0], params.checksum or "")
         except CriticalError as error:
-            state.end_attempt(self._clock.time(), "request", str(error), "error")
+            self._endpoints.end_attempt(state, "request", str(error), "error")
             # These bytes are proven wrong: a retry by a person must not go on with them.
             state.abandon()
             raise
@@ -229,7 +229,7 @@ class Handover:
         Only if the clearing up has to wait is the result given out before."""
         state: DownloadState = ctx.state
         if state.key is not None and state.downloader is not None:
-            state.end_attempt(self._clock.time(), None, None, None)
+            self._endpoints.end_attempt(state, None, None, None)
             state.owe()
             state.key = None
         result = self._result(state)

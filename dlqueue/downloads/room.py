@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,19 @@ class Places(NamedTuple):
     """Where the file systems of the directory and of the staging folder were mounted, as far as that is known."""
 
 
+class Disk(NamedTuple):
+    """A file system, as a person sees it. All in bytes."""
+
+    mount: str
+    size: int
+    free: int
+    reserved: int
+    """What running transfers will still write there."""
+    floor: int
+    """What is to stay free."""
+    low: bool
+
+
 class Room:
     """
     :param wake: is given a hold, and how many of those who hold it; answers how many there were.
@@ -74,6 +87,8 @@ class Room:
         self._missing: dict[str, Path] = {}
         """Mounts that are waited for, and a folder that is on them."""
         self._batch: dict[int, int] = {}
+        self._pending: dict[Path, asyncio.Future[FileSystem]] = {}
+        """What `survey` has asked for and not got yet: a file system that hangs is not asked twice."""
         self._poke = asyncio.Event()
         self._idle = False
         self._lookout: asyncio.Task[None] | None = None
@@ -87,6 +102,8 @@ class Room:
         if self._lookout is not None:
             self._lookout.cancel()
             await asyncio.gather(self._lookout, return_exceptions=True)
+        for asked in list(self._pending.values()):
+            asked.cancel()
         self._threads.close()
 
     def adapt(self, keep_free: int | None) -> None:
@@ -168,6 +185,37 @@ class Room:
         self._missing[mount] = folder
         self._watch()
         return NoRoom(f"space:{mount}", why_missing(mount))
+
+    async def survey(self, folders: Iterable[Path], timeout: float) -> list[Disk]:
+        """The file systems of these folders; without those that do not answer in time, or cannot be asked.
+
+        :param timeout: seconds.
+        """
+        asked = {folder: self._asking(folder) for folder in folders}
+        if not asked:
+            return []
+        done, _ = await asyncio.wait(asked.values(), timeout=timeout)
+        found = {}
+        for future in done:
+            if not future.cancelled() and future.exception() is None:
+                seen = future.result()
+                found[seen.device] = seen
+        ledger = self.ledger
+        return [
+            Disk(seen.mount, seen.size, seen.free, ledger.promised(device), ledger.floor(seen), device in ledger.low)
+            for device, seen in found.items()
+        ]
+
+    def _asking(self, folder: Path) -> asyncio.Future[FileSystem]:
+        def answered(future: asyncio.Future[FileSystem]) -> None:
+            del self._pending[folder]
+            if not future.cancelled():
+                future.exception()  # whoever still waits hears of it
+
+        if folder not in self._pending:
+            self._pending[folder] = asyncio.ensure_future(self._look(folder))
+            self._pending[folder].add_done_callback(answered)
+        return self._pending[folder]
 
     async def full(self, staging: Path) -> NoRoom | None:
         """A downloader says that its disk is full. None = not as far as can be seen from here (a quota, another

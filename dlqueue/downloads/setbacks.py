@@ -65,7 +65,7 @@ class Setbacks:
         state: DownloadState = ctx.state
         self.unwatch(state)
         await self._endpoints.release(ctx.task_id)
-        state.end_attempt(self._clock.time(), error, message, "next downloader")
+        self._endpoints.end_attempt(state, error, message, "next downloader")
         state.abandon()
         ctx.logger.info("%s; the next downloader is tried", message)
         ctx.progress(message=message)
@@ -110,7 +110,7 @@ class Setbacks:
         if following == "from the top":
             raise await self._from_the_top(ctx, error, said)
         state.state = None
-        state.end_attempt(self._clock.time(), error, said.message, following)
+        self._endpoints.end_attempt(state, error, said.message, following)
         state.phase = ""  # and the key stays: the next try goes on with the bytes that are there
         if following == "wait":
             state.phase = "deliver" if state.manifest else ""
@@ -146,7 +146,7 @@ class Setbacks:
             self.unwatch(state)  # the next step asks anew, and learns why
             return ResumeAfter(0.0, renew=False)
         self.unwatch(state)
-        state.end_attempt(self._clock.time(), "space", lack.message, "wait")
+        self._endpoints.end_attempt(state, "space", lack.message, "wait")
         state.phase, state.state = "", None
         return await self.no_room(ctx, lack)
 
@@ -184,7 +184,7 @@ class Setbacks:
         state: DownloadState = ctx.state
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
-        state.end_attempt(self._clock.time(), error, said.message, "from the top")
+        self._endpoints.end_attempt(state, error, said.message, "from the top")
         state.tried = []
         if not (error == "stalled" and self.route(ctx).names == (state.downloader,)):
             state.abandon()
@@ -233,7 +233,7 @@ class Setbacks:
         message = f"somebody has removed it in {state.downloader}"
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
-        state.end_attempt(self._clock.time(), "removed", message, "error")
+        self._endpoints.end_attempt(state, "removed", message, "error")
         state.phase, state.handle = "", None
         raise CriticalError(f"{message}; `dlqueue retry {ctx.task_id}` fetches it again", "removed_elsewhere")
 
@@ -244,7 +244,7 @@ class Setbacks:
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
         end = state.lost > LOST_MAX
-        state.end_attempt(self._clock.time(), "lost", message, "error" if end else "create anew")
+        self._endpoints.end_attempt(state, "lost", message, "error" if end else "create anew")
         if new_key:
             state.abandon()
         # The same key: what is left in its folder is used again if the downloader can prove it.
@@ -258,7 +258,7 @@ class Setbacks:
         """It has got another URL."""
         state: DownloadState = ctx.state
         handle, key = state.handle, state.key or ""
-        state.end_attempt(self._clock.time(), "replaced", "it got another URL", "create anew")
+        self._endpoints.end_attempt(state, "replaced", "it got another URL", "create anew")
         if handle is not None and not state.attached:
             await coordinator.remove(key, handle, False, lambda: None)
         state.phase, state.handle = "", None

@@ -148,13 +148,16 @@ class DownloadState(msgspec.Struct):
         self.attempts.append(Attempt(self.downloader or "", self.kind or "", self.key or "", now))
         del self.attempts[:-LEDGER_KEPT]
 
-    def end_attempt(self, now: float, error_class: str | None, message: str | None, following: str | None) -> None:
-        """How the present try ended. Nothing if none is open."""
+    def end_attempt(
+        self, now: float, error_class: str | None, message: str | None, following: str | None
+    ) -> Attempt | None:
+        """How the present try ended: answers it. Nothing if none is open."""
         if not self.attempts or self.attempts[-1].ended_at is not None:
-            return
+            return None
         attempt = self.attempts[-1]
         attempt.ended_at, attempt.bytes = now, self.downloaded
         attempt.error_class, attempt.message, attempt.next = error_class, message, following
+        return attempt
 
     def note_skipped(self, downloader: str, kind: str, message: str, now: float) -> None:
         """It was passed over because it is down: nothing was tried there, so that this line has no key."""

@@ -153,7 +153,7 @@ class RemoteDownload(Task):
         if state.key is None or state.downloader != name or replaced:
             if state.key is not None:
                 if state.downloader != name:
-                    state.end_attempt(now, "unavailable", self._setbacks.why_not(state), "next downloader")
+                    self._endpoints.end_attempt(state, "unavailable", self._setbacks.why_not(state), "next downloader")
                 state.abandon()
             for former in names[: names.index(name)]:
                 self._setbacks.note_skipped(state, former, now)

@@ -30,6 +30,8 @@ class Watch:
     owner: str
     handle: Handle
     latest: TransferStatus | None = None
+    fresh: bool = False
+    """It was created just now: whatever it has, it has got since."""
     instance: str | None = None
     """The running program that knew it when it was last seen."""
     gone: bool = False

@@ -158,6 +158,13 @@ def _blemish(value: Any) -> str | None:
     return None
 
 
+def check_params(params: dict[str, Any]) -> None:
+    """Of what :func:`decode` calls suspect. Raises :class:`InvalidParams` naming the param that nobody can use."""
+    for name, param in params.items():
+        if found := _blemish(name) or _blemish(param):
+            raise InvalidParams(name.replace("\0", "\\0"), found)
+
+
 def parse(data: bytes) -> Call | Refused | Batch:
     """What a line asks for. Never raises for bad input: the error is in the answer."""
     try:
@@ -192,9 +199,7 @@ def _call(value: Any, suspect: bool) -> Call | Refused:
         if not isinstance(params, dict):
             raise InvalidParams("params", "must be an object: named params only")
         if suspect:
-            for name, param in params.items():
-                if found := _blemish(name) or _blemish(param):
-                    raise InvalidParams(name.replace("\0", "\\0"), found)
+            check_params(params)
     except InvalidParams as error:
         # A notification never gets an answer; the dispatcher needs the refusal only for requests.
         return Call(None, method, {}, notification=True) if notification else Refused(identity, error)

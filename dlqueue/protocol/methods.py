@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, queues, schedules, statistics
+from dlqueue.protocol import doctor, messages, queues, schedules, statistics, tokens
+from dlqueue.protocol.caller import Role
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
-Role = Literal["read", "submit", "operate", "admin"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ _SUBMISSION_LATER = ("notify",)
 _m = messages
 _q = queues
 _s = schedules
+_t = tokens
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -53,6 +54,7 @@ METHODS: dict[str, Method] = {
         _row(
             "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
         ),
+        _row("daemon.doctor", _m.NoParams, doctor.Diagnosis, "write", "admin", "What is wrong, and how to cure it."),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
         _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
         _row(
@@ -130,6 +132,9 @@ METHODS: dict[str, Method] = {
         _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
         _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
         _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
+        _row("tokens.list", _m.NoParams, _t.TokenPage, "read", "admin", "The tokens of the gateway, without secrets."),
+        _row("tokens.create", _t.CreateToken, _t.NewToken, "write", "admin", "A token; its secret is told this once."),
+        _row("tokens.revoke", _t.TokenName, _t.Token, "write", "admin", "The token is worth nothing from now on."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
@@ -139,9 +144,7 @@ METHODS: dict[str, Method] = {
 
 
 _LATER = {
-    "daemon": "doctor",
     "nodes": "list drain",
-    "tokens": "list create revoke",
 }
 LATER = frozenset(f"{space}.{verb}" for space, verbs in _LATER.items() for verb in verbs.split())
 """Methods that will come: refused by name rather than as a typing mistake."""

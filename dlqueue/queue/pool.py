@@ -15,6 +15,7 @@ from dlqueue.queue import transitions
 from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import WINDOW, Agenda, Lane
 from dlqueue.queue.errors import CriticalError, QueueClosed, QueueError, StorageError
+from dlqueue.queue.meters import Meters
 from dlqueue.queue.rate import Rates
 from dlqueue.queue.record import (
     Answer,
@@ -67,6 +68,7 @@ class Pool:
         report: Callable[[Context], None],
         admission: Admission,
         folders: TemporaryFolders,
+        meters: Meters,
     ) -> None:
         self._store = store
         self._agenda = agenda
@@ -78,6 +80,7 @@ class Pool:
         self.rates = Rates()
         self._admission = admission
         self._folders = folders
+        self._meters = meters
         self._idle: list[asyncio.Future[TaskRecord]] = []
         self._in_lane: Counter[str] = Counter()
         self._promised: Counter[str] = Counter()
@@ -314,7 +317,10 @@ class Pool:
 
     def _taken(self, record: TaskRecord, *, now: float) -> Change | None:
         runs_step = self._types[record.type].pause_runs_step
-        return self._admission.claim(record, node=self._node, now=now, runs_step=runs_step)
+        change = self._admission.claim(record, node=self._node, now=now, runs_step=runs_step)
+        if change is not None and change.kind == "claimed":
+            self._meters.claimed(record, now)
+        return change
 
     def claimed(self, record: TaskRecord) -> None:
         """A claim is committed: a worker begins, before anybody else can hear of it."""
@@ -417,6 +423,8 @@ class Pool:
             await self._settle(record, end, asked)
             return
         end, left_behind = await run_step(task, context, interrupt, self._lanes.policy_of, self._clock)
+        if end is not None:
+            self._meters.steps[record.type].observe(end.executed)
         if self._folders.has(record.id):
             await self._folders.measure(record.id)
         if left_behind is None:
@@ -439,6 +447,7 @@ class Pool:
             return
         answer = await self._write(record.id, partial(self._settled, token=record.lease_token, end=end, asked=asked))
         if answer is None:
+            self._meters.stale += 1
             log.info("task %d: the end of a step came too late and was dropped", record.id)
 
     def _settled(self, record: TaskRecord, *, token: int, end: Settlement, asked: int) -> Change | None:
@@ -456,6 +465,7 @@ class Pool:
             partial(transitions.save, token=record.lease_token, now=now, state=state, progress=progress, result=result),
         )
         if not isinstance(answer, Change):
+            self._meters.stale += 1
             raise LeaseLost(f"task {record.id} was taken away from this step")
 
     async def _write(self, task_id: int, decide: Decide) -> Answer:

@@ -21,6 +21,7 @@ from dlqueue.queue.cleaner import Cleaner
 from dlqueue.queue.errors import InvalidTask, QueueClosed
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
+from dlqueue.queue.meters import Meters
 from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.pool import Pool
 from dlqueue.queue.queues import Queues
@@ -121,6 +122,8 @@ class Queue:
         self._admission = Admission(self._store, self.clock, resources, self._folders)
         self._agenda = Agenda()
         self._notices = Notices(self._store, self.clock)
+        self.meters = Meters()
+        """What happened since this queue was made, for whoever watches how it is going."""
         self._pool = Pool(
             self._store,
             self._agenda,
@@ -131,6 +134,7 @@ class Queue:
             self._notices.report,
             self._admission,
             self._folders,
+            self.meters,
         )
         self._folders.is_running = lambda task_id: self._pool.running(task_id) is not None
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node, self._folders)
@@ -236,6 +240,7 @@ class Queue:
             self._cleaner.note(record)
             self._admission.note(record)
             self._folders.note(record)
+            self.meters.note(change)
             self._notices.tell(change)
         if self._capacity.awaited:
             self._capacity.look({change.record.queue for change in changes if change.record.final or change.delete})
@@ -368,6 +373,10 @@ class Queue:
         """How many tasks there are in each status (in this queue), however many they are."""
         return await self._store.tally(queue)
 
+    async def tallies(self) -> Mapping[str, Mapping[Status, int]]:
+        """`tally` of each queue that has tasks."""
+        return await self._store.tallies()
+
     async def find(
         self, filter: Filter, order: str = "-id", limit: int = 100, cursor: str | None = None, count: bool = False
     ) -> Page:
@@ -402,6 +411,10 @@ class Queue:
     def counters(self) -> Counters:
         """Since this queue was opened; busy workers and suspended tasks as of now."""
         return self._notices.counters(self._pool.busy)
+
+    def runs(self, task_id: int) -> bool:
+        """Is a step of this task running here?"""
+        return self._pool.running(task_id) is not None
 
     def is_full(self, queue: str) -> bool:
         """Does this queue run as many steps as it may at once?"""

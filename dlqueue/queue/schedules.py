@@ -254,6 +254,12 @@ class Schedules:
         """Will any of them ever run?"""
         return bool(await self._store.due_schedules(1))
 
+    async def lateness(self) -> float:
+        """Seconds for which the one that should have made a task first has been due; 0 = none is overdue."""
+        first = await self._store.due_schedules(1)
+        when = first[0].next_run if first else None
+        return 0.0 if when is None else max(self._clock.time() - when, 0.0)
+
     # -- telling ------------------------------------------------------------------------------------------------------
 
     def _publish(self, kind: str, schedule: Schedule, run: Run | None = None) -> None:

@@ -54,6 +54,10 @@ class Downloader(ABC):
     """Does `create`, asked for a key that it knows with other URLs, use again only bytes that it has proven to be the
     same content (size and ETag)? Otherwise another URL gets another key, and begins from the start."""
 
+    tried_versions: ClassVar[tuple[str, str] | None] = None
+    """The oldest and the newest version of the other side with which this plug-in was tried: ``("4.5.2", "5.1")``. A
+    person is told (`dlqueue doctor`) when the version that `test` answers is outside. None = there is no other side."""
+
     @classmethod
     def default_config(cls) -> Any | None:
         """The configuration with which it works out of the box, if it does on this machine: it is then there when no
@@ -122,6 +126,12 @@ class Downloader(ABC):
         With ``delete_data`` also what it wrote, and only that. Gone already is success. When this returns, nothing
         writes into its folder any more. ``Handle(id=key)`` is understood too: after a lost answer of `create` the key
         is all that the core has."""
+
+    def owned(self) -> Mapping[str, str] | None:
+        """Everything over there that `create` has made and nobody has removed, whichever daemon asked for it: the
+        creation keys, each with a name that a person knows it by. Only asked when a person looks for what is left over.
+        None = this downloader cannot tell."""
+        return None
 
     def events(self) -> Iterator[None]:
         """Yield whenever a poll is worth while; block in between. Optional: a downloader without events is polled at

@@ -15,7 +15,8 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
-from dlqueue.protocol import messages, queues, schedules, statistics, times
+from dlqueue.protocol import doctor as diagnosis
+from dlqueue.protocol import messages, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -31,6 +32,7 @@ from dlqueue.service.reasons import why
 from dlqueue.service.schedules import ScheduleVerbs
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
+from dlqueue.service.tokens import Tokens
 
 CLEANING = 3.0
 """Seconds that the cancelling of one task with its data waits for the data to go."""
@@ -44,6 +46,7 @@ class Service:
     :param shown_config: what `daemon.config` answers.
     :param stop: asks the daemon to stop; returns at once.
     :param reload: reads the configuration anew.
+    :param doctor: looks for what is wrong.
     :param believes_cwd: may a client of the daemon's own user write to the folder it stands in? (A user's instance.)
     """
 
@@ -58,6 +61,9 @@ class Service:
         stop: Callable[[], None],
         reload: Callable[[], Awaitable[messages.Reloaded]],
         believes_cwd: bool = True,
+        *,
+        tokens: Tokens,
+        doctor: Callable[[], Awaitable[diagnosis.Diagnosis]] | None = None,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
@@ -65,6 +71,8 @@ class Service:
         self._statistics = Statistics(queue)
         self._schedules = ScheduleVerbs(queue, access, self._place)
         self._access = access
+        self._tokens = tokens
+        self._doctor = doctor
         self._queues = QueueVerbs(queue, access)
         self._store = store
         self._shown_config = shown_config
@@ -102,6 +110,11 @@ class Service:
     async def daemon_reload(self, caller: Caller, params: messages.NoParams) -> messages.Reloaded:
         self._access.require_admin(caller, "daemon.reload")
         return await self._reload()
+
+    @verb
+    async def daemon_doctor(self, caller: Caller, params: messages.NoParams) -> diagnosis.Diagnosis:
+        self._access.require_admin(caller, "daemon.doctor")
+        return {"findings": []} if self._doctor is None else await self._doctor()
 
     @verb
     async def daemon_shutdown(self, caller: Caller, params: messages.NoParams) -> messages.ShuttingDown:
@@ -434,6 +447,20 @@ class Service:
     @verb
     async def schedules_stats(self, caller: Caller, params: schedules.ScheduleLog) -> schedules.ScheduleStats:
         return await self._schedules.stats(caller, params)
+
+    # -- tokens -------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def tokens_list(self, caller: Caller, params: messages.NoParams) -> tokens.TokenPage:
+        return await self._tokens.list(caller)
+
+    @verb
+    async def tokens_create(self, caller: Caller, params: tokens.CreateToken) -> tokens.NewToken:
+        return await self._tokens.create(caller, params)
+
+    @verb
+    async def tokens_revoke(self, caller: Caller, params: tokens.TokenName) -> tokens.Token:
+        return await self._tokens.revoke(caller, params)
 
     # -- helpers of all -----------------------------------------------------------------------------------------------
 

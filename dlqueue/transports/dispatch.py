@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Internal, MethodNotFound, RpcError, Stopping, did_you_mean
+from dlqueue.protocol.errors import Forbidden, Internal, MethodNotFound, RpcError, Stopping, did_you_mean
 from dlqueue.transports import openrpc, shapes
 
 _log = logging.getLogger(__name__)
@@ -68,9 +68,17 @@ class Dispatcher:
             raise Stopping("the daemon is stopping", retry_after=5)
         return self._rows[call.method][1](call.params)
 
+    def admit(self, caller: Caller, name: str) -> None:
+        """Raises :class:`Forbidden` if the caller came with a token whose role is too small for the method."""
+        needed = self.row(name).role
+        if not caller.has_role(needed):
+            told = f'{name} needs the role {needed}; the token "{caller.token}" has the role {caller.role}'
+            raise Forbidden(told, kind="role")
+
     async def result(self, caller: Caller, call: jsonrpc.Call) -> Any:
         """What the service answers. Raises :class:`RpcError`; a defect is logged and becomes :class:`Internal`."""
         try:
+            self.admit(caller, call.method)
             params = self.params(call)
             answer = self._rows[call.method][2]
             if answer is None:

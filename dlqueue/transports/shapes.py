@@ -41,11 +41,13 @@ def _dataclass_shape(declared: type[Any]) -> Any:
 
 @cache
 def _typeddict_shape(declared: type[Any]) -> Any:
-    hints = get_type_hints(declared)
-    optional: frozenset[str] = getattr(declared, "__optional_keys__", frozenset())
-    members = {
-        name: NotRequired[shape(hint)] if name in optional else Required[shape(hint)] for name, hint in hints.items()
-    }
+    # Not `__optional_keys__`: that does not know what is written as text (postponed annotations).
+    hints = get_type_hints(declared, include_extras=True)
+    members = {}
+    for name, hint in hints.items():
+        optional = get_origin(hint) is NotRequired
+        plain = shape(get_args(hint)[0] if optional else hint)
+        members[name] = NotRequired[plain] if optional else Required[plain]
     made = _typed_dict(declared.__name__, members)
     made.__pydantic_config__ = _LOOSE
     return made

@@ -26,7 +26,7 @@ from dlqueue_aria2.config import Aria2Config, find_command
 from dlqueue_aria2.content import is_full, matches, only_file, relative, tidy
 from dlqueue_aria2.creation import create
 from dlqueue_aria2.entries import Entry, Fault, File, TooLarge
-from dlqueue_aria2.look import Look
+from dlqueue_aria2.look import Look, everything
 from dlqueue_aria2.managed import Managed
 from dlqueue_aria2.memory import Memory
 from dlqueue_aria2.orders import GID, SCHEMES, check_selection, make_order
@@ -51,6 +51,7 @@ class Aria2Downloader(Downloader):
     kind: ClassVar[str] = "aria2"
     schemes: ClassVar[frozenset[str]] = SCHEMES | {"magnet", "torrent", "metalink"}
     config_type: ClassVar[type[Aria2Config]] = Aria2Config
+    tried_versions: ClassVar[tuple[str, str] | None] = ("1.36", "1.37")
 
     @classmethod
     def default_config(cls) -> Aria2Config | None:
@@ -89,6 +90,19 @@ class Aria2Downloader(Downloader):
         order = make_order(request, key, self._context.check_url)
         with self._alone(key):
             return create(self._rpc(), order, request, key, self._memory, self._context.local)
+
+    def owned(self) -> Mapping[str, str]:
+        if self._managed is not None and self._managed.untried:
+            return {}
+        rpc = self._rpc()
+        entries = [
+            entry
+            for answer in rpc.multicall(everything(["gid", "status", "dir"]))
+            for entry in rpc.read(answer, list[Entry])
+            if entry.status != "removed"
+        ]
+        # A GID says nothing of who has chosen it; the folder, which the core ends with the key, does.
+        return {entry.gid: entry.dir for entry in entries if entry.dir.endswith(entry.gid)}
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         wanted = [handle for handle in handles if GID.fullmatch(handle.id) and not self._memory.is_foreign(handle.id)]

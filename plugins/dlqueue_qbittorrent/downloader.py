@@ -63,6 +63,7 @@ class QbittorrentDownloader(Downloader):
     kind: ClassVar[str] = "qbittorrent"
     schemes: ClassVar[frozenset[str]] = frozenset({"magnet", "torrent"})
     config_type: ClassVar[type[QbittorrentConfig]] = QbittorrentConfig
+    tried_versions: ClassVar[tuple[str, str] | None] = ("4.5", "5.3")
 
     def __init__(self) -> None:
         self._changing = threading.Lock()
@@ -139,6 +140,10 @@ class QbittorrentDownloader(Downloader):
                 self._reasons.pop(entry.hash, None)
             statuses[handle] = status
         return statuses
+
+    def owned(self) -> Mapping[str, str]:
+        entries = self._look().entries.values()
+        return {key: entry.name for entry in entries for key in entry.keys if KEY.fullmatch(key)}
 
     def instance(self) -> str | None:
         if not hasattr(self._local, "instance"):

@@ -53,6 +53,7 @@ class TransmissionDownloader(Downloader):
     kind: ClassVar[str] = "transmission"
     schemes: ClassVar[frozenset[str]] = frozenset({"magnet", "torrent"})
     config_type: ClassVar[type[TransmissionConfig]] = TransmissionConfig
+    tried_versions: ClassVar[tuple[str, str] | None] = ("3.0", "4.1")
 
     def __init__(self) -> None:
         self._changing = threading.Lock()
@@ -93,6 +94,13 @@ class TransmissionDownloader(Downloader):
             self._flaws.pop(key, None)
             self._set_up(rpc, entry, request, key)
         return Handle(key, order.hash)
+
+    def owned(self) -> Mapping[str, str]:
+        # By the folder, which the core ends with the key; the label alone does not say which transfer it is.
+        folders = (
+            (PurePosixPath(entry.download_dir).name[-16:], entry) for entry in self._rpc().torrents(None).values()
+        )
+        return {key: entry.name for key, entry in folders if KEY.fullmatch(key)}
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         wanted = {handle: digest for handle in handles if (digest := self._hash(handle)) is not None}

@@ -128,8 +128,13 @@ def test_lists_and_arguments_together(daemon: StubDaemon, dlqueue: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("http://h/a\n  split=5\n", 'list, line 2: the option "split" is not understood'),
-        ("http://h/a\n  out\n", "list, line 2: the option"),
+        ("http://h/a\n  all-proxy=http://p\n", 'list, line 2: the option "all-proxy" is not understood'),
+        ("http://h/a\n  ouf=x\n", 'the option "ouf" is not understood; did you mean "out"?'),
+        ("http://h/a\n  out\n", 'list, line 2: not a URL: "out"'),
+        ("http://h/a\n  select-file=0\n", 'list, line 2: not the number of a file: "0"'),
+        ("http://h/a\n  pause=yes\n", 'list, line 2: neither true nor false: "yes"'),
+        ("http://h/a\n  seed-time=long\n", 'list, line 2: not a number: "long"'),
+        ("missing.torrent\n", "list, line 1: missing.torrent cannot be read"),
         ("  out=x\n", "list, line 1: an option without a URL above it"),
         ("http://h/a\tmirror\n", 'list, line 1: not a URL: "mirror"'),
         ("http://h/a\n  header=secret\n", "list, line 2: a header is written as"),
@@ -149,6 +154,66 @@ def test_what_is_about_one_file_is_refused_for_a_list(daemon: StubDaemon, dlqueu
     for option in (["-o", "x"], ["--unique-key", "k"], ["--checksum", "md5=0"], ["--mirror", "http://h"]):
         code, _, err = dlqueue("add", "-i", "list", *option)
         assert code == exits.USAGE and f"{option[0]} is about one file" in err
+
+
+def test_what_aria2_says_of_a_file(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("list").write_text(
+        "magnet:?xt=urn:btih:0123456789012345678901234567890123456789\n"
+        " select-file=1,3-5\n seed-ratio=1.5\n seed-time=90\n pause=true\n allow-overwrite=true\n"
+        "http://h/a\n\tuser-agent=me\n referer = http://h/page \n seed-ratio=0.0\n pause=false\n"
+    )
+    code, _, err = dlqueue("add", "-q", "list")
+    assert (code, err) == (0, "")
+    first, second = asked(daemon, "tasks.submit_many")[0].tasks
+    assert first.params["select"] == [1, 3, 4, 5] and first.params["on_exists"] == "overwrite" and first.paused is True
+    assert first.params["seed"] == {"ratio": 1.5, "time": 5400.0}
+    assert second.params["headers"] == {"User-Agent": "me", "Referer": "http://h/page"} and not second.paused
+    assert second.params["seed"] == {"ratio": None}, "aria2 means by 0.0: whatever the ratio is"
+
+
+def test_what_is_not_used_is_told_once(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("list").write_text("".join(f"http://h/{i}\n  split=5\n" for i in range(3)) + "  max-tries=2\n")
+    code, out, err = dlqueue("add", "-q", "-i", "list")
+    assert (code, out, len(err.splitlines())) == (0, "1\n2\n3\n", 2)
+    assert "list, line 2 and 2 more: split is not used" in err and "list, line 7: max-tries is not used" in err
+
+
+def test_all_mistakes_of_a_list_are_told_and_nothing_is_added(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("list").write_text("http://h/good\n" + "no\n  out=of what is wrong nothing more is said\n" * 14)
+    code, out, err = dlqueue("add", "-i", "list")
+    assert (code, out, daemon.service.tasks) == (exits.USAGE, "", {})
+    assert [line for line in (2, 4, 18, 20, 22) if f"list, line {line}: not a URL" in err] == [2, 4, 18, 20]
+    assert "(and 4 more mistakes)" in err and err.count("not a URL") == 10
+
+
+def test_standard_input_may_be_anything(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for content, field in ((TORRENT, "torrent"), (b"<metalink/>", "metalink"), (b"http://h/a\n  out=b\n", "url")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        (found,) = sources.sources(["-"], [])
+        assert field in found.params and (field != "url" or found.params["name"] == "b")
+
+
+def test_files_in_a_list(daemon: StubDaemon, dlqueue: Run) -> None:
+    Path("a.torrent").write_bytes(TORRENT)
+    Path("list").write_text("a.torrent\n  select-file=2\nhttp://h/b\n")
+    first, second = sources.sources([], ["list", "a.torrent"])[:2]
+    assert set(first.params) == {"torrent", "select"} and second.params == {"url": "http://h/b"}
+    assert set(sources.sources([], ["a.torrent"])[0].params) == {"torrent"}
+
+
+def test_a_daemon_that_leaves_in_the_middle(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("list").write_text("".join(f"http://h/{i}\n" for i in range(1500)))
+    together = submit._together
+
+    def leaves(session: Any, part: list[Any]) -> Any:
+        if len(part) == 500:
+            raise RpcError("the disk is full", code=Code.STORAGE)
+        return together(session, part)
+
+    monkeypatch.setattr(submit, "_together", leaves)
+    code, out, err = dlqueue("add", "-q", "list")
+    assert (code, len(out.splitlines())) == (exits.FAILURE, 1000)
+    assert "1000 of 1500 were added before; the same command adds the others" in err
 
 
 # -- torrent and metalink files ---------------------------------------------------------------------------------------
@@ -177,7 +242,9 @@ def test_upload(name: str, content: bytes, field: str, tmp_path: Path) -> None:
         ("a.torrent", b"", "is not a torrent file"),
         ("a.metalink", b"<html>", "is not a metalink file"),
         ("a.torrent", TORRENT + b"0" * sources.MAX_FILE, "is too big: more than"),
-        ("a.txt", b"http://h/a", "if it is a list of URLs: -i a.txt"),
+        ("a.html", b"<html>\n<a href='x'>", 'a.html, line 1: not a URL: "<html>"'),
+        ("a.bin", b"\xff\xfe", "a.bin is not text in UTF-8"),
+        ("a", b"\n", "the list is empty"),
         ("a.torrent", None, "a.torrent cannot be read: No such file"),
         ("none", None, 'not a URL: "none"'),
     ],

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from dlqueue.cli import add, exits, follow
-from dlqueue.cli.main import run
+from dlqueue.cli.main import program, run
 from dlqueue.protocol.errors import Code, RpcError
+from tests.test_docs import commands
 from tests.transports.stub_service import WHEN, StubDaemon, stub_daemon
 
 Output = pytest.CaptureFixture[str]
@@ -501,3 +503,15 @@ def test_defect_of_ours_is_one_line(daemon: StubDaemon, dlqueue: Program, monkey
     monkeypatch.delenv("DLQUEUE_DEBUG", raising=False)
     answer = dlqueue("ls")
     assert answer.code == exits.FAILURE and "ZeroDivisionError" in answer.err
+
+
+def test_every_command_says_what_it_does_on_one_line() -> None:
+    for name, command in [("dlqueue", program), *commands(program)]:
+        assert command.help, name
+        assert not command.get_short_help_str(61).endswith("..."), f"{name}: {command.help.splitlines()[0]}"
+
+
+def test_help_fits_a_terminal() -> None:
+    for name, command in [("dlqueue", program), *commands(program)]:
+        for line in command.get_help(click.Context(command, info_name=name, terminal_width=80)).splitlines():
+            assert len(line) <= 80, (name, line)

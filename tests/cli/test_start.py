@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from dlqueue.cli import autostart, exits
-from dlqueue.cli.main import run
+from dlqueue.cli.main import program, run
 from dlqueue.cli.session import Session
 from dlqueue.client import Client, DaemonUnreachable
-from tests.transports.stub_service import DOWNLOADER, WHEN, StubDaemon, stub_daemon
+from tests.test_docs import commands
+from tests.transports.stub_service import DOWNLOADER, SCHEDULE, WHEN, StubDaemon, a_queue, stub_daemon
 
 _HEAVY = {
     "pydantic",
@@ -48,29 +49,58 @@ def daemon(tmp_path: Path) -> Iterator[StubDaemon]:
         yield running
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["ls"], ["ls", "--json"], ["show", "1"], ["why", "1"], ["wait", "1"], ["pause", "1"], ["watch", "1"],
-     ["add", "http://127.0.0.1/a"], ["get", "-q", "http://127.0.0.1/a"], ["rpc", "daemon.info"], ["version"],
-     ["edit", "1", "--tag", "x"], ["events"], ["downloader", "ls"], ["downloader", "test", "box"],
-     ["task", "submit", "probe"], ["completions", "bash"]],
-    ids=" ".join,
-)  # fmt: skip
-def test_plain_commands_import_nothing_heavy(daemon: StubDaemon, arguments: list[str]) -> None:
+_PLAIN = """
+ls | ls --json | show 1 | why 1 | wait 1 | pause 2 | resume 2 | retry 3 | cancel 2 | edit 1 --tag x | files 1 | rm 3
+watch 1 | events | stats | get -q http://127.0.0.1/a | add http://127.0.0.1/a | add -i list | add list
+rpc daemon.info | version | task submit probe | completions bash | --help | add --help | schedule --help
+downloader ls | downloader show box | downloader test box | downloader pause box | downloader resume box
+downloader kinds | queue ls | queue show q | queue create new | queue set q --concurrency 2 | queue pause q
+queue resume q | schedule ls | schedule show s | schedule create n --every 1h --type probe
+schedule set s --every 2h | schedule pause s | schedule resume s | schedule run s | schedule rm s | config show
+config reload
+"""
+"""Every command but those that start a daemon, read its files or fill the screen."""
+_NOT_PLAIN = {"daemon", "top", "config check", "config path", "db backup", "db upgrade", "db version"}
+_RUN_ALL = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from dlqueue.cli.main import program, run
+heavy = set(json.loads(sys.argv[2]))
+for line in json.loads(sys.argv[3]):
+    said = io.StringIO()
+    with redirect_stdout(io.StringIO()), redirect_stderr(said):
+        code = run(["--socket", sys.argv[1], *line.split()])
+    print(json.dumps([line, code, said.getvalue(), sorted(heavy & set(sys.modules))]))
+"""
+
+
+def test_plain_commands_import_nothing_heavy(daemon: StubDaemon, tmp_path: Path) -> None:
+    lines = [line.strip() for line in _PLAIN.replace("\n", "|").split("|") if line.strip()]
     daemon.service.make_download("http://127.0.0.1/a", status="completed")
+    daemon.service.make_download("http://127.0.0.1/b", status="queued")
+    daemon.service.make_download("http://127.0.0.1/c", status="error")
     daemon.service.on_add = lambda task: task.update(status="completed")
     daemon.service.downloaders["box"] = {"name": "box"} | DOWNLOADER
-    code = (
-        "import sys, json; from dlqueue.cli.main import run; code = run(sys.argv[1:]); "
-        "print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)"
-    )
+    daemon.service.queues["q"] = a_queue("q")
+    daemon.service.schedules["s"] = {**SCHEDULE, "name": "s"}
+    (tmp_path / "list").write_text("http://127.0.0.1/x\n")
     done = subprocess.run(
-        [sys.executable, "-c", code, "--socket", str(daemon.socket), *arguments],
-        capture_output=True, text=True, timeout=30, check=True,
+        [sys.executable, "-c", _RUN_ALL, str(daemon.socket), json.dumps(sorted(_HEAVY)), json.dumps(lines)],
+        capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path,
     )  # fmt: skip
-    answered, modules = json.loads(done.stderr.splitlines()[-1])
-    assert answered in (exits.OK, exits.REFUSED), done.stderr
-    assert not _HEAVY & set(modules)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line for line, *_ in answers] == lines
+    # What one command has loaded stays: the first that names a module is the one that loads it.
+    assert [(line, heavy) for line, _, _, heavy in answers if heavy][:1] == []
+    refused = [(line, code, said) for line, code, said, _ in answers if code != exits.OK]
+    assert refused == []
+
+
+def test_every_command_is_looked_at() -> None:
+    known = {name.removeprefix("dlqueue ") for name, command in commands(program) if not command.hidden}
+    lines = [f"{line.strip()} " for line in _PLAIN.replace("\n", "|").split("|")]
+    looked_at = {name for name in known if any(line.startswith(f"{name} ") for line in lines)}
+    assert known - looked_at == _NOT_PLAIN
 
 
 def test_module_runs_as_the_program(daemon: StubDaemon) -> None:

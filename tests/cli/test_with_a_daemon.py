@@ -341,3 +341,14 @@ def test_filters_of_ls(daemon: Instance) -> None:
     assert listed("--owner", owner) == [third, second, first]
     assert daemon.cli("retry", "--failed").stderr == "1 queued again\n"
     assert daemon.cli("resume", "--all").stderr == "2 resumed\n"
+
+
+def test_ten_thousand_lines(daemon: Instance) -> None:
+    lines = "".join(f"http://host.invalid/{i}.bin\n  out={i}.bin\n" for i in range(10_000))
+    (daemon.destination / "list.txt").write_text(lines)
+    done = daemon.cli("add", "list.txt", "--paused", "-q")
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 10_000)
+    assert daemon.call("tasks.count", status="paused") == 10_000
+    again = daemon.cli("add", "list.txt", "--paused", "-q")
+    assert (again.returncode, again.stdout) == (0, done.stdout), "what is there is joined"
+    assert len(again.stderr.splitlines()) <= 21 and "and 9980 more that were there already" in again.stderr

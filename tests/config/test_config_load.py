@@ -278,7 +278,7 @@ poll = "2 parsecs"
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["http", "notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["notify", "node", "hooks"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
     problem = the_problem(read, f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")

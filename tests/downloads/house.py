@@ -32,6 +32,7 @@ from dlqueue.sdk import TransferStatus
 from dlqueue.sdk.testing import FakeConfig, FakeDownloader
 from dlqueue.service import Service
 from dlqueue.service.access import Access
+from dlqueue.service.tokens import Tokens
 from tests.downloads.puppet import Puppet, PuppetConfig
 
 ME = Caller(uid=4001, gid=4001, name="me", trusted_cwd=True)
@@ -83,15 +84,18 @@ class House:
         )
         self.queue.register(self.downloads)
         self.stops = 0
+        access = Access(admins)
+        self.tokens = Tokens(folder / "tokens.json", access, self.clock.time)
         self.service = Service(
             self.queue,
             self.endpoints,
             self.downloads,
-            Access(admins),
+            access,
             "a test",
             lambda: {"shown": True},
             self._count_stop,
             self._reloaded,
+            tokens=self.tokens,
         )
 
     def _report(self, task_id: int, owner: str, status: TransferStatus) -> None:

@@ -152,6 +152,7 @@ async def test_a_stale_worker_is_refused(rig: Rig) -> None:
     last = await rig.done(record.id)
     assert (last.result, last.state) == ("the second", b'{"by":"the second"}')
     assert (await rig.kinds(record.id)).count("completed") == 1
+    assert (queue.meters.crashes, queue.meters.stale) == (1, 2)  # the checkpoint, and the end
 
 
 # -- the database -----------------------------------------------------------------------------------------------------

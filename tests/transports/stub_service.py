@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, queues, schedules, statistics, status
+from dlqueue.protocol import messages, queues, schedules, statistics, status, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -91,6 +91,8 @@ class StubService:
         self.page = 1000
         """Queues in a page at most."""
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.url: str | None = None
         self.schedule_log: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.why = {"reason": "due", "message": "waits for a free worker"}
@@ -154,6 +156,9 @@ class StubService:
 
     async def daemon_reload(self, caller: Caller, params: Any) -> messages.Reloaded:
         return {"changed": [], "warnings": []}
+
+    async def daemon_doctor(self, caller: Caller, params: Any) -> dict[str, Any]:
+        return {"findings": []}
 
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
@@ -271,7 +276,7 @@ class StubService:
         self._enter("tasks.stats", caller, params)
         seconds = dict.fromkeys(("avg", "p50", "p95", "p99"))
         counts = dict.fromkeys(("total", "completed", "failed", "canceled"), 0)
-        return {"since": params.since, "until": WHEN, **counts, "success_rate": None, "seconds": seconds}
+        return {"since": params.since, "until": WHEN, **counts, "success_rate": None, "seconds": seconds, "groups": []}
 
     async def tasks_purge(self, caller: Caller, params: statistics.Purge) -> dict[str, Any]:
         self._enter("tasks.purge", caller, params)
@@ -405,6 +410,22 @@ class StubService:
             ("active", "paused", "runs", "running", "completed", "failed", "canceled", "skipped", "refused"), 2
         )
         return {**counts, "items": self.schedule_log, "next_cursor": None, "total": None}
+
+    async def tokens_list(self, caller: Caller, params: messages.NoParams) -> dict[str, Any]:
+        self._enter("tokens.list", caller, params)
+        return {"items": list(self.tokens.values()), "next_cursor": None, "total": len(self.tokens)}
+
+    async def tokens_create(self, caller: Caller, params: tokens.CreateToken) -> dict[str, Any]:
+        self._enter("tokens.create", caller, params)
+        made = {"name": params.name, "role": params.role, "owner": caller.name, "created_at": WHEN, "last_used": None}
+        self.tokens[params.name] = made
+        return {**made, "token": "dlq_secret", "url": self.url}
+
+    async def tokens_revoke(self, caller: Caller, params: tokens.TokenName) -> dict[str, Any]:
+        self._enter("tokens.revoke", caller, params)
+        if params.name not in self.tokens:
+            raise NotFound(f"no token {params.name!r}", kind="token", field="name")
+        return self.tokens.pop(params.name)
 
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
         self._enter("events.list", caller, params)

@@ -40,6 +40,7 @@ from dlqueue.queue.sql.writer import Writer
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Listener
 from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.meters import Histogram
 
 R = TypeVar("R")
 
@@ -106,6 +107,11 @@ class SqlStore(SqlSchedules):
         except BaseException:
             self._lock.release()
             raise
+
+    @property
+    def commits(self) -> tuple[Histogram, Histogram] | None:
+        """Changes of each transaction since the store was opened, and its seconds. None = it is not open."""
+        return None if self._writer is None else (self._writer.group_sizes, self._writer.commit_seconds)
 
     async def close(self) -> None:
         if self._writer is not None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 from dlqueue.queue.errors import QueueClosed, StorageError
 from dlqueue.queue.record import Change
 from dlqueue.queue.sql.rows import Driver, driver_of
+from dlqueue.runtime.meters import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ Job: TypeAlias = tuple[Verb, Any, "asyncio.Future[Any]"]
 
 GROUP = 256
 """Jobs per transaction at most, so that nobody waits for a very long one."""
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, GROUP)
+COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 
 
 class Writer:
@@ -48,6 +52,10 @@ class Writer:
         self._jobs: deque[Job] = deque()
         self._gathered: list[Job] = []
         """What is handed over at the end of this turn of the loop: what begins together is written together."""
+        self.group_sizes = Histogram(GROUP_SIZES)
+        """Jobs of each transaction that was committed."""
+        self.commit_seconds = Histogram(COMMIT_SECONDS)
+        """How long each of these took, from its begin to its commit."""
         self._some = threading.Condition()
         self._closing = False
         self._begun = False
@@ -136,6 +144,7 @@ class Writer:
     def _attempt(self, driver: Driver, group: list[Job]) -> tuple[list[Any], list[Change]]:
         answers: list[Any] = []
         changes: list[Change] = []
+        began = time.perf_counter()
         driver.execute("BEGIN IMMEDIATE")
         self._begun = True
         try:
@@ -148,6 +157,8 @@ class Writer:
                 start = end
             self._before_commit(driver)
             driver.execute("COMMIT")
+            self.commit_seconds.observe(time.perf_counter() - began)
+            self.group_sizes.observe(len(group))
         except BaseException:
             if driver.in_transaction:  # a full disk may have rolled back already
                 driver.execute("ROLLBACK")

@@ -477,3 +477,13 @@ def test_the_call_that_crashes_aria2_is_never_made() -> None:
 def test_the_helper_of_these_tests_tells_errors(aria2: Aria2) -> None:
     with pytest.raises(RpcError):
         aria2.call("tellStatus", "f" * 16)
+
+
+def test_what_is_ours_is_known_by_its_key(server: WebServer, downloader: Aria2Downloader, tmp_path: Path) -> None:
+    assert downloader.owned() == {}
+    server.put("a.bin", CONTENT)
+    folder = tmp_path / f"1-{KEY}"
+    handle = downloader.create(Request(urls=(server.url("a.bin"),), directory=folder), KEY)
+    assert downloader.owned() == {KEY: str(folder)}
+    downloader.remove(handle, True)
+    assert downloader.owned() == {}

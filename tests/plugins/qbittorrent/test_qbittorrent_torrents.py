@@ -462,3 +462,13 @@ def test_what_it_does_not_take(downloader: QbittorrentDownloader, qbittorrent: Q
         downloader.create(Request(urls=(), directory=folder, torrent=content, select=(1,)), KEY)
     assert caught.value.final == "downloader"
     assert list((folder.parent / "control" / "selections").iterdir()) == []
+
+
+def test_what_is_ours_is_known_by_its_key(
+    album: Torrent, downloader: QbittorrentDownloader, folder: Path, closed: None
+) -> None:
+    assert downloader.owned() == {}
+    handle = downloader.create(asked(album, folder), KEY)
+    assert downloader.owned() == {KEY: "album"}
+    downloader.remove(handle, True)
+    assert downloader.owned() == {}

@@ -353,3 +353,11 @@ def test_removed_over_there(downloader: TransmissionDownloader, transmission: Tr
     assert downloader.whole_content(request, KEY, total=300_000, restarted=False) == (str(folder / "album"),)
     downloader.remove(handle, delete_data=False)
     assert tree(folder / "album") == FILES
+
+
+def test_what_is_ours_is_known_by_its_key(album: Torrent, downloader: TransmissionDownloader, folder: Path) -> None:
+    assert downloader.owned() == {}
+    handle = downloader.create(Request(urls=(), directory=folder, torrent=album.content), KEY)
+    assert downloader.owned() == {KEY: "album"}
+    downloader.remove(handle, True)
+    assert downloader.owned() == {}

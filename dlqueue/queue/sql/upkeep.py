@@ -1,0 +1,139 @@
+"""What a person does with a database file: look at its schema, copy it while it is in use, migrate it.
+
+The connections here read only, so that they never checkpoint: SQLite before 3.51.3 can corrupt a file when two
+connections do (https://sqlite.org/wal.html, "The WAL-Reset Bug"), and the writer of a running daemon does.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from dlqueue.queue.errors import StorageError
+from dlqueue.queue.sql import tables
+from dlqueue.queue.sql.engine import LOCK_WAIT, FileLock, parse_url, prepare_schema, sqlite_engine
+
+_PAGES = 4096
+"""Of a step of the copy; between two of them it can be interrupted."""
+
+
+class DatabaseBusy(StorageError):
+    """Another process has the database."""
+
+
+def file_of(url: str) -> Path:
+    """The file of a store. :raises StorageError: it is no SQLite file."""
+    return Path(parse_url(url).database or "").absolute()
+
+
+def schema_of(database: Path) -> str | None:
+    """The schema of a database, ``None`` if it is empty.
+
+    :raises FileNotFoundError, PermissionError: of the file.
+    :raises StorageError: it is no database, or not one of ours.
+    """
+    with _reading(database) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not names:
+            return None
+        row = None
+        if {"alembic_version", "task"} <= names:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        if row is None:
+            raise StorageError(f"{database} is a database, but not one of dlqueue's")
+        return str(row[0])
+
+
+def back_up(database: Path, target: Path) -> None:
+    """Copy a database, also one that a daemon writes to: the copy is how it stood at one moment. It is read through
+    once to prove it, and takes the place of ``target`` in one rename; only its owner may read it.
+
+    :raises FileNotFoundError, PermissionError, OSError: of the files.
+    :raises StorageError: it cannot be read, or the copy is not whole (then there is none).
+    """
+    if schema_of(database) is None:
+        raise StorageError(f"{database} is empty")
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    part = Path(name)
+    try:
+        os.close(descriptor)
+        with _reading(database) as source, closing(sqlite3.connect(part, isolation_level=None)) as copy:
+            # In a transaction of ours all steps read one snapshot; without it, each write of the daemon would begin
+            # the copy anew.
+            source.execute("BEGIN")
+            source.execute("SELECT 1 FROM sqlite_master").fetchone()
+            source.backup(copy, pages=_PAGES)
+            source.execute("ROLLBACK")
+            # One file without a log beside it; the daemon turns the log on again when it opens it.
+            copy.execute("PRAGMA journal_mode = DELETE")
+            said = [row[0] for row in copy.execute("PRAGMA quick_check(3)")]
+            if said != ["ok"]:
+                raise StorageError(f"{database} is damaged, and so would be its copy: {'; '.join(said)}")
+        _sync(part)
+        part.replace(target)
+        _sync(target.parent)
+    except sqlite3.Error as error:
+        raise StorageError(f"{database} cannot be copied to {target}: {error}") from error
+    finally:
+        for left in (part, part.with_name(f"{part.name}-journal")):
+            with suppress(FileNotFoundError):
+                left.unlink()
+
+
+def upgrade(database: Path) -> Path | None:
+    """Migrate a database that no daemon uses to the schema of this version. Answers the copy of how it was before,
+    which is kept beside it; ``None`` if there was nothing to do.
+
+    :raises FileNotFoundError, PermissionError, OSError: of the file.
+    :raises DatabaseBusy: a daemon uses it.
+    :raises StorageError: it is not one of ours, or of a newer version.
+    """
+    before = schema_of(database)
+    if before == tables.SCHEMA:
+        return None
+    lock = FileLock(database)
+    try:
+        lock.acquire()
+    except StorageError as error:
+        raise DatabaseBusy(str(error)) from error
+    try:
+        kept = database.with_name(f"{database.name}.{before}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        back_up(database, kept)
+        engine = sqlite_engine(parse_url(f"sqlite:///{database}"), "disk", read_only=False)
+        try:
+            with engine.connect() as connection:
+                prepare_schema(connection)
+        except BaseException:
+            kept.unlink()  # all or nothing: it is as it was
+            raise
+        finally:
+            engine.dispose()
+        return kept
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _reading(database: Path) -> Iterator[sqlite3.Connection]:
+    with database.open("rb"):
+        pass  # the error of the system says more than "unable to open database file"
+    address = f"file:{quote(str(database))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=LOCK_WAIT, isolation_level=None)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise StorageError(f"{database} cannot be read: {error}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
