@@ -60,7 +60,7 @@ schedule set s --every 2h | schedule pause s | schedule resume s | schedule run 
 config reload
 """
 """Every command but those that start a daemon, read its files or fill the screen."""
-_NOT_PLAIN = {"daemon", "top", "config check", "config path", "db backup", "db upgrade", "db version"}
+_NOT_PLAIN = {"daemon", "setup", "top", "config check", "config path", "db backup", "db upgrade", "db version"}
 _RUN_ALL = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout
