@@ -64,6 +64,7 @@ def section(text: str, heading: str) -> str:
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
         ("## `[http]`", [f.name for f in fields(sections.HttpSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
+        ("## `[owners.NAME]`", [f.name for f in fields(sections.OwnerSection)]),
     ],
 )
 def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
@@ -72,6 +73,29 @@ def test_every_config_key_is_explained(heading: str, keys: list[str]) -> None:
     rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     if heading != "## `[downloaders.NAME]`":  # holds the keys of the kinds too
         assert set(rows) <= set(keys)
+
+
+KINDS = {
+    "http": HttpConfig,
+    "aria2": Aria2Config,
+    "qbittorrent": QbittorrentConfig,
+    "transmission": TransmissionConfig,
+    "ytdlp": YtdlpConfig,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_called_a_duration_or_a_size_takes_one(kind: str) -> None:
+    """With units, as everywhere in the configuration."""
+    text = section(page("configuration.md"), f"### kind `{kind}`")
+    told = dict(re.findall(r"^\| `(\w+)` \| (duration|size|secret)\b", text, re.MULTILINE))
+    taken = {
+        one.name: unit
+        for one in fields(KINDS[kind])
+        for unit in ("duration", "size", "secret")
+        if one.metadata.get(unit)
+    }
+    assert told == taken
 
 
 def test_every_option_of_aria2_is_named() -> None:

@@ -228,7 +228,7 @@ def _dry_run(session: Session, requests: list[Request]) -> int:
 
 def _show_route(answer: dict[str, Any]) -> None:
     params = answer["params"]
-    what = params.get("url") or next(iter(params.get("urls") or ()), None) or params.get("name") or "the file"
+    what = params.get("url") or next(iter(params.get("urls") or ()), None) or params.get("name") or "the file sent"
     chosen, directory = answer["downloader"], params.get("directory")
     put_line(what, f"→ {chosen}" if chosen else "would wait", directory)
     rows = [["*" if one["chosen"] else "", one["downloader"], one["kind"], one["reason"]] for one in answer["route"]]

@@ -120,7 +120,8 @@ def files_command(session: Session, /, which: str, select: list[int] | None, mat
         return
     put_table(("FILE", "GET", "%", "SIZE", "PATH"), [_row(file) for file in items], frozenset({"FILE", "%", "SIZE"}))
     if not items:
-        exits.say(f"the files of task {number} are not known yet")
+        then = "" if match is None else f"; those that match {match} are fetched when they are"
+        exits.say(f"the files of task {number} are not known yet{then}")
 
 
 def _row(file: Mapping[str, Any]) -> list[object]:

@@ -46,6 +46,7 @@ _HINTS_BY_KIND = {
     "queue": "see what there is: dlqueue queue ls",
     "capacity": "try again later, or wait for room: --on-full wait",
     "schedule": "see what there is: dlqueue schedule ls",
+    "token": "see what there is: dlqueue token ls",
 }
 
 

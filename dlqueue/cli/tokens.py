@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import click
 
 from dlqueue.cli import exits
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.named import put_each_named
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import plain, put_json, put_table
+from dlqueue.cli.table import is_terminal, plain, put_json, put_table
 from dlqueue.protocol.caller import ROLES
 
 
@@ -45,7 +47,7 @@ def token_ls(session: Session, /) -> None:
     if session.json:
         put_json(page["items"])
         return
-    rows = [(t["name"], t["role"], t["owner"], t["created_at"], t["last_used"]) for t in page["items"]]
+    rows = [(t["name"], t["role"], t["owner"], _time(t["created_at"]), _time(t["last_used"])) for t in page["items"]]
     put_table(("NAME", "ROLE", "OWNER", "CREATED", "LAST USED"), rows)
 
 
@@ -56,3 +58,10 @@ def token_ls(session: Session, /) -> None:
 def token_revoke(session: Session, /, names: tuple[str, ...]) -> int:
     """End tokens, at once; open event streams too."""
     return put_each_named(session, names, lambda name: session.client.tokens.revoke(name=name), lambda _: "revoked")
+
+
+def _time(instant: str | None) -> str | None:
+    """For a person in their own time zone."""
+    if instant is None or not is_terminal():
+        return instant
+    return datetime.fromisoformat(instant).astimezone().strftime("%Y-%m-%d %H:%M")

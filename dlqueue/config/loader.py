@@ -23,6 +23,7 @@ from dlqueue.config.sections import (
     DownloaderSection,
     HttpSection,
     MatchSection,
+    OwnerSection,
     PathSection,
     PolicySection,
     QueueSection,
@@ -36,7 +37,7 @@ from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "http")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "owners", "http")
 SECTIONS_LATER = ("notify", "node", "hooks")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
@@ -48,6 +49,7 @@ _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("http", HttpSection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
+    ("owners.NAME", OwnerSection),
 )
 
 
@@ -116,10 +118,11 @@ class _Builder:
             elif name not in SECTIONS:
                 self._problem(name, message=self._stranger(name))
         downloaders = self._downloaders()
+        daemon = self._daemon()
         return Config(
             mode=self.places.mode,
             places=self.places,
-            daemon=self._daemon(),
+            daemon=daemon,
             store=self._store(),
             queues=self._queues(),
             downloaders=downloaders,
@@ -128,6 +131,7 @@ class _Builder:
             retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
             http=self._http(),
+            owners=self._owners(daemon.allow_destinations),
             files=tuple(self.checker.sources.files),
         )
 
@@ -280,8 +284,11 @@ class _Builder:
         except (TypeError, ValueError) as error:
             # The dataclass of a plug-in may check in __post_init__ what a type cannot say; such a message begins
             # with the name of the key, which leads to its line.
-            first = str(error).partition(" ")[0]
-            self._problem(*at, *([first] if first in table else []), message=str(error))
+            first, _, rest = str(error).partition(" ")
+            if first in table:
+                self._problem(*at, first, message=rest)
+            else:
+                self._problem(*at, message=str(error))
             return None
 
     def _paths(self, tables: Any, at: Key) -> tuple[PathSection, ...]:
@@ -346,6 +353,21 @@ class _Builder:
             if len(self.checker.sources.problems) == before:
                 routes.append(RouteSection(**values, match=MatchSection(**conditions)))
         return tuple(routes)
+
+    def _owners(self, allowed: tuple[Path, ...]) -> dict[str, OwnerSection]:
+        """
+        :param allowed: of the daemon: nothing is ever written elsewhere.
+        """
+        owners = {}
+        for name in self._named("owners"):
+            owner: OwnerSection = self._section(OwnerSection, "owners", name)
+            for folder in owner.allow_destinations:
+                if allowed and not any(folder.is_relative_to(root) for root in allowed):
+                    listed = ", ".join(map(str, allowed))
+                    message = f"{quoted(str(folder))} is in none of daemon.allow_destinations ({listed})"
+                    self._problem("owners", name, "allow_destinations", message=message)
+            owners[name] = owner
+        return owners
 
     def _check_name(self, section: str, name: str) -> None:
         if not NAME.fullmatch(name):

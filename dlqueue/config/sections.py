@@ -30,6 +30,8 @@ _DURATION = {"duration": True}
 _OFF = {"off": True}
 _RATE = {"rate": True}
 _LISTED = {"listed": True}
+_SOME = Field(min_length=1)
+_Texts = Annotated[tuple[Annotated[str, _SOME], ...], _SOME]
 
 
 def _workers() -> int:
@@ -112,15 +114,16 @@ class DownloaderSection:
 
 @dataclass(frozen=True, slots=True)
 class MatchSection:
-    """``match`` of ``[[routes]]``: one value, or a list of which any will do."""
+    """``match`` of ``[[routes]]``: one value, or a list of which any will do. Empty = not given; a list that is given
+    and empty would never match, and is refused."""
 
-    scheme: tuple[Annotated[str, Field(pattern=SCHEME)], ...] = field(default=(), metadata=_LISTED)
-    host: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    url: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    size: tuple[str | int, ...] = field(default=(), metadata=_LISTED | {"size_range": True})
-    tag: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    owner: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
-    type: tuple[Annotated[str, Field(min_length=1)], ...] = field(default=(), metadata=_LISTED)
+    scheme: Annotated[tuple[Annotated[str, Field(pattern=SCHEME)], ...], _SOME] = field(default=(), metadata=_LISTED)
+    host: _Texts = field(default=(), metadata=_LISTED)
+    url: _Texts = field(default=(), metadata=_LISTED)
+    size: Annotated[tuple[str | int, ...], _SOME] = field(default=(), metadata=_LISTED | {"size_range": True})
+    tag: _Texts = field(default=(), metadata=_LISTED)
+    owner: _Texts = field(default=(), metadata=_LISTED)
+    type: _Texts = field(default=(), metadata=_LISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +171,26 @@ class HttpSection:
 
     listen: str | None = None
     """``HOST:PORT`` or ``unix:/PATH``; ``None`` = off."""
-    hosts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    hosts: tuple[str, ...] = ()
     """Further names under which it may be asked for: ``NAME`` or ``NAME:PORT``."""
-    origins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    origins: tuple[str, ...] = ()
     """Further origins whose pages may ask it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSection:
+    """``[owners.NAME]``; ``None`` = no limit."""
+
+    max_tasks: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    """Unfinished tasks."""
+    max_bytes: Annotated[int, Field(ge=0)] | None = field(default=None, metadata={"size": True})
+    """Bytes of unfinished downloads, as far as their sizes are known."""
+    max_active: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Transfers at once, in all downloaders together."""
+    allow_destinations: tuple[Path, ...] = ()
+    """In place of those of the daemon, and within them; empty = those."""
+    level: Annotated[float, Field(ge=-1000, le=1000)] = 0.0
+    """Each level is worth 10 points of priority."""
 
 
 DOWNLOADS_QUEUE = QueueSection(
@@ -195,6 +214,8 @@ class Config:
     retention: RetentionSection
     policy: PolicySection
     http: HttpSection
+    owners: Mapping[str, OwnerSection]
+    """By name; ``*`` stands for everybody who has no section."""
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
     warnings: tuple[Problem, ...] = ()
@@ -231,6 +252,7 @@ class Config:
             "retention": _shown(self.retention, reveal),
             "policy": _shown(self.policy, reveal),
             "http": _shown(self.http, reveal),
+            "owners": _shown(self.owners, reveal),
         }
 
     def secret_values(self) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from dlqueue.config import Changed, Config, ConfigError, difference
 from dlqueue.daemon import logs, settings
+from dlqueue.daemon.owners import Owners
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
@@ -46,6 +47,7 @@ class Parts:
     endpoints: Endpoints
     policy: Policy
     access: Access
+    owners: Owners
     download: RemoteDownload
 
 
@@ -172,10 +174,20 @@ class Reloader:
         settings.steer(parts.policy, new)
         logs.adapt(new.daemon.log, new.daemon.log_level)
         parts.access.appoint(new.daemon.admins)
+        await self._limit(new)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)
         if new.seeding != self.config.seeding:
             await parts.queue.wake("transfer:*")  # those that seed look whether it is enough now
+
+    async def _limit(self, new: Config) -> None:
+        """Also where no rule has changed: who is an admin, and so exempt, may be another one."""
+        parts = self._parts
+        parts.owners.adapt(new)
+        if new.owners or self.config.owners:
+            await parts.queue.quotas.limit(parts.owners.quota if new.owners else None)
+            await parts.endpoints.shares.changed(parts.queue.quotas.owners())
+            await parts.queue.quotas.look_again()
 
 
 def _one_of(problems: Sequence[object]) -> str:

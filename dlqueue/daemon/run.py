@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -37,6 +38,9 @@ START_LOOK, START_MORE, START_LIMIT = 10.0, 60.0, 3600.0
 STOP_LIMIT = 13.0
 """Seconds until a stop is cut short; systemd and users expect the end within 15 s."""
 
+FILES = 16_384
+"""Files that may be open at once."""
+
 EXIT_FAILED = 1
 EXIT_BUSY = 75
 EXIT_CONFIG = 78
@@ -63,6 +67,7 @@ def main(
             _say(problem)
         return EXIT_CONFIG
     logs.adapt(loaded.daemon.log, loaded.daemon.log_level)
+    _allow_files()
     for warning in loaded.warnings:
         log.warning("%s", warning)
     code = asyncio.run(_Daemon(loaded, read, ends_when_idle).run())
@@ -241,6 +246,14 @@ def _say(problem: object) -> None:
 async def _stop_gateway(house: House) -> None:
     if house.gateway is not None:
         await house.gateway.stop(STOP_GRACE)
+
+
+def _allow_files() -> None:
+    """As many open files as a few thousand clients need, where that is allowed: often 1,024 are given."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _cut_short() -> None:

@@ -11,6 +11,7 @@ from dlqueue.config import Config
 from dlqueue.daemon import extras, settings
 from dlqueue.daemon.doctor.doctor import Doctor, Living
 from dlqueue.daemon.doctor.machine import Stopwatch
+from dlqueue.daemon.owners import Owners
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.reload import Parts, Reloader
 from dlqueue.daemon.staging import staging_rule
@@ -53,7 +54,9 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     :param stop: asks the daemon to stop.
     """
     clock: Clock = SystemClock()
-    policy = Policy(frozenset(), private_addresses=False, destinations=())
+    access = Access(config.daemon.admins)
+    owners = Owners(access, config)
+    policy = Policy(frozenset(), private_addresses=False, destinations=(), of_owner=owners.destinations)
     settings.steer(policy, config)
     store = SqlStore(config.store.url, config.store.durability, config.store.namespace)
     tasks: list[Task] = []
@@ -65,6 +68,8 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         clock=clock,
         retention=config.retention.finished,
         temp_root=config.places.state / "temp",
+        owner_level=owners.level,
+        quotas=owners.quota if owners.any else None,
     )
 
     def report(task_id: int, owner: str, status: TransferStatus) -> None:
@@ -81,6 +86,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         settings.disabled(config),
         settings.rules(config),
         config.daemon.keep_free,
+        shares=owners.max_active,
     )
     uploads = Uploads(config.places.state / "uploads")
     downloads = RemoteDownload(
@@ -91,12 +97,13 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         clock,
         uploads,
         settings.seed_rule(config),
+        queue.quotas,
     )
     queue.register(downloads)
     register_task_types(queue)
-    access = Access(config.daemon.admins)
     tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
-    reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
+    parts = Parts(read.usable, queue, endpoints, policy, access, owners, downloads)
+    reloader = Reloader(config, read, parts, notifier)
     doctor = Doctor(read, Living(lambda: reloader.config, queue, endpoints, Stopwatch()))
     service = Service(
         queue,

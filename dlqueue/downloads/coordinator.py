@@ -349,6 +349,12 @@ class Coordinator:
         return self.auth_failed or self.down_until is not None or self._closing
 
     @property
+    def ailment(self) -> str:
+        """What is wrong with one that is down, to be said behind its name."""
+        what = ("refuses our login" if self.opened else "cannot be used") if self.auth_failed else "does not answer"
+        return f"{what}: {self.last_error or 'it is asked now'}"
+
+    @property
     def given_up(self) -> bool:
         """Has it been down for so long that its transfers had better be elsewhere?"""
         return (
@@ -432,7 +438,7 @@ class Coordinator:
             self.meters.openings += 1
             self._failures = 0
             for watch in self._watches.values():
-                watch.seen_at = None
+                watch.seen_at, watch.untold = None, True
         if self.down_since is None:
             self.down_since = self.clock.time()
             self._be_patient(self.down_since)

@@ -20,6 +20,7 @@ from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.room import Room
 from dlqueue.downloads.routing import Choice, Condition, Route, Rule, Wanted, choose, facts_of, find_route
+from dlqueue.downloads.shares import Shares
 from dlqueue.downloads.slots import Slots
 from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState, Obligation
@@ -73,12 +74,14 @@ class Endpoints:
         rules: Sequence[Rule] = (),
         keep_free: int | None = None,
         measure: Measure = measure,
+        shares: Callable[[str], int | None] = lambda owner: None,
     ) -> None:
         """
         :param folder: private; each downloader gets a folder in it.
         :param wake: is given a hold, and how many of those who hold it.
         :param disabled: names that are configured and not to be used.
         :param keep_free: see `dlqueue.downloads.space.Ledger`.
+        :param shares: of an owner, how many transfers may run at once; None = no limit.
         """
         self.configs = configs
         self.disabled = frozenset(disabled)
@@ -86,6 +89,7 @@ class Endpoints:
         self.slots = Slots()
         self.meters: dict[str, DownloaderMeters] = {}
         """By downloader, also of those that are gone: who comes back goes on counting."""
+        self.shares = Shares(shares, wake)
         self.uses = Uses(folder / _USES)
         self.room = Room(clock, wake, keep_free, measure)
         self._folder = folder
@@ -373,9 +377,10 @@ class Endpoints:
                 self.slots.nobody(whose, asked)
 
     async def release(self, task_id: int) -> None:
-        """Give up a task's slot, or its turn for one, and let the next one have it; and the space that it was promised
-        and has not used."""
+        """Give up a task's slot, or its turn for one, and let the next one have it; its share of the transfers of its
+        owner; and the space that it was promised and has not used."""
         self.room.release(task_id)
+        await self.shares.release(task_id)
         downloader = self.slots.release(task_id)
         # Without a slot it may have been woken for one already; where, nobody remembers.
         for name in self.names() if downloader is None else (downloader,):

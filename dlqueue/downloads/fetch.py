@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -133,6 +134,7 @@ class _Limit:
     else ends that."""
 
     def __init__(self, until: float) -> None:
+        self.until = until
         self._lines: list[socket.socket] = []
         self._timer = threading.Timer(max(until - time.monotonic(), 0.0), self._cut)
         self._timer.daemon = True
@@ -161,7 +163,7 @@ def _pool(parts: Url, policy: Policy, limit: _Limit) -> urllib3.HTTPConnectionPo
     """For one exchange: the policy decides about the address that is really connected to."""
 
     def connect(connection: urllib3.connection.HTTPConnection) -> socket.socket:
-        return limit.hold(_connect(connection.host, connection.port, policy))
+        return limit.hold(_connect(connection.host, connection.port, policy, limit.until))
 
     class Plain(urllib3.connection.HTTPConnection):
         def _new_conn(self) -> socket.socket:
@@ -181,30 +183,53 @@ def _pool(parts: Url, policy: Policy, limit: _Limit) -> urllib3.HTTPConnectionPo
     return pool
 
 
-def _connect(host: str, port: int, policy: Policy) -> socket.socket:
+def _connect(host: str, port: int, policy: Policy, until: float) -> socket.socket:
     """A socket to the first address that the policy allows and that answers."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise Rejected(f"the name {host} cannot be resolved", kind="dns") from error
     failure = Rejected(f"the name {host} has no address", kind="dns")
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in _resolve(host, port, until):
         try:
             policy.check_address(str(address[0]).partition("%")[0])
         except PolicyRefused as error:
             failure = Rejected(error.message, "request", kind="policy")
             continue
+        left = until - time.monotonic()
+        if left <= 0:
+            raise _too_slow(host)
         connection = socket.socket(family, kind, protocol)
         try:
-            connection.settimeout(SILENCE_MAX)
+            connection.settimeout(min(left, SILENCE_MAX))
             connection.connect(address)
         except OSError as error:
             connection.close()
             reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
             failure = Rejected(f"cannot connect to {host}:{port}: {reason.lower()}", kind="connection")
         else:
+            connection.settimeout(SILENCE_MAX)
             return connection
     raise failure
+
+
+def _resolve(host: str, port: int, until: float) -> list[Any]:
+    """The addresses of a name. The system's resolver takes no time limit and cannot be stopped: one that is too slow is
+    left behind, in a thread of its own."""
+    answers: SimpleQueue[list[Any] | Exception] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - it is judged where it is awaited
+            answers.put(error)
+
+    threading.Thread(target=ask, name="dlqueue-resolve", daemon=True).start()
+    try:
+        found = answers.get(timeout=max(min(until - time.monotonic(), SILENCE_MAX), 0.0))
+    except Empty:
+        raise Rejected(f"the name {host} was not resolved in time", kind="dns") from None
+    if isinstance(found, (socket.gaierror, UnicodeError)):
+        raise Rejected(f"the name {host} cannot be resolved", kind="dns") from found
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _check(policy: Policy, url: str) -> None:

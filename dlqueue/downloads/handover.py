@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from dlqueue.downloads import deletion, delivery
+from dlqueue.downloads import deletion, delivery, selecting
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
@@ -114,7 +114,8 @@ class Handover:
         over there, too."""
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
-        if state.handle is None or (state.handle.hash is None and params.select is None):
+        numbers = selecting.wanted(params, state)
+        if state.handle is None or (state.handle.hash is None and numbers is None):
             return None
         coordinator = self._endpoints[state.downloader or ""]
         try:
@@ -124,7 +125,7 @@ class Handover:
         wanted = [file for file in files if file.selected]
         if state.attached and files:
             there = {file.index: file for file in wanted}
-            indexes = [file.index for file in files] if params.select is None else params.select
+            indexes = [file.index for file in files] if numbers is None else numbers
             if any(index not in there or there[index].progress < 100 for index in indexes):
                 raise Rejected(_OTHER_SELECTION, "downloader", kind="attached")
             # By name, even if all are wanted: its folder is not ours, and may hold what is no part of the torrent, or
@@ -207,7 +208,7 @@ class Handover:
         state.location = state.manifest[0].target
         if state.seeding_since is None:
             return await self.finish(ctx)
-        state.phase = "seeding"
+        state.phase, state.lost = "seeding", 0
         await self._tell(ctx, self._result(state))
         return ResumeAfter(0.0, renew=False)
 

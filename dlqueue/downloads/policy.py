@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -47,6 +48,8 @@ class Policy:
     schemes: frozenset[str]
     private_addresses: bool
     destinations: tuple[Path, ...]
+    of_owner: Callable[[str], tuple[Path, ...]] = lambda owner: ()
+    """In place of ``destinations``, for owners to whom it answers any."""
 
     def check_url(self, url: str, field: str = "url") -> SplitResult:
         """:raises InvalidTask: it is no URL; `PolicyRefused`: it is not allowed. No message repeats the URL, which
@@ -85,21 +88,36 @@ class Policy:
                 f"address {address} is not public (policy.private_addresses is false)", field, "address"
             )
 
-    def check_destination(self, directory: Path, extra: Path | None = None, field: str = "directory") -> Path:
+    def default(self, directory: Path | None, owner: str) -> Path | None:
+        """Where downloads of this owner go that name no place.
+
+        :param directory: where those of everybody go.
+        """
+        own = self.of_owner(owner)
+        if not own or (directory is not None and any(directory.is_relative_to(root) for root in own)):
+            return directory
+        return own[0]
+
+    def check_destination(
+        self, directory: Path, extra: Path | None = None, field: str = "directory", owner: str | None = None
+    ) -> Path:
         """The allowed root that ``directory`` is in, links resolved.
 
-        :param extra: one more root (the folder that the client stands in).
+        :param extra: one more root (the folder that the client stands in); not for owners with folders of their own.
+        :param owner: whose download it is; None = it was checked before.
         :raises PolicyRefused: it is in none of them, or cannot be written to.
         """
         folder = real_folder(directory)
         real = folder or Path(os.path.realpath(directory))
-        roots = (*self.destinations, *(() if extra is None else (extra,)))
+        own = () if owner is None else self.of_owner(owner)
+        roots = own or (*self.destinations, *(() if extra is None else (extra,)))
         root: Path | None = next((root for root in roots if real.is_relative_to(resolved(root))), None)
         if root is None:
             allowed = ", ".join(map(str, roots)) or "none"
+            which = f"allow_destinations of [owners] for {owner}" if own else "daemon.allow_destinations"
             raise PolicyRefused(
                 f"{directory} is outside the allowed destinations ({allowed}); to allow it, name it in"
-                " daemon.allow_destinations (which file that is: dlqueue config path)",
+                f" {which} (which file that is: dlqueue config path)",
                 field,
                 "destination",
             )

@@ -32,6 +32,7 @@ async def adopt_transfers(queue: Queue, endpoints: Endpoints) -> None:
             downloader = running_in(record)
             if downloader is not None and downloader in endpoints:
                 endpoints.slots.adopt(downloader, record.id)
+                endpoints.shares.adopt(record.owner, record.id)
                 await _keep_room(record, endpoints)
 
 
@@ -76,6 +77,8 @@ async def look_again(queue: Queue, endpoints: Endpoints) -> None:
     await queue.wake("space")
     await queue.wake("space:*")
     await queue.wake("paused:*")
+    await endpoints.shares.changed(queue.quotas.owners())
+    await queue.quotas.look_again()
     if await asyncio.to_thread(endpoints.groups_changed):
         await queue.wake("slot:*")
         await asyncio.to_thread(endpoints.note_groups)

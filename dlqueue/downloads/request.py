@@ -59,6 +59,8 @@ class DownloadParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """The file's name in the daemon's own folder (`dlqueue.downloads.upload.Uploads`)."""
     metalink: str | None = None
     select: tuple[int, ...] | None = None
+    match: str | None = None
+    """In place of ``select``: a glob over the paths of its files, to be applied when they are known."""
     seed: SeedWish | None = None
     title: str | None = None
     """What it calls itself, until its downloader knows better."""
@@ -209,6 +211,7 @@ def _destination(given: _Given, submitter: Submitter, policy: Policy, default: P
     cwd = None if submitter.cwd is None else _path(submitter.cwd, "cwd")
     if cwd is not None and not cwd.is_absolute():
         raise InvalidTask("must be absolute", "cwd")
+    default = policy.default(default, submitter.owner)
     wanted = _path(given.directory, "directory") if given.directory is not None else default or cwd
     if wanted is None:
         raise InvalidTask("say where to put it; the daemon has no default (daemon.downloads)", "directory")
@@ -218,7 +221,7 @@ def _destination(given: _Given, submitter: Submitter, policy: Policy, default: P
         wanted = cwd / wanted
     # Lexically, without following links: the name that the user knows is the one that is shown and used.
     wanted = Path(os.path.normpath(wanted))
-    return wanted, policy.check_destination(wanted, cwd)
+    return wanted, policy.check_destination(wanted, cwd, owner=submitter.owner)
 
 
 def _path(text: str, field: str) -> Path:

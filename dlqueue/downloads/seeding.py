@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = 60.0
 """Seconds between two looks at most: bytes that go out wake nobody."""
 LOST_MAX = 3
-"""How often a transfer that was lost while it seeded is begun anew."""
+"""How often in a row a transfer that was lost while it seeded is begun anew."""
+STEADY = 600.0
+"""Seconds of seeding after a loss that end the row, if no byte went out before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,11 @@ class Seeding:
         now = self._clock.time()
         state.state = str(status.state)
         _recount(state, status)
-        if status.uploaded > state.uploaded:
+        gave = status.uploaded > state.uploaded
+        if gave:
             state.uploaded, state.uploaded_at = status.uploaded, now
+        if status.state is TransferState.SEEDING and (gave or now - (state.lost_at or now) >= STEADY):
+            state.lost = 0
         if status.state is TransferState.COMPLETED:
             return None
         if status.state is TransferState.ERROR:
@@ -132,6 +137,7 @@ class Seeding:
         if not restarted or state.lost >= LOST_MAX:
             return None
         state.lost += 1
+        state.lost_at = self._clock.time()
         state.recount = True
         state.handle = None
         return await self._again(ctx, coordinator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import Endpoints
@@ -20,7 +21,7 @@ from dlqueue.sdk import Handle, NotFound, Rejected, Request, Unavailable
 from dlqueue.units import format_duration
 
 LOST_MAX = 3
-"""How often a transfer that its downloader has forgotten is created anew."""
+"""How often a transfer that its downloader has forgotten is created anew without having got further in between."""
 LOOK_SELDOM = 300.0
 SPACE_AGAIN = 30.0
 """Seconds until a downloader that says that its disk is full is asked again, though we see room."""
@@ -134,19 +135,31 @@ class Setbacks:
         ctx.progress(message=lack.message)
         return ResumeAfter(seldom(ctx), hold=lack.hold, renew=False)
 
-    async def stopped(self, ctx: Context, coordinator: Coordinator, handle: Handle, lack: NoRoom) -> Outcome:
+    async def over_quota(self, ctx: Context, hold: str) -> Outcome:
+        """Its owner has as much as he may have. A slot that it was woken for is the next one's."""
+        await self._endpoints.release(ctx.task_id)
+        return ResumeAfter(None, hold=hold, renew=False)
+
+    async def stopped(
+        self,
+        ctx: Context,
+        coordinator: Coordinator,
+        handle: Handle,
+        lack: NoRoom,
+        error: Literal["space", "quota"] = "space",
+    ) -> Outcome:
         """Its disk runs low, or it is larger than was known: it is paused, and keeps what it has."""
         state: DownloadState = ctx.state
         try:
             await coordinator.call(coordinator.downloader.pause, handle)
-        except (Unavailable, Rejected) as error:
-            ctx.logger.warning("the transfer could not be paused in %s: %s", coordinator.name, error)
+        except (Unavailable, Rejected) as refused:
+            ctx.logger.warning("the transfer could not be paused in %s: %s", coordinator.name, refused)
             return ResumeAfter(SPACE_AGAIN, hold=f"transfer:{state.key}", renew=False)
         except NotFound:
             self.unwatch(state)  # the next step asks anew, and learns why
             return ResumeAfter(0.0, renew=False)
         self.unwatch(state)
-        self._endpoints.end_attempt(state, "space", lack.message, "wait")
+        self._endpoints.end_attempt(state, error, lack.message, "wait")
         state.phase, state.state = "", None
         return await self.no_room(ctx, lack)
 
@@ -202,6 +215,8 @@ class Setbacks:
         coordinator = self._endpoints[name]
         if not coordinator.down:
             return f"it goes elsewhere now than to {name}"
+        if coordinator.auth_failed:
+            return f"{name} {coordinator.ailment}"
         away = f" for {format_duration(coordinator.failover_after or 0)}" if coordinator.given_up else ""
         return f"{name} does not answer{away}: {error or coordinator.last_error}"
 
@@ -209,8 +224,7 @@ class Setbacks:
         """Write down that it was passed over, if it was because it is down."""
         coordinator = self._endpoints[name]
         if coordinator.down:
-            message = f"{name} does not answer: {coordinator.last_error}"
-            state.note_skipped(name, coordinator.downloader.kind, message, now)
+            state.note_skipped(name, coordinator.downloader.kind, f"{name} {coordinator.ailment}", now)
 
     # -- gone ---------------------------------------------------------------------------------------------------------
 
@@ -241,6 +255,7 @@ class Setbacks:
         """It has to be created anew. With ``new_key`` the present one is of no use any more."""
         state: DownloadState = ctx.state
         state.lost += 1
+        state.lost_bytes = max(state.lost_bytes, state.downloaded)
         await self._endpoints.release(ctx.task_id)
         self.unwatch(state)
         end = state.lost > LOST_MAX
@@ -251,7 +266,7 @@ class Setbacks:
         state.phase, state.handle = "", None
         if end:
             times, state.lost = state.lost, 0
-            raise CriticalError(f"{message}, {times} times in all", "lost")
+            raise CriticalError(f"{message}, {times} times without a new byte in between", "lost")
         return ResumeAfter(0.0, renew=False)
 
     async def replaced(self, ctx: Context, coordinator: Coordinator) -> Outcome:

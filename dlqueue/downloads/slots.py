@@ -15,9 +15,13 @@ class Slots:
         waits is in the store only: they may be a million."""
 
     def define(self, downloader: str, limit: int) -> None:
-        self._limits[downloader] = limit
+        self.limit(downloader, limit)
         self._held.setdefault(downloader, set())
         self.ask(downloader)  # somebody may wait since before we were there
+
+    def limit(self, downloader: str, limit: int) -> None:
+        """It has so many from now on."""
+        self._limits[downloader] = limit
 
     def acquire(self, downloader: str, task_id: int) -> bool:
         """True if the task has a slot there now. It has one at most, anywhere."""

@@ -23,7 +23,8 @@ class Attempt(msgspec.Struct):
     ended_at: float | None = None
     bytes: int = 0
     error_class: str | None = None
-    """``passing downloader request lost removed replaced space stalled unavailable``; None = it went well (so far)."""
+    """``passing downloader request lost quota removed replaced space stalled unavailable``; None = it went well (so
+    far)."""
     message: str | None = None
     next: str | None = None
     """What was decided: ``retry``, ``next downloader``, ``from the top``, ``create anew``, ``error``, ``wait``."""
@@ -100,6 +101,11 @@ class DownloadState(msgspec.Struct):
     bytes_at_failure: int = 0
     """How far it was when it last failed: more now means that the retry budget starts anew."""
     lost: int = 0
+    """How often it was lost in a row: bytes beyond ``lost_bytes``, or seeding well, end the row."""
+    lost_bytes: int = 0
+    """How far it had ever been when it was lost."""
+    lost_at: float | None = None
+    """When it was last lost while it seeded."""
     unsettled: int = 0
     """How often it was said to be whole, and had another size."""
     uploaded: int = 0
@@ -111,6 +117,8 @@ class DownloadState(msgspec.Struct):
     uploaded_at: float | None = None
     """When the last of them went out."""
     seeding_since: float | None = None
+    matched: dict[str, tuple[int, ...]] = {}
+    """What `DownloadParams.match` has come to, once the names of its files were known."""
     tried: list[str] = []
     """Downloaders that can not do it."""
     manifest: list[Entry] = []
@@ -185,6 +193,7 @@ class DownloadState(msgspec.Struct):
         self.instance = self.source = self.torrent = self.seeding_since = None
         self.downloaded = self.bytes_at_failure = self.uploaded = 0
         self.manifest = []
+        self.matched = {}
         self.recount = False
 
 

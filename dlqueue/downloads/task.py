@@ -26,6 +26,7 @@ from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.room import NoRoom, Places
 from dlqueue.downloads.seeding import Seeding, SeedRule
+from dlqueue.downloads.selecting import apply_match, wanted
 from dlqueue.downloads.setbacks import Setbacks, seldom
 from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState
@@ -34,6 +35,7 @@ from dlqueue.queue import (
     Context,
     InvalidTask,
     Outcome,
+    Quotas,
     ResumeAfter,
     Submitter,
     Task,
@@ -44,6 +46,7 @@ from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
 
+TOO_LARGE = "its owner has no room for so many bytes (max_bytes)"
 LINGER = 0.1
 """Seconds that a step waits for a transfer that it has begun: what a small file takes."""
 
@@ -70,6 +73,7 @@ class RemoteDownload(Task):
         clock: Clock,
         uploads: Uploads,
         seeding: SeedRule | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._endpoints = endpoints
         self._policy = policy
@@ -77,6 +81,7 @@ class RemoteDownload(Task):
         self._staging = staging
         self._clock = clock
         self.uploads = uploads
+        self._quotas = quotas
         self._threads = Threads(4, "dlqueue-torrents")
         self._handover = Handover(endpoints, policy, clock)
         self._setbacks = Setbacks(endpoints, self._handover, clock)
@@ -135,11 +140,15 @@ class RemoteDownload(Task):
             if self._endpoints[state.downloader].down:
                 return await self._setbacks.out_of_reach(ctx, state.downloader)
             names = [state.downloader]
+        if (hold := self._over_quota(ctx)) is not None:
+            return await self._setbacks.over_quota(ctx, hold)
         choice = self._endpoints.choice(names, route.shares, ctx.task_id)
         name = choice.name
         if name is None or not self._endpoints.slots.acquire(name, ctx.task_id):
+            await self._endpoints.shares.pass_on(ctx.owner)
             after = {"downloader": seldom(ctx), "route": LOOK_AGAIN}.get(choice.waits or "")
             return ResumeAfter(after, hold=self._endpoints.hold(choice), renew=False)
+        self._endpoints.shares.adopt(ctx.owner, ctx.task_id)
         coordinator = self._endpoints[name]
         now = self._clock.time()
         # Bytes of one URL must not be continued with those of another, unless they are proven to be the same content.
@@ -169,6 +178,21 @@ class RemoteDownload(Task):
         await ctx.checkpoint()
         reach("keyed")
         return await self._create(ctx, name)
+
+    def _over_quota(self, ctx: Context) -> str | None:
+        """What it has to wait for before it may begin, or go on, as far as its owner is concerned."""
+        state: DownloadState = ctx.state
+        if (hold := self._too_large(ctx)) is not None:
+            return hold
+        if not state.attached and not self._endpoints.shares.free(ctx.owner, ctx.task_id):
+            return self._endpoints.shares.hold(ctx.owner)
+        return None
+
+    def _too_large(self, ctx: Context) -> str | None:
+        """The same for bytes alone."""
+        if self._quotas is None or ctx.state.attached:
+            return None
+        return self._quotas.fits(ctx.owner, ctx.task_id, _known_size(ctx.params.size, ctx.state))
 
     async def _find_room(self, ctx: Context, paths: PathMap, folder: Path | None = None) -> NoRoom | None:
         """For what is still to come of it. None = it has it.
@@ -270,7 +294,7 @@ class RemoteDownload(Task):
             urls=() if state.torrent is not None else params.urls,
             torrent=files.get("torrent"),
             metalink=files.get("metalink"),
-            select=params.select,
+            select=wanted(params, state),
             seed=self._seeding.rule(params).wanted,
             directory=Path(state.staging or ""),
             name=params.name,
@@ -301,7 +325,20 @@ class RemoteDownload(Task):
         # What a transfer that began anew fetches once more is not new.
         renew = status.downloaded > max(state.downloaded, state.bytes_at_failure)
         _note(state, status)
+        if status.downloaded > state.lost_bytes:
+            state.lost = 0
         _show(ctx, status)
+        try:
+            if status.state is not TransferState.ERROR and await apply_match(ctx, coordinator, status):
+                coordinator.watch(ctx.task_id, ctx.owner, key, handle, state.instance)  # and look anew
+                return ResumeAfter(0.0, renew=renew)
+        except NotFound:
+            coordinator.unwatch(key)  # the next step asks anew, and learns why
+            return ResumeAfter(0.0, renew=False)
+        except Unavailable as error:
+            return await self._setbacks.out_of_reach(ctx, name, error, keep_slot=True)
+        except Rejected as error:
+            return await self._setbacks.failed(ctx, error)
         if status.whole:
             return await self._whole(ctx, status)
         if coordinator.given_up:
@@ -310,10 +347,13 @@ class RemoteDownload(Task):
             return await self._setbacks.failed(ctx, status.error or Rejected("failed without saying why"))
         if not state.attached and (lack := await self._find_room(ctx, coordinator.paths)) is not None:
             return await self._setbacks.stopped(ctx, coordinator, handle, lack)
+        if (hold := self._too_large(ctx)) is not None:
+            return await self._setbacks.stopped(ctx, coordinator, handle, NoRoom(hold, TOO_LARGE), "quota")
         if status.state is TransferState.PAUSED and not state.attached:
             return await self._resume(ctx, name, handle)
         # It may have gone on without us: whatever runs has a slot.
         self._endpoints.slots.adopt(name, ctx.task_id)
+        self._endpoints.shares.adopt(ctx.owner, ctx.task_id)
         after, stall = seldom(ctx), coordinator.stall
         if stall is not None and seen.still >= stall and not coordinator.down:
             outcome = await self._setbacks.stalled(ctx, seen.still)
@@ -332,8 +372,11 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         if coordinator.paused:
             return ResumeAfter(None, hold=f"paused:{name}", renew=False)
+        if (hold := self._over_quota(ctx)) is not None:
+            return await self._setbacks.over_quota(ctx, hold)
         if not self._endpoints.slots.acquire(name, ctx.task_id):
             return ResumeAfter(None, hold=f"slot:{name}", renew=False)
+        self._endpoints.shares.adopt(ctx.owner, ctx.task_id)
         try:
             await coordinator.call(coordinator.downloader.resume, handle)
         except (Unavailable, Rejected) as error:
@@ -444,6 +487,10 @@ class RemoteDownload(Task):
                 return outcome
         return await self._handover.finish(ctx)
 
+    def size(self, params: Any, state: bytes | None) -> int | None:
+        known = None if state is None else self.read_state(state)
+        return _known_size(params.get("size"), known)
+
     def staging_folders(self) -> list[Path]:
         """Where unfinished bytes would go: on their way to the default destination, and to each that is allowed."""
         roots = self._policy.destinations
@@ -455,6 +502,16 @@ class RemoteDownload(Task):
 
     async def cleanup(self, ctx: Context) -> None:
         await self._handover.cleanup(ctx)
+
+
+def _known_size(wanted: int | None, state: DownloadState | None) -> int | None:
+    """
+    :param wanted: bytes, as far as the submit tells.
+    """
+    if state is None:
+        return wanted
+    # One that does not say how large it is has at least what has come of it.
+    return (wanted if state.total is None else state.total) or state.downloaded or None
 
 
 def _note(state: DownloadState, status: TransferStatus) -> None:

@@ -40,6 +40,9 @@ class Watch:
     looked: bool = False
     known: TransferState | None = TransferState.DOWNLOADING
     """The state that the task has been told of; None = that it is gone. It is woken for any other."""
+    untold: bool = False
+    """Its downloader has been away: whatever it is now is news: what was done about its former state may
+    be lost."""
     known_total: int | None = None
     """The size that the task has been told of, and has written down: it proves content whose entry is gone."""
     moved: asyncio.Event | None = None
@@ -71,7 +74,8 @@ class Watch:
         """Does the state, or the size, concern its task, which does not know it yet? From now on it does. Mere bytes
         concern nobody's next step."""
         state, total = (None, None) if self.gone or self.latest is None else (self.latest.state, self.latest.total)
-        if state is not self.known:
+        if state is not self.known or self.untold:
+            self.untold = False
             self.known, self.known_total = state, total
             return True
         if total not in (None, self.known_total) and self.moved is None:
@@ -82,6 +86,7 @@ class Watch:
     def tell(self) -> Sight:
         """For its task, which then knows."""
         latest = None if self.gone else self.latest
+        self.untold = False
         self.known = None if latest is None else latest.state
         self.known_total = None if self.latest is None else self.latest.total
         return Sight(latest, self.instance, self.restarted, self.still)

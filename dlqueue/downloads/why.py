@@ -107,10 +107,8 @@ def _unavailable(name: str, endpoints: Endpoints) -> str:
     if name not in endpoints:
         cure = f"put [downloaders.{name}] back (enabled), or cancel the task"
         return f"waits for {name}, which {endpoints.absence(name)}; {cure}"
-    coordinator = endpoints[name]
-    if coordinator.auth_failed:
-        return f"waits for {name}, which cannot be used: {coordinator.last_error}; correct its configuration"
-    return f"waits for {name}, which does not answer: {coordinator.last_error or 'asking it now'}"
+    cure = "; correct its configuration" if endpoints[name].auth_failed else ""
+    return f"waits for {name}, which {endpoints[name].ailment}{cure}"
 
 
 def _transferring(record: TaskRecord, endpoints: Endpoints) -> Reason:

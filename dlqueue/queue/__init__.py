@@ -10,6 +10,7 @@ from dlqueue.queue.errors import (
     QueueError,
     QueueFull,
     QueueNotFound,
+    QuotaExceeded,
     StorageError,
     TaskNotFound,
     TempFull,
@@ -22,6 +23,7 @@ from dlqueue.queue.notices import Counters
 from dlqueue.queue.outcome import Canceled, Completed, Outcome, ResumeAfter
 from dlqueue.queue.queue import Queue
 from dlqueue.queue.queues import NamedQueue
+from dlqueue.queue.quotas import Quota, Quotas
 from dlqueue.queue.record import Filter, Page, Progress, TaskError, TaskRecord
 from dlqueue.queue.schedule import Run, Schedule, ScheduleNotFound, ScheduleStats
 from dlqueue.queue.schedules import Schedules
@@ -56,6 +58,9 @@ __all__ = [
     "QueueFull",
     "QueueNotFound",
     "QueueSettings",
+    "Quota",
+    "QuotaExceeded",
+    "Quotas",
     "ResumeAfter",
     "Run",
     "Schedule",

@@ -59,6 +59,10 @@ class QueueFull(QueueError):
     """The queue has as many unfinished tasks as its capacity allows. Submit again later."""
 
 
+class QuotaExceeded(QueueFull):
+    """The owner has as many unfinished tasks, or bytes of them, as a quota allows. Submit again later."""
+
+
 def full(queue: str, size: int, capacity: int) -> str:
     """What `QueueFull` says."""
     return f"queue {queue!r} is full: {size} unfinished tasks, its capacity is {capacity}"

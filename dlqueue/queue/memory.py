@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -311,6 +312,9 @@ class MemoryStore(MemorySchedules):
             return record.status in WAITING and record.run_at is None and record.touched
 
         return sorted(record.id for record in self._tasks.values() if is_midway(record))
+
+    async def owners(self) -> tuple[dict[str, int], int]:
+        return dict(Counter(record.owner for record in self._tasks.values() if not record.final)), self._sequence
 
     async def tally(self, queue: str | None = None) -> dict[Status, int]:
         counts: dict[Status, int] = {}

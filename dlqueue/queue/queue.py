@@ -25,6 +25,7 @@ from dlqueue.queue.meters import Meters
 from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.pool import Pool
 from dlqueue.queue.queues import Queues
+from dlqueue.queue.quotas import Limits, Quotas
 from dlqueue.queue.record import (
     Change,
     Decide,
@@ -72,6 +73,7 @@ class Queue:
         SQLite file, else a folder that is gone when the queue is shut down.
     :param temp_cap: bytes of all temporary folders together; None = as much as there is space.
     :param temp_age: seconds after which an untouched temporary folder goes, though its task is not over.
+    :param quotas: what an owner may have; None = as much as there is. Asked at each submit.
     :param machine: what is asked for memory, cores and disk space.
     """
 
@@ -100,6 +102,7 @@ class Queue:
         temp_cap: int | None = None,
         temp_age: float = 7 * 86400,
         machine: Machine | None = None,
+        quotas: Limits | None = None,
     ) -> None:
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
@@ -144,8 +147,18 @@ class Queue:
         self._capacity = Capacity(self._store, self.lanes, self._notices, self._intents, self.clock, self._pool)
         self.queues = Queues(self._store, self.lanes, self._notices, self.clock, self._apply)
         """The named queues: create, change, pause, resume, look."""
+        self.quotas = Quotas(self._store, self.types, self.wake)
+        """What each owner has, and may have."""
+        self._limits = quotas
         self.schedules = Schedules(
-            self._store, self.clock, self._preparer, self.lanes, self.types, self._notices, self._intents.cancel
+            self._store,
+            self.clock,
+            self._preparer,
+            self.lanes,
+            self.types,
+            self._notices,
+            self._intents.cancel,
+            self.quotas,
         )
         """Tasks that come again and again, by the clock."""
 
@@ -197,6 +210,7 @@ class Queue:
         await self._rank_again(queues)
         self._agenda.expect(queues)
         await self._admission.recover()
+        await self.quotas.open(self._limits)
 
     def start(self) -> None:
         """Begin to work."""
@@ -216,6 +230,7 @@ class Queue:
             return
         started, self._state = self._state == "running", "stopping"
         await self._capacity.close()
+        await self.quotas.stop()
         if started:
             await self.schedules.ticker.stop()
             await self._pool.stop(grace)
@@ -230,6 +245,7 @@ class Queue:
         self._notices.close()
 
     def _on_commit(self, changes: Sequence[Change]) -> None:
+        self.quotas.note(changes)
         for change in changes:
             record = change.record
             self._agenda.note(record)
@@ -291,7 +307,7 @@ class Queue:
             room, in turn with others who wait. Who is cancelled meanwhile has submitted nothing.
         :raises InvalidTask: something given cannot be right (`UnknownType` among them).
         :raises Conflict: the unique key belongs to a task with another type or other params.
-        :raises QueueFull: the capacity is reached.
+        :raises QueueFull: the capacity is reached, or the quota of the owner (`QuotaExceeded`).
         """
         return (await self.submit_all([self.prepare(type, params, **options)], on_full))[0].record
 
@@ -322,7 +338,7 @@ class Queue:
             raise QueueClosed("the queue is stopping; submit again when it is back")
         if not tasks:
             return []
-        return await self._capacity.submit(tasks, on_full)
+        return await self.quotas.keep(tasks, partial(self._capacity.submit, tasks, on_full))
 
     def prepare(self, type: str, params: Json = None, **options: Any) -> NewTask:
         """Check a submit and fill in what its class and queue say, without storing it. :raises InvalidTask: see
@@ -474,8 +490,9 @@ class Queue:
         return await self._intents.resume(task_id)
 
     async def retry(self, task_id: int) -> TaskRecord:
-        """See `Intents.retry`."""
-        return await self._intents.retry(task_id)
+        """See `Intents.retry`. :raises QuotaExceeded: its owner has as many unfinished tasks as he may have."""
+        retry = partial(self._intents.retry, task_id)
+        return await (self.quotas.retry(await self.get(task_id), retry) if self.quotas.any else retry())
 
     async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
         """See `Intents.reword`."""

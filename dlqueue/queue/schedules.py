@@ -10,6 +10,7 @@ import msgspec
 
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull
 from dlqueue.queue.notices import Notices, ScheduleNotice
+from dlqueue.queue.quotas import Quotas
 from dlqueue.queue.record import Json
 from dlqueue.queue.schedule import (
     DEFINITION,
@@ -49,12 +50,13 @@ class Schedules:
         types: Mapping[str, Task],
         notices: Notices,
         cancel: Callable[[int], Awaitable[object]],
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._clock = clock
         self._preparer = preparer
         self._notices = notices
-        self.ticker = Ticker(store, clock, preparer, lanes, types, self._tell, cancel)
+        self.ticker = Ticker(store, clock, preparer, lanes, types, self._tell, cancel, quotas)
 
     # -- change -------------------------------------------------------------------------------------------------------
 
@@ -174,12 +176,13 @@ class Schedules:
 
         :raises Conflict: the task of an earlier run is not over, and ``overlap`` is ``skip``.
         :raises InvalidTask: its params are not right any more. :raises QueueFull: the queue has no room.
+        :raises QuotaExceeded: its owner may have no more tasks.
         """
         found = await self._store.schedule(name)
         now = self._clock.time()
         wanted = Wanted(due_at=now, kind="manual", task=self.ticker.prepared(found))
         tick = Tick(name=name, revision=None, runs=[wanted], at=now, needs_cleanup=self.ticker.needs_cleanup)
-        (answer,) = await self.ticker.write([tick])
+        (answer,) = await self.ticker.write([tick], strict=True)
         if answer is None:
             raise ScheduleNotFound(name)
         self.ticker.note(answer.schedule, name)

@@ -120,6 +120,11 @@ class Store(ScheduleStore, Protocol):
         """Every queue that ever had a task."""
         ...
 
+    async def owners(self) -> tuple[dict[str, int], int]:
+        """How many unfinished tasks each owner has, of those who have any; and the sequence of the last event that was
+        written before it was looked."""
+        ...
+
     async def ready(
         self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
     ) -> list[Due]:

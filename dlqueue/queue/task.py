@@ -59,6 +59,11 @@ class Task:
         """
         return None
 
+    def size(self, params: Json, state: bytes | None) -> int | None:
+        """Bytes that a task will have when it is done, for the quota of its owner; 0 = it fetches nothing, None = it is
+        not known yet. Must not fail."""
+        return 0
+
     def is_retryable(self, error: BaseException) -> bool:
         """May this failure pass? Asked before the retry policy."""
         return not isinstance(error, CriticalError)

@@ -7,7 +7,10 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from dlqueue.queue.errors import InvalidTask, QueueClosed, StorageError
+import msgspec
+
+from dlqueue.queue.errors import InvalidTask, QueueClosed, QuotaExceeded, StorageError
+from dlqueue.queue.quotas import Promises, Quotas
 from dlqueue.queue.record import NewTask
 from dlqueue.queue.schedule import REFUSED, SKIPPED, RunKind, Schedule, Tick, Ticked, Wanted, occurrences
 from dlqueue.queue.settings import Lanes
@@ -46,7 +49,9 @@ class Ticker:
         types: Mapping[str, Task],
         told: Callable[[Ticked], None],
         cancel: Callable[[int], Awaitable[object]],
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._store = store
         self._clock = clock
         self._preparer = preparer
@@ -235,11 +240,22 @@ class Ticker:
             log.exception("schedule %s: no task is made", schedule.name)
         return Wanted(due_at=due_at, kind=kind, status=REFUSED, message=message[:2000])
 
-    async def write(self, ticks: Sequence[Tick]) -> Sequence[Ticked | None]:
-        """Commit them, tell of them, and stop what they replace."""
+    async def write(self, ticks: Sequence[Tick], strict: bool = False) -> Sequence[Ticked | None]:
+        """Commit them, tell of them, and stop what they replace.
+
+        :param strict: False: a task that its owner may not have is logged as refused.
+        :raises QuotaExceeded: with ``strict``.
+        """
+        promise, ticks = self._promise(ticks, strict)
         queues = {run.task.queue for tick in ticks for run in tick.runs if run.task is not None}
         rooms = {name: room for name in queues if (room := self._lanes.capacity(name)) is not None}
-        answers = await self._store.tick(ticks, rooms)
+
+        def made(answers: Sequence[Ticked | None]) -> list[NewTask]:
+            ticked = [(tick, answer) for tick, answer in zip(ticks, answers, strict=True) if answer is not None]
+            runs = [pair for tick, answer in ticked for pair in zip(tick.runs, answer.runs, strict=True)]
+            return [wanted.task for wanted, run in runs if wanted.task is not None and run.task_id is not None]
+
+        answers = await self._quotas.promised(promise, self._store.tick(ticks, rooms), made)
         reach("ticked")
         for answer in answers:
             if answer is not None:
@@ -247,6 +263,25 @@ class Ticker:
                 for task_id in answer.replaced:
                     self._stop_step(task_id)
         return answers
+
+    def _promise(self, ticks: Sequence[Tick], strict: bool) -> tuple[Promises, Sequence[Tick]]:
+        """Room for their tasks, and the ticks with the runs refused for which there is none."""
+        promise: Promises = {}
+        allowed = []
+        for tick in ticks:
+            runs = []
+            for wanted in tick.runs:
+                run = wanted
+                try:
+                    promise = self._quotas.promise(() if run.task is None else (run.task,), promise)
+                except QuotaExceeded as error:
+                    if strict:
+                        raise
+                    log.warning("schedule %s: no task is made: %s", tick.name, error)
+                    run = Wanted(due_at=run.due_at, kind=run.kind, status=REFUSED, message=str(error))
+                runs.append(run)
+            allowed.append(msgspec.structs.replace(tick, runs=runs))
+        return promise, allowed
 
     def _stop_step(self, task_id: int) -> None:
         async def stop() -> None:

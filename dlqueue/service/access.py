@@ -4,27 +4,57 @@ from __future__ import annotations
 
 import grp
 import os
-from collections.abc import Iterable
+import pwd
+import time
+from collections.abc import Callable, Iterable
 
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Forbidden, NotFound
 from dlqueue.queue import TaskRecord
 
+KNOWN = 5.0
+"""Seconds for which the groups of a user are taken for known: a subscriber is asked about for each event."""
+
+
+_CALLERS = 1000
+
 
 class Access:
-    """:param admins: names of groups whose members may see and steer everybody's tasks."""
+    """
+    :param admins: names of groups whose members may see and steer everybody's tasks.
+    :param monotonic: the time, for what is known for a while.
+    """
 
-    def __init__(self, admins: Iterable[str]) -> None:
+    def __init__(self, admins: Iterable[str], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self.appoint(admins)
 
     def appoint(self, admins: Iterable[str]) -> None:
         """From now on these groups, and no others."""
         self._admins = frozenset(admins)
+        self._known: dict[tuple[str, int], tuple[float, bool]] = {}
 
     def is_admin(self, caller: Caller) -> bool:
         if caller.uid in (0, os.geteuid()):
             return True
-        return bool(self._admins) and not self._admins.isdisjoint(_groups(caller))
+        if not self._admins:
+            return False
+        key, now = (caller.name, caller.gid), self._monotonic()
+        known = self._known.get(key)
+        if known is None or now >= known[0]:
+            if len(self._known) >= _CALLERS:
+                self._known.clear()
+            known = self._known[key] = now + KNOWN, not self._admins.isdisjoint(_groups(caller))
+        return known[1]
+
+    def administers(self, name: str) -> bool:
+        """Would a user of this name be one of those who may do everything?"""
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            # A uid that has no name is its own.
+            return name.isdecimal() and int(name) in (0, os.geteuid())
+        return self.is_admin(Caller(uid=user.pw_uid, gid=user.pw_gid, name=name))
 
     def require_admin(self, caller: Caller, what: str) -> None:
         """:raises Forbidden: the caller may not do ``what``."""

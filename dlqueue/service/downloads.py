@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, selection
 from dlqueue.downloads.routing import Route
+from dlqueue.downloads.selecting import matching, may_have_files, wanted
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.torrent import list_files
@@ -62,7 +62,7 @@ class Downloads:
         if name in route.left_out:
             reason = route.left_out[name]
         elif coordinator.down:
-            reason = f"does not answer: {coordinator.last_error}"
+            reason = coordinator.ailment
         elif coordinator.paused is not None:
             reason = f"{coordinator.paused.by} has paused it"
         elif name == chosen and params.downloader == name:
@@ -96,7 +96,7 @@ class Downloads:
             except NotFound:
                 pass
             except (Unavailable, Rejected) as error:
-                if state.location is None:
+                if state.location is None and (state.phase != "" or params.torrent is None):
                     raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
         if state.location is not None:
             targets = [Path(entry.target) for entry in state.manifest] or [Path(state.location)]
@@ -108,22 +108,29 @@ class Downloads:
         except FileNotFoundError:
             return ()
         return [
-            TransferFile(index, path, size, 0.0, params.select is None or index in params.select)
+            TransferFile(index, path, size, 0.0, (chosen := wanted(params, state)) is None or index in chosen)
             for index, (path, size) in enumerate(listed, 1)
         ]
 
     def _coordinator(self, state: DownloadState) -> Coordinator | None:
-        running = state.phase in ("monitor", "seeding") and (state.downloader or "") in self._endpoints
-        return self._endpoints[state.downloader or ""] if running else None
+        """Where it has a transfer that can be asked: also one that has failed."""
+        there = state.handle is not None and state.phase != "deliver" and (state.downloader or "") in self._endpoints
+        return self._endpoints[state.downloader or ""] if there else None
 
     async def select(self, record: TaskRecord, wanted: messages.SelectFiles) -> messages.Files:
-        """:raises Conflict: too late, or not ours to change."""
+        """A glob whose files are not known yet is kept, and applied when they are.
+
+        :raises Conflict: too late, or not ours to change.
+        """
         params, state = _download(record)
         if record.status is Status.COMPLETED or state.location is not None or state.phase == "deliver":
             raise Conflict(f"task {record.id} is fetched already: too late to choose files", task_id=record.id)
         if state.attached:
             raise Conflict(f"task {record.id} watches a transfer that is not its own", task_id=record.id)
-        indexes = self._indexes(await self._files(params, state), wanted)
+        files = await self._files(params, state)
+        if wanted.match is not None and not files:
+            return await self._select_later(record, params, wanted.match)
+        indexes = self._indexes(files, wanted)
         coordinator, handle = self._coordinator(state), state.handle
         if coordinator is not None and handle is not None:
             try:
@@ -131,19 +138,30 @@ class Downloads:
             except NotFound:
                 pass  # it will be created with the new selection, or is gone
             except (Unavailable, Rejected) as error:
-                raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
-        await self._queue.reword(record.id, partial(_with, select=indexes), f"{len(indexes)} files selected")
+                # One that has failed and can not be changed any more is begun anew by a retry.
+                if isinstance(error, Unavailable) or state.phase != "":
+                    raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
+        await self._queue.reword(
+            record.id, partial(_with, select=indexes, match=None), f"{len(indexes)} files selected"
+        )
+        return await self.files(await self._queue.get(record.id))
+
+    async def _select_later(self, record: TaskRecord, params: DownloadParams, match: str) -> messages.Files:
+        if not may_have_files(params):
+            raise Conflict(f"task {record.id} is no torrent: there are no files to choose from", task_id=record.id)
+        keep = partial(_with, select=None, match=match)
+        changed = await self._queue.reword(record.id, keep, f"files to be selected by {match!r} when they are known")
+        if (key := read_state(changed).key) is not None:
+            await self._queue.wake(f"transfer:{key}")  # they may have become known meanwhile
         return await self.files(await self._queue.get(record.id))
 
     @staticmethod
     def _indexes(files: Sequence[TransferFile], wanted: messages.SelectFiles) -> tuple[int, ...]:
         if wanted.match is not None:
-            if not files:
-                raise Conflict("the names of its files are not known yet: choose by indexes, or later", kind="metadata")
-            matching = [file.index for file in files if fnmatch.fnmatchcase(file.path, wanted.match)]
-            if not matching:
+            found = matching(files, wanted.match)
+            if not found:
                 raise InvalidParams("match", f"matches none of its {len(files)} files")
-            return tuple(matching)
+            return found
         try:
             return selection(wanted.indexes or [], len(files) or None)
         except InvalidTask as error:

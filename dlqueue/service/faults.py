@@ -16,6 +16,7 @@ from dlqueue.queue import (
     QueueError,
     QueueFull,
     QueueNotFound,
+    QuotaExceeded,
     ScheduleNotFound,
     StorageError,
     TaskNotFound,
@@ -47,6 +48,8 @@ def as_rpc_error(error: QueueError) -> errors.RpcError:
             return errors.NotFound(str(error), kind="schedule", field="name")
         case Conflict():
             return errors.Conflict(str(error), task_id=error.task_id)
+        case QuotaExceeded():
+            return errors.LimitExceeded(str(error), kind="quota")
         case QueueFull():
             return errors.LimitExceeded(str(error), kind="capacity")
         case QueueClosed():

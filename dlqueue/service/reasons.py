@@ -12,7 +12,8 @@ from dlqueue.protocol import messages
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, Status, TaskNotFound, TaskRecord
 from dlqueue.queue.admission import HOLD as RESOURCES
-from dlqueue.units import format_duration
+from dlqueue.queue.quotas import HOLD as QUOTA
+from dlqueue.units import format_duration, format_size
 
 
 async def why(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> messages.Why:
@@ -52,9 +53,12 @@ def _ended(record: TaskRecord) -> str:
     said = f": {record.error.message}" if record.error is not None else ""
     if record.status is Status.COMPLETED:
         location = read_state(record).location if record.type == RemoteDownload.type else None
+        if record.delivered_at is not None:  # a torrent has been seeded since
+            at = f" at {instant_text(record.delivered_at)}"
         return f"delivered to {location}{at}" if location else f"completed{at}"
     how = "failed" if record.status is Status.ERROR else "canceled"
-    return f"{how}{at}{said}; again: dlqueue retry {record.id}"
+    again = f"dlqueue retry {record.id}"
+    return f"{how}{at}{said}" + ("" if again in said else f"; again: {again}")
 
 
 async def _unfinished(queue: Queue, task_id: int) -> bool:
@@ -71,6 +75,8 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
     if record.hold is not None:
         if record.hold == RESOURCES and record.options.estimate is not None:
             return _short_of(queue, record)
+        if record.hold.startswith(f"{QUOTA}:"):
+            return _over_quota(queue, endpoints, record)
         told = reason_for(record, endpoints) if record.type == RemoteDownload.type else None
         if told is not None:
             return told.reason, told.message, told.blocking
@@ -102,6 +108,24 @@ def _waiting(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[st
     if queue.counters.busy_workers >= queue.workers:
         return "concurrency", f"all {queue.workers} workers are busy", None
     return "due", "a worker takes it next", None
+
+
+def _over_quota(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple[str, str, Any]:
+    owner = record.owner
+    kind = (record.hold or "").removeprefix(f"{QUOTA}:{owner}")
+    if kind:
+        task, quota = queue.types.get(record.type), queue.quotas.of(owner)
+        size = None if task is None else task.size(record.params, record.state)
+        may = "as much as there is" if quota is None or quota.bytes is None else format_size(quota.bytes)
+        has = f"the unfinished downloads of {owner} have {format_size(queue.quotas.used(owner)[1])}"
+        needs = "this one is more" if size is None else f"this one has {format_size(size)}"
+        if kind == ":never":
+            return "quota", f"{needs}, and {owner} may have {may} (max_bytes): it never fits; cancel it, or ask", owner
+        return "quota", f"{has} and may have {may} (max_bytes), {needs}: waits until some are done", owner
+    active, limit = endpoints.shares.active(owner), endpoints.shares.limit(owner)
+    may = "any number" if limit is None else str(limit)
+    message = f"{owner} has {active} transfers running and may have {may} at once (max_active); waits until one ends"
+    return "quota", message, owner
 
 
 def _short_of(queue: Queue, record: TaskRecord) -> tuple[str, str, Any]:

@@ -36,6 +36,10 @@ from dlqueue.service.tokens import Tokens
 
 CLEANING = 3.0
 """Seconds that the cancelling of one task with its data waits for the data to go."""
+LARGE = 100
+"""Tasks of a page that takes long to make; and the default."""
+SLICE = 20
+"""Tasks that are shown in one go before others get their turn."""
 _FAILED = frozenset({Status.ERROR, Status.CANCELED})
 _DEAD = frozenset({Status.ERROR})
 
@@ -80,6 +84,7 @@ class Service:
         self._reload = reload
         self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
+        self._large = asyncio.Semaphore(1)
 
     # -- daemon -------------------------------------------------------------------------------------------------------
 
@@ -210,14 +215,16 @@ class Service:
         wanted = self._filter(caller, params)
         if wanted is None:
             return {"items": [], "next_cursor": None, "total": 0 if params.count else None}
-        page = await self._queue.find(
-            wanted, params.order or "-id", params.limit or 100, params.cursor, count=bool(params.count)
-        )
-        return {
-            "items": [self._view(record) for record in page.items],
-            "next_cursor": page.next_cursor,
-            "total": page.total,
-        }
+        limit = params.limit or LARGE
+        # Large pages are made one at a time, so that who asks for little is not held up by many who ask for much.
+        async with self._large if limit > LARGE else contextlib.nullcontext():
+            page = await self._queue.find(wanted, params.order or "-id", limit, params.cursor, count=bool(params.count))
+            items = []
+            for record in page.items:
+                items.append(self._view(record))
+                if len(items) % SLICE == 0:
+                    await asyncio.sleep(0)
+        return {"items": items, "next_cursor": page.next_cursor, "total": page.total}
 
     @verb
     async def tasks_count(self, caller: Caller, params: messages.Filter) -> int:

@@ -84,7 +84,7 @@ class Tokens:
         async with self._lock:
             if params.name in self._kept:
                 taken = f'there is a token "{params.name}" already; take another name, or revoke that one first'
-                raise Conflict(taken, kind="token")
+                raise Conflict(taken, kind="token_name")
             if sum(one.uid == caller.uid for one in self._kept.values()) >= MOST:
                 raise LimitExceeded(f"a user has at most {MOST} tokens; revoke one first", kind="tokens")
             secret = PREFIX + secrets.token_urlsafe(32)

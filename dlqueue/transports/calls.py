@@ -11,6 +11,7 @@ from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Stopping
 from dlqueue.protocol.jsonrpc import Call
+from dlqueue.transports.body import Intake
 from dlqueue.transports.dispatch import Dispatcher, EventStream
 
 
@@ -19,6 +20,7 @@ class Calls:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
+        self.intake = Intake()
         self._waiting: set[asyncio.Task[Any]] = set()
         self.streams: dict[EventStream, Caller] = {}
         """The event streams that are open, and whose."""

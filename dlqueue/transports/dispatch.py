@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Forbidden, Internal, MethodNotFound, RpcError, Stopping, did_you_mean
@@ -99,6 +101,11 @@ class Dispatcher:
 
     def encoded(self, call: jsonrpc.Call, result: Any) -> bytes:
         """The line of a result."""
+        try:
+            # Ten times as fast as the standard library's: a list of a thousand tasks must not hold up the others.
+            return msgspec.json.encode({"jsonrpc": "2.0", "id": call.id, "result": result}) + b"\n"
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            pass  # it cannot say all that JSON can: lone surrogates, and integers beyond 64 bits
         try:
             return envelope.answer(call.id, result)
         except (TypeError, ValueError, RecursionError) as error:

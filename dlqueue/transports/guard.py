@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from email.utils import formatdate
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -143,6 +144,7 @@ def _hardened(send: Send, cacheable: bool) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            headers.setdefault("Date", formatdate(usegmt=True))
             headers.setdefault("Cache-Control", "no-cache" if cacheable else "no-store")
         await send(message)
 

@@ -44,7 +44,7 @@ READY_SECONDS = 2.0
 class Metrics(Protocol):
     """What `/metrics` shows."""
 
-    async def render(self) -> bytes:
+    def render(self) -> bytes | Awaitable[bytes]:
         """In the text format of Prometheus, version 0.0.4."""
         ...
 
@@ -202,7 +202,10 @@ class Gateway:
     async def _show_metrics(self, request: Request) -> Response:
         if self._metrics is None:
             raise NotFound("there are no metrics", kind="path")
-        return Response(await self._metrics.render(), media_type="text/plain; version=0.0.4")
+        figures = self._metrics.render()
+        if not isinstance(figures, bytes):
+            figures = await figures
+        return Response(figures, media_type="text/plain; version=0.0.4")
 
     async def _show_openapi(self, request: Request) -> Response:
         if self._document is None:

@@ -14,7 +14,6 @@ from dlqueue.protocol.errors import InvalidParams, did_you_mean
 from dlqueue.protocol.jsonrpc import Call
 from dlqueue.protocol.methods import METHODS
 from dlqueue.protocol.routes import API, ROUTES, Route
-from dlqueue.transports.body import read_object
 from dlqueue.transports.calls import Calls
 from dlqueue.transports.query import read_query, value_of
 
@@ -32,19 +31,19 @@ def endpoints(calls: Calls) -> dict[str, dict[str, Endpoint]]:
 def _endpoint(calls: Calls, route: Route) -> Endpoint:
     async def answer(request: Request) -> Response:
         calls.dispatcher.admit(request.scope["caller"], route.method)  # before anything of it is read
-        call = Call(None, route.method, await _params(route, request))
+        call = Call(None, route.method, await _params(calls, route, request))
         result = await calls.result(request, call)
         return _answered(calls, route, call, result)
 
     return answer
 
 
-async def _params(route: Route, request: Request) -> dict[str, Any]:
+async def _params(calls: Calls, route: Route, request: Request) -> dict[str, Any]:
     declared = METHODS[route.method].params
     params = {name: value_of(declared, name, [request.path_params[name]]) for name in route.in_path}
     given = [read_query(declared, request.scope["query_string"])]
     if route.has_body:
-        given.append(await read_object(request))
+        given.append(await calls.intake.read_object(request))
     for part in given:
         for name, value in part.items():
             if name in params:

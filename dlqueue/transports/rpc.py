@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from dlqueue.protocol import envelope, jsonrpc
 from dlqueue.protocol.errors import Forbidden, LimitExceeded, MethodNotFound, RpcError
-from dlqueue.transports.body import read_body
 from dlqueue.transports.calls import Calls
 from dlqueue.transports.connection import MAX_BATCH_ANSWER
 
@@ -21,19 +22,32 @@ class Rpc:
         self._calls = calls
 
     async def __call__(self, request: Request) -> Response:
-        message = jsonrpc.parse(await read_body(request))
+        message = jsonrpc.parse(await self._calls.intake.read(request))
         if isinstance(message, jsonrpc.Batch):
-            answers: list[bytes] = []
-            size = 0
-            for item in message.items:
-                answer, _ = await self._answer(request, item, full=size > MAX_BATCH_ANSWER)
-                if answer is not None:
-                    answers.append(answer.rstrip(b"\n"))
-                    size += len(answer)
-            return _json(b"[" + b",".join(answers) + b"]\n" if answers else None)
+            return _json(await self._batch(request, message))
         answer, refused = await self._answer(request, message)
         # A role that is too small is 403 by every door; for all else the envelope has the answer.
-        return _json(answer, 403 if refused and message_is_call(message) else 200)
+        return _json(answer, 403 if refused and answer is not None else 200)
+
+    async def _batch(self, request: Request, batch: jsonrpc.Batch) -> bytes | None:
+        """One after the other, but for those that wait: what they wait for may be in the same batch."""
+        waiting: dict[int, asyncio.Task[tuple[bytes | None, bool]]] = {}
+        answers: list[bytes | None] = [None] * len(batch.items)
+        size = 0
+        try:
+            for index, item in enumerate(batch.items):
+                if isinstance(item, jsonrpc.Call) and envelope.waits(item.method, item.params):
+                    waiting[index] = asyncio.create_task(self._answer(request, item))
+                else:
+                    answers[index], _ = await self._answer(request, item, full=size > MAX_BATCH_ANSWER)
+                    size += len(answers[index] or b"")
+            for index, task in waiting.items():
+                answers[index], _ = await task
+        finally:
+            for task in waiting.values():
+                task.cancel()
+        told = [answer.rstrip(b"\n") for answer in answers if answer is not None]
+        return b"[" + b",".join(told) + b"]\n" if told else None
 
     async def _answer(
         self, request: Request, item: jsonrpc.Call | jsonrpc.Refused, *, full: bool = False
@@ -52,10 +66,6 @@ class Rpc:
             refused = isinstance(error, Forbidden) and error.kind == "role"
             return None if item.notification else envelope.refusal(item.id, error), refused
         return None if item.notification else self._calls.dispatcher.encoded(item, result), False
-
-
-def message_is_call(message: jsonrpc.Call | jsonrpc.Refused) -> bool:
-    return isinstance(message, jsonrpc.Call) and not message.notification
 
 
 def _json(line: bytes | None, status: int = 200) -> Response:

@@ -28,6 +28,7 @@ from dlqueue.transports.dispatch import Dispatcher
 _log = logging.getLogger(__name__)
 
 _LONGEST_PATH = 107
+_CONNECTIONS = 4000
 _CREDENTIALS = struct.Struct("3i")
 _REFUSAL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
@@ -56,19 +57,21 @@ class UnixServer:
         """``mode`` and ``group`` are the socket file's. ``inherited``: a socket that listens already, in place of one
         made at ``path``; its file is whoever's made it, and clients that come while we stop are left to the next who
         gets it. ``max_connections``: by default half of the open files that
-        the process may have, at most 1000. ``stall``: seconds after which a client that does not read is dropped."""
+        the process may have, at most 4000. ``stall``: seconds after which a client that does not read is dropped."""
         self._dispatcher = dispatcher
         self._path = path
         self._mode = mode
         self._group = group
         self._inherited = inherited
-        self._limit = max_connections or min(1000, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        self._limit = max_connections or min(_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._stall = stall
         self._monotonic = monotonic
         self._lock = -1
         self._identity: tuple[int, int] | None = None
         self._listening: socket.socket | None = None
         self._spare = -1
+        self._refusing = False
+        """Said once: whoever knocks meanwhile is told, ten times a second."""
         self._ended = False
         self._serving: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -218,13 +221,16 @@ class UnixServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                _log.warning("cannot accept clients: %s", error.strerror)
+                if not self._refusing:
+                    _log.warning("cannot accept clients: %s", error.strerror)
+                self._refusing = True
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self._turn_away(listening)
                 # The socket stays ready: look again only after a pause, instead of spinning.
                 loop.remove_reader(listening)
                 loop.call_later(_PAUSE_SECONDS, self._accept_again, listening)
                 return
+            self._refusing = False
             peer.setblocking(False)
             task = loop.create_task(self._serve(peer))
             self._serving.add(task)

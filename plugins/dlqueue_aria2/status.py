@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlqueue.sdk import Rejected, TransferState, TransferStatus
-from dlqueue_aria2.content import top_level
+from dlqueue_aria2.content import relative, top_level
 from dlqueue_aria2.entries import Entry, Fault, TooLarge
 from dlqueue_aria2.errors import explain
 
@@ -136,9 +136,11 @@ def _details(entry: Entry, found: Entry) -> Details:
         return Details(name=first[len(_METADATA) :] or None, metadata=True, final=is_whole(entry))
     try:
         content = top_level(found.dir, found.files)
+        # A torrent of which nothing is selected has a name all the same.
+        named = content or ((relative(found.dir, first).split("/")[0],) if entry.info_hash and first else (first,))
     except Rejected as error:
         return Details(final=True, error=error)
-    name = Path(content[0] if content else first).name or None
+    name = Path(named[0]).name or None
     # The .torrent of a URL is kept in memory. One that the user wanted as a file is on the disk.
     leads = not entry.info_hash and first.lower().endswith(".torrent") and not os.path.lexists(first)
     return Details(

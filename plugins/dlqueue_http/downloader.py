@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,8 @@ from dlqueue_http.workers import Workers
 
 OPTIONS = frozenset({"connections", "user-agent"})
 MAX_CONNECTIONS = 16
+LONGEST_TIMEOUT = 86_400.0
+"""Seconds. A socket takes no time-out beyond 2^31 ms."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # These frame the messages; the engine sets them itself.
 _OWN_HEADERS = frozenset(
@@ -42,12 +44,12 @@ class HttpConfig:
 
     connections: int = 4
     """Connections per file, 1 to 16; more than one only for files that take a while."""
-    min_segment: int = 8 * 1024 * 1024
+    min_segment: int = field(default=8 * 1024 * 1024, metadata={"size": True})
     """Bytes; a connection is not opened for less."""
-    split_after: float = 1.0
+    split_after: float = field(default=1.0, metadata={"duration": True})
     """Seconds that a file is given with one connection."""
-    connect_timeout: float = 15.0
-    read_timeout: float = 60.0
+    connect_timeout: float = field(default=15.0, metadata={"duration": True})
+    read_timeout: float = field(default=60.0, metadata={"duration": True})
     """Seconds without a byte."""
     user_agent: str | None = None
     verify: bool = True
@@ -63,8 +65,8 @@ class HttpConfig:
         if self.split_after < 0:
             raise ValueError("split_after must not be negative")
         for key, seconds in (("connect_timeout", self.connect_timeout), ("read_timeout", self.read_timeout)):
-            if seconds <= 0:
-                raise ValueError(f"{key} must be more than 0 seconds")
+            if not 0 < seconds <= LONGEST_TIMEOUT:
+                raise ValueError(f"{key} must be more than 0 seconds and at most a day")
         if self.user_agent is not None and not _is_header_value(self.user_agent):
             raise ValueError("user_agent must be one line of Latin-1 text")
 

@@ -171,7 +171,7 @@ class QbittorrentDownloader(Downloader):
             if files:
                 self._whole.pop(handle.id, None)
                 self._prioritise(entry, files, wanted)
-            else:
+            if not files or self._selections.get(handle.id) is not None:
                 self._selections.note(handle.id, wanted)
 
     def pause(self, handle: Handle) -> None:
@@ -279,8 +279,10 @@ class QbittorrentDownloader(Downloader):
 
     def _choose(self, entry: Entry, key: str) -> None:
         """Make the selection that is still to be made, and begin. Raises `Rejected`, `NotFound`."""
+        indexes = self._selections.get(key)
+        if indexes is None:
+            return  # another call has made it since the caller looked
         files = self._files(entry)
-        indexes = self._selections.get(key) or ()
         self._prioritise(entry, files, check_selection(tuple(index + 1 for index in indexes), len(files)))
         self._start(entry)
         self._selections.forget(key)

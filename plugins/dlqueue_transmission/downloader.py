@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import threading
@@ -21,12 +22,13 @@ from dlqueue.sdk import (
     Rejected,
     Request,
     TransferFile,
+    TransferState,
     TransferStatus,
     Unavailable,
 )
 from dlqueue_transmission.config import TransmissionConfig
 from dlqueue_transmission.entries import UNLIMITED, Entry, Listing, Status, Trouble
-from dlqueue_transmission.ledger import KEY, Ledger, Note
+from dlqueue_transmission.ledger import HALTED, KEY, SAVING, Ledger, Note
 from dlqueue_transmission.runs import Runs
 from dlqueue_transmission.status import content_of, files_of, scrubbed, tell
 from dlqueue_transmission.torrents import HASH, Order, check_selection, make_order
@@ -117,12 +119,15 @@ class TransmissionDownloader(Downloader):
             elif handle.attached or (_is_in(entry, handle.id) and not self._is_bare(entry, handle.id, run)):
                 here[handle] = entry
         self._select_pending(rpc, here)
+        states = self._keep_sound(rpc, here, run)
         contents = self._contents(rpc, here)
         statuses = {}
         for handle, entry in here.items():
             content = contents.get(entry.hash_string)
             flaw = content if isinstance(content, Rejected) else self._flaws.get(handle.id)
             status = tell(entry, None if isinstance(content, Rejected) else content, flaw)
+            if handle in states and status.state in (TransferState.SEEDING, TransferState.COMPLETED):
+                status = dataclasses.replace(status, state=states[handle])
             statuses[handle] = status
             if status.whole and not handle.attached:
                 self._whole[handle.id] = status.content
@@ -152,6 +157,8 @@ class TransmissionDownloader(Downloader):
     def pause(self, handle: Handle) -> None:
         _refuse_attached(handle)
         rpc = self._rpc()
+        if (note := self._ledger.get(handle.id)) is not None and note.sound not in (None, SAVING):
+            self._ledger.write(handle.id, replace(note, sound=HALTED))
         looks, checking = 0, False
         for _ in self._patiently("transmission does not pause the transfer"):
             entry = self._find(rpc, handle)
@@ -168,8 +175,14 @@ class TransmissionDownloader(Downloader):
         _refuse_attached(handle)
         rpc = self._rpc()
         entry = self._find(rpc, handle)
-        if entry.status == Status.STOPPED:
-            rpc.start(entry.hash_string)
+        if entry.status != Status.STOPPED:
+            return
+        note, run = self._ledger.get(handle.id), self._runs.name(rpc)
+        if note is not None and note.run not in (None, run) and entry.has_metadata and not entry.is_whole:
+            # A crash may have set back what it knows of its files: what is there is not to be fetched again.
+            rpc.verify(entry.hash_string)
+            self._ledger.write(handle.id, replace(note, run=run))
+        rpc.start(entry.hash_string)
 
     def remove(self, handle: Handle, delete_data: bool) -> None:
         _refuse_attached(handle)
@@ -231,7 +244,7 @@ class TransmissionDownloader(Downloader):
             # The core ends the seeding. Last, since it is the mark of a transfer that is set up.
             rpc.change(digest, seed_ratio_mode=UNLIMITED, seed_idle_mode=UNLIMITED, labels=[LABEL])
             note = self._ledger.get(key) or Note(digest)
-            self._ledger.write(key, replace(note, run=self._runs.name(rpc)))
+            self._ledger.write(key, replace(note, run=self._runs.name(rpc), seeds=request.seed))
             rpc.start(digest)
 
     def _select(self, rpc: Rpc, entry: Entry, key: str, indexes: tuple[int, ...]) -> None:
@@ -273,6 +286,42 @@ class TransmissionDownloader(Downloader):
         if changed:
             found = rpc.torrents([here[handle].hash_string for handle in changed])
             here |= {handle: found.get(here[handle].hash_string, here[handle]) for handle in changed}
+
+    def _keep_sound(self, rpc: Rpc, here: Mapping[Handle, Entry], run: str) -> dict[Handle, TransferState]:
+        """Transmission (seen with 3.00) writes down that a torrent is whole when it is stopped, or after minutes.
+        Killed before that, it would fetch it again, into files that are linked to what is delivered by then. So each
+        that is to seed is stopped for a moment before it is said to be whole.
+
+        :return: of those whose state would tell something else, what it is.
+        """
+        states: dict[Handle, TransferState] = {}
+        stop: list[str] = []
+        start: list[str] = []
+        for handle, entry in here.items():
+            note = None if handle.attached or handle.id in self._flaws else self._ledger.get(handle.id)
+            if (
+                note is None
+                or not note.seeds
+                or not entry.is_whole
+                or entry.error == Trouble.LOCAL
+                or note.sound == run
+            ):
+                continue
+            stopped, sound = entry.status == Status.STOPPED, run
+            if stopped and note.sound == SAVING:
+                start.append(entry.hash_string)
+                states[handle] = TransferState.SEEDING
+            elif stopped:
+                states[handle], sound = TransferState.PAUSED, note.sound or HALTED
+            elif note.sound in (None, SAVING):
+                stop.append(entry.hash_string)
+                states[handle], sound = TransferState.UNKNOWN, SAVING
+            self._ledger.write(handle.id, replace(note, sound=sound))
+        if stop:
+            rpc.stop(*stop)
+        if start:
+            rpc.start(*start)
+        return states
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

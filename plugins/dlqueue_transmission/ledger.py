@@ -22,6 +22,14 @@ class Note(msgspec.Struct, frozen=True):
     """To be applied when its files are known."""
     run: str | None = None
     """The run of Transmission in which it was set up."""
+    seeds: bool = False
+    """It is to be given away when it is whole."""
+    sound: str | None = None
+    """The run in which it last ran with Transmission having written down that it is whole; None = not yet, `SAVING` =
+    it was stopped to have that written down, `HALTED` = it was stopped by us since."""
+
+
+SAVING, HALTED = "saving", "halted"
 
 
 class Ledger:

@@ -178,11 +178,11 @@ class Rpc:
     def verify(self, digest: str) -> None:
         self._ask(lambda client: client.verify_torrent(digest))
 
-    def start(self, digest: str) -> None:
-        self._ask(lambda client: client.start_torrent(digest))
+    def start(self, *hashes: str) -> None:
+        self._ask(lambda client: client.start_torrent([*hashes]))
 
-    def stop(self, digest: str) -> None:
-        self._ask(lambda client: client.stop_torrent(digest))
+    def stop(self, *hashes: str) -> None:
+        self._ask(lambda client: client.stop_torrent([*hashes]))
 
     def remove(self, digest: str, *, delete_data: bool) -> None:
         self._ask(lambda client: client.remove_torrent(digest, delete_data=delete_data))

@@ -57,15 +57,8 @@ def test_errors_are_raised(client: Client) -> None:
 
 
 def test_every_method_of_the_table_is_there(client: Client) -> None:
-    spaces = (
-        client.daemon,
-        client.tasks,
-        client.downloads,
-        client.downloaders,
-        client.queues,
-        client.schedules,
-        client.tokens,
-    )
+    work = (client.tasks, client.downloads, client.downloaders, client.queues, client.schedules)
+    spaces = (client.daemon, *work, client.tokens)
     listed = {
         f"{space._name}.{verb}"
         for space in spaces

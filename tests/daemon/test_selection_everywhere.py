@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.daemon import aria2_world, qbittorrent_world, transmission_world
 from tests.daemon.aria2_world import delivered_files
 from tests.daemon.instance import until
 from tests.plugins.albums import FILES
+from tests.plugins.aria2.swarm import Swarm
 from tests.plugins.transmission.live import web_seeded
 
 AnyWorld = aria2_world.World | qbittorrent_world.World | transmission_world.World
@@ -62,3 +64,47 @@ def test_what_is_wanted_is_said_before(world: AnyWorld) -> None:
     assert done["status"] == "completed", done["error"]
     assert done["progress"]["counters"]["total"] == done["progress"]["counters"]["downloaded"] == len(FILES["b.bin"])
     assert delivered_files(daemon) == {"album/b.bin": FILES["b.bin"]}
+
+
+def magnet(world: AnyWorld, swarm: Swarm) -> str:
+    """Its metadata comes from a peer, its content also from the web server, which is faster."""
+    torrent = swarm.seed("album", FILES)
+    for name, body in FILES.items():
+        world.server.put(f"{torrent.hash}/album/{name}", body)
+    return f"{torrent.magnet}&ws={quote(world.server.url(f'{torrent.hash}/'), safe='')}"
+
+
+def test_a_glob_waits_for_the_metadata_of_a_magnet(world: AnyWorld, tmp_path: Path) -> None:
+    """It is kept, and applied when the names are known; one that matches nothing is told, and can be put right."""
+    daemon = world.daemon
+    with Swarm(aria2_world.command("system"), tmp_path / "swarm") as swarm:
+        number = daemon.add(magnet(world, swarm), seed=0, paused=True)
+        kept = daemon.cli("files", str(number), "--match", "*.txt")
+        assert kept.returncode == 0 and "those that match *.txt are fetched when they are" in kept.stderr
+        daemon.call("tasks.resume", id=number)
+        failed = daemon.finished(number)
+        assert (failed["status"], failed["error"]["kind"], failed["retries"]) == ("error", "bad_select", 0)
+        assert "matches none of its 3 files" in failed["error"]["message"]
+        there = daemon.call("downloads.files", id=number)["items"]
+        assert [file["path"] for file in there] == [f"album/{name}" for name in FILES]
+        chosen = daemon.call("downloads.select", id=number, match="album/b.*")["items"]
+        assert [file["selected"] for file in chosen] == [False, True, False]
+        daemon.call("tasks.retry", id=number)
+        done = daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert delivered_files(daemon) == {"album/b.bin": FILES["b.bin"]}
+
+
+def test_numbers_of_a_magnet_that_are_not_there_can_be_put_right(world: AnyWorld, tmp_path: Path) -> None:
+    daemon = world.daemon
+    with Swarm(aria2_world.command("system"), tmp_path / "swarm") as swarm:
+        number = daemon.add(magnet(world, swarm), seed=0, select=[9])
+        failed = daemon.finished(number)
+        assert (failed["status"], failed["error"]["kind"]) == ("error", "bad_select")
+        assert failed["download"]["name"] == "album"
+        assert len(daemon.call("downloads.files", id=number)["items"]) == 3
+        daemon.call("downloads.select", id=number, indexes=[3])
+        daemon.call("tasks.retry", id=number)
+        done = daemon.finished(number)
+        assert done["status"] == "completed", done["error"]
+        assert delivered_files(daemon) == {"album/sub/c.bin": FILES["sub/c.bin"]}

@@ -87,6 +87,20 @@ def test_a_torrent_of_somebody_else_is_attached_to(tmp_path: Path) -> None:
         assert (w.transmission.theirs / "album/a.bin").read_bytes() == FILES["a.bin"]
 
 
+def test_paused_and_resumed_while_it_seeds(tmp_path: Path) -> None:
+    """It seeds on: what is whole and stopped by us has not come to its end."""
+    with world(tmp_path) as w:
+        w.daemon.start()
+        torrent = web_seeded(w.server, "album", FILES)
+        number = w.add(torrent, seed=FOR_EVER)
+        w.delivered(number)
+        assert w.daemon.cli("pause", str(number)).returncode == 0
+        assert w.transmission.look(torrent.hash)["status"] == 0
+        assert w.daemon.cli("resume", str(number)).returncode == 0
+        w.delivered(number)
+        w.canceled(number)
+
+
 def test_pause_and_resume(tmp_path: Path) -> None:
     with world(tmp_path) as w:
         w.daemon.start()

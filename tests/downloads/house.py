@@ -24,7 +24,7 @@ from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
 from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
-from dlqueue.queue import Progress, Queue, QueueSettings, Status, Store, Task, TaskRecord
+from dlqueue.queue import Progress, Queue, QueueSettings, Quota, Status, Store, Task, TaskRecord
 from dlqueue.queue.notices import Notice
 from dlqueue.queue.record import Change
 from dlqueue.queue.testing import PATIENCE, FakeClock
@@ -57,13 +57,22 @@ class House:
         staging: Path | None = None,
         rules: tuple[Rule, ...] = (),
         measure: Measure = measure,
+        quotas: Mapping[str, Quota] | None = None,
+        shares: Mapping[str, int] | None = None,
     ) -> None:
         self.folder = folder
         self.destination = folder / "out"
         self.destination.mkdir(exist_ok=True)
         self.clock = clock or FakeClock()
         self.policy = policy or Policy(frozenset({"http", "https", "ftp", "magnet"}), True, (self.destination,))
-        self.queue = Queue(tasks, store, workers=4, queues={"downloads": settings}, clock=self.clock)
+        self.queue = Queue(
+            tasks,
+            store,
+            workers=4,
+            queues={"downloads": settings},
+            clock=self.clock,
+            quotas=None if quotas is None and shares is None else (quotas or {}).get,
+        )
         self.endpoints = Endpoints(
             downloaders,
             folder / "downloaders",
@@ -74,13 +83,20 @@ class House:
             lambda: self.queue.bus.listened_to,
             rules=rules,
             measure=measure,
+            shares=lambda owner: (shares or {}).get(owner),
         )
 
         def rule(params: DownloadParams) -> Path:
             return staging or Path(params.directory) / STAGING
 
         self.downloads = RemoteDownload(
-            self.endpoints, self.policy, self.destination, rule, self.clock, Uploads(folder / "uploads")
+            self.endpoints,
+            self.policy,
+            self.destination,
+            rule,
+            self.clock,
+            Uploads(folder / "uploads"),
+            quotas=self.queue.quotas,
         )
         self.queue.register(self.downloads)
         self.stops = 0
@@ -125,8 +141,9 @@ class House:
     async def add(self, url: str = "http://host.invalid/file.bin", **more: Any) -> int:
         """The id of a new download of mine."""
         options = {name: more.pop(name) for name in ("priority", "paused", "max_retry", "labels") if name in more}
+        owner = more.pop("owner", ME.name)
         params = {"url": url, **more}
-        return (await self.queue.submit("remote_download", params, owner=ME.name, **options)).id
+        return (await self.queue.submit("remote_download", params, owner=owner, **options)).id
 
     def puppet(self, name: str = "box") -> Puppet:
         downloader = self.endpoints[name].downloader

@@ -56,7 +56,8 @@ async def test_absent_after_a_restart_is_lost_and_created_anew(build: Builder) -
     await house.runs(task_id)
     house.puppet().finish(key)
     record = await house.reaches(task_id, Status.COMPLETED)
-    assert (record.retries, (await house.state(task_id)).lost) == (0, 1)
+    assert record.retries == 0
+    assert [attempt.error_class for attempt in (await house.state(task_id)).attempts] == ["lost", None]
 
 
 async def test_lost_more_than_three_times_is_an_error(build: Builder) -> None:
@@ -70,6 +71,51 @@ async def test_lost_more_than_three_times_is_an_error(build: Builder) -> None:
     record = await house.reaches(task_id, Status.ERROR)
     assert record.error is not None
     assert record.error.kind == "lost"
+
+
+async def test_new_bytes_let_the_losses_begin_anew(build: Builder) -> None:
+    """A downloader that restarts once a week, and has got further each time, is no reason to give up."""
+    house, task_id, key = await running(build)
+    coordinator = house.endpoints["box"]
+    for number in range(2 * LOST_MAX):
+        house.puppet().show(key, downloaded=number + 1, total=11)
+
+        def seen(bytes_there: int = number + 1) -> bool:
+            return (found := coordinator.latest(key)) is not None and found.downloaded == bytes_there
+
+        await house.eventually(seen, "it got further")
+        await house.queue.wake(f"transfer:{key}")
+        await house.eventually(lambda n=number: has_lost(house, task_id, 0), "the task knows")  # type: ignore[misc]
+        house.puppet().program = f"run {number}"
+        house.puppet().forget(key)
+        await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
+        await house.runs(task_id)
+    house.puppet().finish(key)
+    await house.reaches(task_id, Status.COMPLETED)
+
+
+async def has_lost(house: House, task_id: int, times: int) -> bool:
+    return (await house.state(task_id)).lost == times
+
+
+async def test_the_same_bytes_once_more_are_not_new(build: Builder) -> None:
+    house, task_id, key = await running(build)
+    for number in range(LOST_MAX + 1):
+        house.puppet().show(key, downloaded=3, total=11 + number)  # which wakes it
+        await house.eventually(lambda n=number: knows_total(house, task_id, 11 + n), "the task knows")  # type: ignore[misc]
+        house.puppet().program = f"run {number}"
+        house.puppet().forget(key)
+        if number < LOST_MAX:
+            await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
+            await house.runs(task_id)
+    record = await house.reaches(task_id, Status.ERROR)
+    assert record.error is not None
+    assert (record.error.kind, record.retries) == ("lost", 0)
+    assert "4 times without a new byte" in record.error.message
+
+
+async def knows_total(house: House, task_id: int, total: int) -> bool:
+    return (await house.state(task_id)).total == total
 
 
 async def test_a_downloader_that_cannot_tell_has_lost_it(build: Builder) -> None:

@@ -234,6 +234,24 @@ async def test_one_line_when_it_goes_and_one_when_it_is_back(bench: Bench, caplo
     assert (await bench.coordinator.look(1, "me", "k", handle)).status is not None
 
 
+async def test_after_an_outage_every_state_is_news(bench: Bench) -> None:
+    """What was done about a state may have gone with the program that it was done in."""
+    handle = await bench.create("k")
+    bench.puppet.show("k", state=TransferState.PAUSED)
+    await bench.until(lambda: "transfer:k" in bench.woken, "its task is woken")
+    assert (await bench.coordinator.look(1, "me", "k", handle)).status is not None
+    bench.puppet.goes("all", Unavailable("connection refused"))
+    bench.puppet.news()
+    await bench.until(lambda: bench.coordinator.down, "down")
+    bench.woken.clear()
+    bench.puppet.before.clear()
+    bench.clock.advance(60)
+    await bench.until(lambda: "transfer:k" in bench.woken, "its task is woken though it is still paused")
+    bench.woken.clear()
+    await bench.polled()
+    assert bench.woken == [], "once"
+
+
 async def test_the_first_answer_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "dlqueue"):
         bench = await Bench(tmp_path).open()

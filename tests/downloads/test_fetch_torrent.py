@@ -19,6 +19,7 @@ from tests.plugins.aria2.swarm import make_torrent
 from tests.webserver import WebServer
 
 TORRENT = make_torrent("file.bin", b"content").content
+PATIENCE = 20.0
 OPEN = Policy(frozenset({"http", "https", "magnet"}), True, ())
 
 
@@ -100,6 +101,37 @@ def test_one_that_drips_its_head_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 def test_one_that_hangs_is_given_up(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SILENCE_MAX", 0.2)
     assert (refused(server.put("a.torrent", TORRENT, hang=True)).kind) == "timeout"
+
+
+def test_a_name_that_is_not_resolved_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver hangs for as long as it likes: nobody waits for it."""
+    monkeypatch.setattr(fetch, "SECONDS_MAX", 0.2)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: answered.wait(PATIENCE) and [])
+    try:
+        error = refused("http://slow.example/a.torrent")
+    finally:
+        answered.set()
+    assert (error.final, error.kind) == (None, "dns") and "slow.example was not resolved in time" in error.message
+
+
+def test_a_name_with_many_addresses_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "SECONDS_MAX", 0.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        place = full.getsockname()
+        # Nobody accepts: when the backlog is full a further connect hangs.
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(place)
+        try:
+            many = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place)] * 1000
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: many)
+            error = refused("http://many.example/a.torrent")
+        finally:
+            for one in waiting:
+                one.close()
+    assert (error.final, error.kind) == (None, "timeout") and "within 0.5 s" in error.message
 
 
 def test_a_cut_answer_is_passing(server: WebServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dlqueue.downloads.request import SeedWish
-from dlqueue.downloads.seeding import LOOK_AGAIN, SeedRule
+from dlqueue.downloads.seeding import LOOK_AGAIN, LOST_MAX, STEADY, SeedRule
 from dlqueue.downloads.state import DownloadState
 from dlqueue.queue import Status, TaskRecord
 from dlqueue.sdk import Rejected, TransferState, Unavailable
@@ -156,6 +156,39 @@ async def test_a_restart_that_forgot_it_is_seeded_on_and_counts_go_on(build: Bui
     await house.reaches(task_id, Status.COMPLETED)
     assert (await house.state(task_id)).uploaded_before == 7
     assert house.files() == DELIVERED
+
+
+@pytest.mark.parametrize("between", ["nothing", "bytes", "time"])
+async def test_losses_in_a_row_end_the_seeding_and_others_do_not(build: Builder, between: str) -> None:
+    house, task_id, key = await seeding(build, seed={"ratio": None, "time": None})
+    await in_phase(house, task_id)
+    for number in range(2 * LOST_MAX):
+        house.puppet().program = f"run {number}"
+        house.puppet().forget(key)
+        if between == "nothing" and number == LOST_MAX:
+            break
+        await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
+        content = (str(house.puppet().requests[key].directory / "T"),)
+        sent = int(between == "bytes")
+        house.puppet().seed(key, downloaded=6, total=6, uploaded=sent, content=content)
+
+        def seen(sent: int = sent) -> bool:
+            latest = house.endpoints["box"].latest(key)
+            return latest is not None and (latest.state, latest.uploaded) == (TransferState.SEEDING, sent)
+
+        await house.eventually(seen, "seen")
+        await pass_time(house, STEADY if between == "time" else LOOK_AGAIN)
+        lost = number + 1 if between == "nothing" else 0
+        await house.eventually(lambda n=lost: has_lost(house, task_id, n), f"lost {lost} times in a row")  # type: ignore[misc]
+    if between == "nothing":
+        await house.reaches(task_id, Status.COMPLETED)
+        assert house.files() == DELIVERED
+    else:
+        assert (await house.queue.get(task_id)).status is Status.SUSPENDING
+
+
+async def has_lost(house: House, task_id: int, times: int) -> bool:
+    return (await house.state(task_id)).lost == times
 
 
 @pytest.mark.parametrize("counter", [7, 6])

@@ -152,7 +152,7 @@ def test_nearest() -> None:
 
 def test_table() -> None:
     expected = {
-        "daemon.info", "daemon.config", "daemon.reload", "daemon.doctor", "daemon.shutdown",
+        "daemon.info", "daemon.config", "daemon.reload", "daemon.shutdown", "daemon.doctor",
         "tasks.submit", "tasks.submit_many", "tasks.get",
         "tasks.list", "tasks.count", "tasks.cancel", "tasks.pause", "tasks.resume", "tasks.retry", "tasks.remove",
         "tasks.update", "tasks.wait", "tasks.progress", "tasks.result", "tasks.history", "tasks.why", "downloads.add",
@@ -162,7 +162,7 @@ def test_table() -> None:
         "queues.list", "queues.get", "queues.create", "queues.update", "queues.pause", "queues.resume", "queues.stats",
         "schedules.list", "schedules.get", "schedules.create", "schedules.update", "schedules.pause",
         "schedules.resume", "schedules.run", "schedules.delete", "schedules.stats",
-        "tokens.create", "tokens.list", "tokens.revoke",
+        "tokens.list", "tokens.create", "tokens.revoke",
         "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected

@@ -562,7 +562,14 @@ async def test_two_nodes_fire_once(new_store: Callable[[], Store], rig: Rig) -> 
     queue = await rig.start(task(done))
     await queue.schedules.create("s", "test", cron=EVERY_MINUTE)
     other = type(queue.schedules.ticker)(
-        queue._store, rig.clock, queue._preparer, queue.lanes, queue.types, lambda ticked: None, queue.cancel
+        queue._store,
+        rig.clock,
+        queue._preparer,
+        queue.lanes,
+        queue.types,
+        lambda ticked: None,
+        queue.cancel,
+        queue.quotas,
     )
     other.start()
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.queue import Status
-from dlqueue.sdk import TransferFile, Unavailable
+from dlqueue.sdk import TransferFile, TransferState, Unavailable
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT, PuppetConfig, TorrentPuppet
 from tests.downloads.test_torrent import METALINK, encoded, torrent
@@ -167,11 +167,93 @@ async def test_selections_that_are_refused(build: Builder) -> None:
     ):
         error = await ask.refused("downloads.select", id=task_id, **params)
         assert (error.code, error.field) == (code, field), params
-    house.puppet().listed[key] = []
-    assert "not known yet" in (await ask.refused("downloads.select", id=task_id, match="*")).message
     house.puppet().finish(key)
     await house.reaches(task_id, Status.COMPLETED)
     assert (await ask.refused("downloads.select", id=task_id, indexes=[1])).code == -32004
+
+
+# -- a glob, before the names are known -------------------------------------------------------------------------------
+
+
+async def it_is(house: House, task_id: int, **facts: str) -> None:
+    async def so() -> bool:
+        state = await house.state(task_id)
+        return all(getattr(state, name) == value for name, value in facts.items())
+
+    await house.eventually(so, f"{task_id} is {facts}")
+
+
+async def test_a_glob_is_applied_when_the_names_are_known(build: Builder) -> None:
+    house, ask = await torrents(build)
+    task = await ask("downloads.add", url=MAGNET, paused=True)
+    assert await ask("downloads.select", id=task["id"], match="T/sub/*") == {"items": []}
+    await ask("tasks.resume", id=task["id"])
+    key = await house.runs(task["id"])
+    assert house.puppet().requests[key].select is None
+    house.puppet().show(key, state=TransferState.METADATA)
+    await it_is(house, task["id"], state="metadata")
+    house.puppet().listed[key] = list(LISTED)
+    house.puppet().show(key, state=TransferState.DOWNLOADING, total=6)
+    await house.eventually(lambda: f"select {key} 2" in house.puppet().log, "it is applied")
+    assert [file["selected"] for file in (await ask("downloads.files", id=task["id"]))["items"]] == [False, True]
+    house.puppet().finish_folder(key, "T", {"a": b"part", "sub/b": b"bb"}, total=2)
+    await house.reaches(task["id"], Status.COMPLETED)
+    assert house.files() == {"T/": b"", "T/sub/": b"", "T/sub/b": b"bb"}
+    assert house.puppet().log.count(f"select {key} 2") == 1
+
+
+async def test_a_glob_that_comes_while_the_metadata_is_looked_for(build: Builder) -> None:
+    house, ask = await torrents(build)
+    task_id, key = await started(house, ask, url=MAGNET)
+    house.puppet().listed[key] = []
+    house.puppet().show(key, state=TransferState.METADATA)
+    await it_is(house, task_id, state="metadata")
+    await ask("downloads.select", id=task_id, match="*.x")
+    await ask("downloads.select", id=task_id, match="*/a")  # the last word counts
+    house.puppet().listed[key] = list(LISTED)
+    # All of it at once: nothing but what is wanted is delivered all the same.
+    house.puppet().finish_folder(key, "T", {"a": b"aaaa", "sub/b": b"bb"})
+    await house.reaches(task_id, Status.COMPLETED)
+    assert house.files() == {"T/": b"", "T/a": b"aaaa"}
+
+
+async def test_a_glob_that_matches_nothing_is_told_and_can_be_put_right(build: Builder) -> None:
+    house, ask = await torrents(build)
+    task = await ask("downloads.add", url=MAGNET, paused=True)
+    await ask("downloads.select", id=task["id"], match="*.mkv")
+    await ask("tasks.resume", id=task["id"])
+    key = await house.runs(task["id"])
+    house.puppet().listed[key] = list(LISTED)
+    house.puppet().show(key, state=TransferState.DOWNLOADING, total=6, hash="ab" * 20)
+    record = await house.reaches(task["id"], Status.ERROR)
+    assert record.error is not None and (record.error.kind, record.retries) == ("bad_select", 0)
+    assert "'*.mkv' matches none of its 2 files" in record.error.message and "dlqueue files" in record.error.message
+    # What there is to choose from is told, though it has failed.
+    assert [file["path"] for file in (await ask("downloads.files", id=task["id"]))["items"]] == ["T/a", "T/sub/b"]
+    assert (await ask.refused("downloads.select", id=task["id"], match="*.avi")).code == -32602
+    await ask("downloads.select", id=task["id"], match="*/b")
+    await ask("tasks.retry", id=task["id"])
+    await it_is(house, task["id"], phase="monitor")
+    house.puppet().finish_folder(key, "T", {"a": b"part", "sub/b": b"bb"}, total=2)
+    await house.reaches(task["id"], Status.COMPLETED)
+    assert house.files() == {"T/": b"", "T/sub/": b"", "T/sub/b": b"bb"}
+
+
+async def test_numbers_take_the_place_of_a_glob(build: Builder) -> None:
+    house, ask = await torrents(build)
+    task = await ask("downloads.add", url=MAGNET, paused=True)
+    await ask("downloads.select", id=task["id"], match="*.mkv")
+    await ask("downloads.select", id=task["id"], indexes=[1])
+    await ask("tasks.resume", id=task["id"])
+    key = await house.runs(task["id"])
+    assert house.puppet().requests[key].select == (1,)
+    assert (await house.queue.get(task["id"])).params.get("match") is None
+
+
+async def test_a_glob_for_what_has_no_files(build: Builder) -> None:
+    _, ask = await torrents(build)
+    task = await ask("downloads.add", url=URL, paused=True)
+    assert "no torrent" in (await ask.refused("downloads.select", id=task["id"], match="*")).message
 
 
 # -- another URL ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,7 +200,9 @@ class Stream:
     def next(self) -> dict[str, Any] | None:
         """The next event as its fields, ``data`` decoded; ``None`` = the stream has ended."""
         fields: dict[str, Any] = {}
+        end = time.monotonic() + PATIENCE
         while (line := self.line()) is not None:
+            assert time.monotonic() < end, "only comments came"
             if line == "" and fields:
                 return fields | {"data": json.loads(fields["data"])}
             if line and not line.startswith(":"):

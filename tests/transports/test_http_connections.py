@@ -165,6 +165,16 @@ def test_a_wait_is_answered_when_the_task_ends(http: World) -> None:
     peer.close()
 
 
+def test_a_batch_may_hold_what_its_wait_is_for(http: World) -> None:
+    number = add(http, "a")
+    batch = [
+        {"jsonrpc": "2.0", "id": n, "method": f"tasks.{verb}", "params": {"id": number}}
+        for n, verb in enumerate(("wait", "cancel", "wait"))
+    ]
+    told = http.ask("POST", "/rpc", json_body=batch).body
+    assert [(one["id"], one["result"]["status"]) for one in told] == [(n, "canceled") for n in range(3)]
+
+
 def test_a_stop_ends_streams_and_waits_and_answers_them(http: World) -> None:
     stream = http.events()
     peer = waiting(http, add(http, "a"))
@@ -234,6 +244,21 @@ def test_a_body_over_the_limit(http: World) -> None:
         assert (answer.status, answer.kind) == (413, "message_size")
     big = {"url": "http://host.invalid/x", "options": {"o": "x" * 300_000}}
     assert http.api("POST", "/downloads", json_body=big).status in (400, 413)
+
+
+def test_all_bodies_together_have_a_limit(http: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "MOST_BYTES", 100_000)
+    peer = http.raw()
+    head = f"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:{http.gateway.address.port}\r\n"
+    peer.sendall(f"{head}Authorization: Bearer {http.tokens['read']}\r\nContent-Length: 90000\r\n\r\n".encode())
+    peer.sendall(b" " * 80_000)
+    until(http, lambda: http.gateway._calls.intake._held == 80_000)
+    answer = http.ask("POST", "/rpc", data=b" " * 50_000)
+    assert (answer.status, answer.kind) == (429, "bodies")
+    assert http.rpc("daemon.info").status == 200
+    peer.close()
+    until(http, lambda: http.gateway._calls.intake._held == 0)
+    assert http.ask("POST", "/rpc", data=b" " * 50_000).status == 200
 
 
 def test_a_body_without_an_end_is_cut_off(http: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,18 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     TextClause,
     and_,
+    column,
     func,
     literal,
+    null,
     or_,
     select,
+    table,
     text,
     tuple_,
     union_all,
@@ -231,6 +235,13 @@ class Query:
         if queue is not None:
             statement = statement.where(counter.c.queue == queue)
         return statement.group_by(counter.c.status).having(func.sum(counter.c.count) != 0)
+
+    def owners(self) -> CompoundSelect[Any]:
+        """One statement, so that both are of one moment. The row without an owner is the last event."""
+        unfinished = select(task.c.owner, func.count()).where(task.c.namespace == self._namespace, text(UNFINISHED))
+        sequences = table("sqlite_sequence", column("name"), column("seq"))
+        last = select(null(), sequences.c.seq).where(sequences.c.name == "task_event")
+        return union_all(unfinished.group_by(task.c.owner), last)
 
     def tallies(self) -> Select[Any]:
         return select(counter.c.queue, counter.c.status, counter.c.count).where(

@@ -238,6 +238,12 @@ class SqlStore(SqlSchedules):
         statement = select(queue_table.c.name).where(queue_table.c.namespace == self._namespace)
         return await self._read(lambda connection: [row[0] for row in connection.execute(statement)])
 
+    async def owners(self) -> tuple[dict[str, int], int]:
+        statement = self._query.owners()
+        found = await self._read(lambda connection: connection.execute(statement).all())
+        counts = {owner: int(count) for owner, count in found if owner is not None}
+        return counts, next((int(last) for owner, last in found if owner is None), 0)
+
     async def ready(
         self, queue: str, types: Collection[str], now: float, limit: int, fresh: bool | None = None
     ) -> list[Due]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from dlqueue.queue import transitions
 from dlqueue.queue.errors import TaskNotFound
 from dlqueue.queue.figures import DAY, HOUR, HOURS_KEPT, Figure, bucket_of
 from dlqueue.queue.record import Filter, NewTask
-from dlqueue.queue.status import Status
+from dlqueue.queue.status import UNFINISHED, Status
 from dlqueue.queue.testing.bench import NOW, Bench, Suite
 
 S = Status
@@ -28,6 +29,12 @@ async def counted(bench: Bench) -> dict[Status, int]:
     return {status: count for status, count in found.items() if count}
 
 
+async def unfinished(bench: Bench, *owners: str) -> dict[str, int]:
+    """What `owners` ought to say."""
+    records = (await bench.store.find(Filter(status=tuple(UNFINISHED)), limit=1000)).items
+    return dict(Counter(record.owner for record in records if record.owner in owners))
+
+
 class Figures(Suite):
     async def test_counters_are_what_counting_would_say(self, bench: Bench) -> None:
         """Whatever is done, in whatever order: submits, steps, intents, removals."""
@@ -37,7 +44,13 @@ class Figures(Suite):
             what = luck.randrange(8)
             if what < 3 or not ids:
                 new = [
-                    NewTask(type="test", params=None, queue=luck.choice(["a", "b"]), paused=luck.random() < 0.2)
+                    NewTask(
+                        type="test",
+                        params=None,
+                        queue=luck.choice(["a", "b"]),
+                        owner=luck.choice(["", "ann", "bob"]),
+                        paused=luck.random() < 0.2,
+                    )
                     for _ in range(luck.randrange(1, 4))
                 ]
                 ids += [submission.record.id for submission in await bench.submit_all(*new)]
@@ -58,6 +71,7 @@ class Figures(Suite):
             found = {s: await bench.store.count(Filter(status=(s,), queue=queue)) for s in Status}
             assert await bench.store.tally(queue) == {status: count for status, count in found.items() if count}
         assert await bench.store.tally("none") == {}
+        assert (await bench.store.owners())[0] == await unfinished(bench, "", "ann", "bob")
         if self.durable:
             before = await bench.store.tally()
             await bench.reopen()

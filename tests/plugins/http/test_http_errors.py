@@ -287,6 +287,8 @@ def test_config_names_the_key_that_is_wrong() -> None:
         ("min_segment", lambda: HttpConfig(min_segment=1)),
         ("split_after", lambda: HttpConfig(split_after=-1)),
         ("read_timeout", lambda: HttpConfig(read_timeout=0)),
+        ("read_timeout", lambda: HttpConfig(read_timeout=1e308)),
+        ("connect_timeout", lambda: HttpConfig(connect_timeout=86_401)),
         ("user_agent", lambda: HttpConfig(user_agent="a\nb")),
     ]
     for key, make in wrong:

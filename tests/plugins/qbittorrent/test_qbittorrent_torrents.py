@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,30 @@ def test_a_selection_outlives_the_daemon(
     swarm.tracker.closed = False
     other.resume(handle)
     whole(other, handle)
+    assert set(tree(folder / "album")) == {"b.bin"}
+
+
+def test_a_selection_that_another_call_makes_first_is_no_error(
+    album: Torrent, open_again: Callable[[], QbittorrentDownloader], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two looks at once find that it is still to be made."""
+    first = open_again()
+    monkeypatch.setattr(first, "_choose", lambda entry, key: None)
+    handle = first.create(asked(album, folder, select=(2,)), KEY)
+    other = open_again()
+    alone, beaten = other._alone, threading.Event()
+
+    @contextlib.contextmanager
+    def too_late() -> Iterator[None]:
+        with alone():
+            if not beaten.is_set():
+                beaten.set()
+                other._choose(other._find(handle), KEY)
+            yield
+
+    monkeypatch.setattr(other, "_alone", too_late)
+    wait(other, handle, lambda status: status.state is TransferState.ERROR or status.whole, "whole, and never failed")
+    assert beaten.is_set() and other.poll([handle])[handle].error is None
     assert set(tree(folder / "album")) == {"b.bin"}
 
 

@@ -282,7 +282,7 @@ def test_what_a_crash_of_transmission_has_lost_is_put_right(
     downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path
 ) -> None:
     """Killed, it knows the torrent again, but neither its folder nor which files were wanted."""
-    request = Request(urls=(), directory=folder, torrent=album.content, select=(2,))
+    request = Request(urls=(), directory=folder, torrent=album.content, select=(2,), seed=False)
     handle = downloader.create(request, KEY)
     whole(downloader, handle)
     instance = downloader.instance()
@@ -304,10 +304,29 @@ def test_what_a_crash_of_transmission_has_lost_is_put_right(
     assert transmission.look(album.hash)["seedRatioMode"] == 2
 
 
+def test_what_is_whole_and_seeds_is_not_fetched_again_after_a_crash(
+    downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path, server: WebServer
+) -> None:
+    handle = downloader.create(Request(urls=(), directory=folder, torrent=album.content, select=(2,)), KEY)
+    whole(downloader, handle)
+    until(lambda: transmission.look(album.hash)["status"] == 6, "it seeds")
+    requests, written = len(server.requests), (folder / "album/b.bin").stat().st_mtime_ns
+    transmission.restart()
+    loaded(downloader, handle)
+    wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "stopped as it was written down")
+    downloader.resume(handle)
+    status = wait(downloader, handle, lambda status: status.state is TransferState.SEEDING, "seeding on")
+    assert status.content == (str(folder / "album"),)
+    assert (len(server.requests), (folder / "album/b.bin").stat().st_mtime_ns) == (requests, written)
+    # By hand it may be ended, as before.
+    transmission.client.stop_torrent(album.hash)
+    wait(downloader, handle, lambda status: status.state is TransferState.COMPLETED, "ended by hand")
+
+
 def test_what_a_crash_of_transmission_has_lost_is_removed_without_its_data(
     downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path
 ) -> None:
-    handle = downloader.create(Request(urls=(), directory=folder, torrent=album.content), KEY)
+    handle = downloader.create(Request(urls=(), directory=folder, torrent=album.content, seed=False), KEY)
     whole(downloader, handle)
     transmission.restart()
     until(
