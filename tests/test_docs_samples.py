@@ -75,7 +75,8 @@ def test_configurations_can_be_used(text: str, tmp_path: Path) -> None:
     file.write_text(text + others, encoding="utf-8")
     kinds = find_kinds(quiet=True)
     try:
-        load(file, mode="user", kinds=kinds.usable, broken=kinds.broken, environ={"HOME": str(tmp_path)})
+        environ = {"HOME": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)}
+        load(file, mode="user", kinds=kinds.usable, broken=kinds.broken, environ=environ)
     except ConfigError as error:
         # Files and folders that are not on this machine are none of its faults.
         wrong = [p for p in error.problems if not re.search(r"cannot be read|does not exist", str(p))]

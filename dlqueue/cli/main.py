@@ -42,6 +42,7 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "setup": "setup",
     "token": "tokens",
     "db": "database",
     "doctor": "doctor",
@@ -52,7 +53,6 @@ _LATER = frozenset(
     {
         "node",
         "notify",
-        "setup",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""

@@ -51,6 +51,9 @@ class DaemonSection:
     """Bytes that stay free on every file system; ``None`` = a fiftieth of it, at most 1 GiB."""
     workers: Annotated[int, Field(ge=1, le=1024)] = field(default_factory=_workers)
     admins: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    log: Literal["auto", "text", "json", "journal"] = "auto"
+    """The form of the log; ``auto``: with fields in the journal, with colours at a terminal, else text."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dlqueue.config import Changed, Config, ConfigError, difference
-from dlqueue.daemon import settings
+from dlqueue.daemon import logs, settings
 from dlqueue.daemon.owners import Owners
 from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.endpoints import Endpoints
@@ -59,6 +59,8 @@ class Reloader:
 
     def __init__(self, config: Config, read: Callable[[], Config], parts: Parts, notifier: Notifier) -> None:
         self.config = config
+        self.refused = ""
+        """Why the last reload changed nothing; empty if it went well, or there was none."""
         self._read = read
         self._parts = parts
         self._notifier = notifier
@@ -122,21 +124,28 @@ class Reloader:
         await self._started.wait()
         async with self._lock:
             self._notifier.reloading()
+            said = ""
             try:
-                return await self._reload()
+                changed = await self._reload()
             except (ConfigError, NeedsRestart) as error:
+                said = f"not reloaded: {_one_of(error.problems)}; the former configuration is in force"
                 log.error("the configuration was not reloaded, the former one stays in force:")  # noqa: TRY400
                 for problem in error.problems:
                     log.error("%s", problem)  # noqa: TRY400 - it is no defect of ours
                 raise
             except (QueueError, OSError) as error:
+                said = f"not reloaded: {error}; the former configuration is in force"
                 log.error("the configuration was not reloaded: %s", error)  # noqa: TRY400
                 raise
             except Exception:
+                said = "not reloaded, by a defect: see the log"
                 log.exception("the configuration was not reloaded")
                 raise
+            else:
+                return changed
             finally:
-                self._notifier.ready()
+                self.refused = said
+                self._notifier.ready(said or "reloaded")
 
     async def _reload(self) -> list[Changed]:
         new = await self._thread.run(self._read)
@@ -163,6 +172,7 @@ class Reloader:
         parts.endpoints.room.adapt(new.daemon.keep_free)
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
+        logs.adapt(new.daemon.log, new.daemon.log_level)
         parts.access.appoint(new.daemon.admins)
         await self._limit(new)
         parts.download.default_directory = new.daemon.downloads
@@ -178,6 +188,11 @@ class Reloader:
             await parts.queue.quotas.limit(parts.owners.quota if new.owners else None)
             await parts.endpoints.shares.changed(parts.queue.quotas.owners())
             await parts.queue.quotas.look_again()
+
+
+def _one_of(problems: Sequence[object]) -> str:
+    """For a line that has room for one."""
+    return str(problems[0]) if len(problems) == 1 else f"{problems[0]} (and {len(problems) - 1} more, see the log)"
 
 
 def _expect_refusal(task: asyncio.Task[Any]) -> None:

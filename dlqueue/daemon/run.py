@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
 import resource
 import signal
+import socket
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 from dlqueue.config import Config, ConfigError
-from dlqueue.daemon import logs, settings
+from dlqueue.daemon import journal, logs, settings
 from dlqueue.daemon.extras import MissingExtra
 from dlqueue.daemon.reading import Reader, default_mode
-from dlqueue.daemon.systemd import Notifier
+from dlqueue.daemon.systemd import Notifier, inherited_sockets
+from dlqueue.daemon.watchdog import report
 from dlqueue.daemon.wiring import House, build
 from dlqueue.downloads.recovery import adopt_transfers, look_again, sweep_uploads, sweep_uses
 from dlqueue.queue import Filter, QueueError, Status, StorageError
@@ -29,6 +33,8 @@ IDLE_EXIT = 10.0
 """Seconds after its last client and its last unfinished work that a daemon that `get` started ends."""
 STOP_GRACE = 5.0
 SAME_SIGNAL = 1.0
+START_LOOK, START_MORE, START_LIMIT = 10.0, 60.0, 3600.0
+"""Seconds between two words to the service manager during a long start, for how long each asks, and until the last."""
 STOP_LIMIT = 13.0
 """Seconds until a stop is cut short; systemd and users expect the end within 15 s."""
 
@@ -50,6 +56,8 @@ def main(
 
     :param ends_when_idle: end some seconds after the last client and the last unfinished work.
     """
+    # A service manager that finds us hanging ends us with SIGABRT: then the log shall say where we were.
+    faulthandler.enable()
     redaction = logs.configure()
     read = Reader(config, socket, mode or default_mode(), learn=redaction.learn)
     try:
@@ -58,6 +66,7 @@ def main(
         for problem in error.problems:
             _say(problem)
         return EXIT_CONFIG
+    logs.adapt(loaded.daemon.log, loaded.daemon.log_level)
     _allow_files()
     for warning in loaded.warnings:
         log.warning("%s", warning)
@@ -74,11 +83,17 @@ class _Daemon:
         self._config = config
         self._read = read
         self._socket = config.places.socket
+        self._inherited: socket.socket | None = None
         self._ends_when_idle = ends_when_idle
         self._notifier = Notifier()
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
+        try:
+            self._inherit()
+        except OSError as error:
+            _say(f"the sockets that LISTEN_FDS announces cannot be used: {error.strerror}")
+            return EXIT_FAILED
         try:
             self._config.places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             house = build(self._config, self._read, self._stop.set, self._notifier)
@@ -99,6 +114,18 @@ class _Daemon:
         except (QueueError, SocketError) as error:
             _say(error)
             return EXIT_FAILED
+
+    def _inherit(self) -> None:
+        """Take the socket that the service manager has opened for us, if it has."""
+        for name, given in inherited_sockets().items():
+            listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if given.family != socket.AF_UNIX or given.type != socket.SOCK_STREAM or not listens or self._inherited:
+                log.warning("the inherited socket %s is not used: one Unix stream socket that listens is", name)
+                given.close()
+                continue
+            self._inherited, self._socket = given, Path(os.fsdecode(given.getsockname()))
+            if self._socket != self._config.places.socket:
+                log.warning("clients will look for the daemon on %s", self._config.places.socket)
 
     def _handle_signals(self, house: House) -> None:
         loop = asyncio.get_running_loop()
@@ -123,8 +150,14 @@ class _Daemon:
             self._socket,
             mode=0o660 if self._config.mode == "system" else 0o600,
             group=settings.system_group() if self._config.mode == "system" else None,
+            inherited=self._inherited,
         )
-        await house.queue.open()
+        starting = asyncio.create_task(self._ask_for_time(), name="dlqueue-starting")
+        try:
+            await house.queue.open()
+        except BaseException:
+            starting.cancel()
+            raise
         try:
             await house.endpoints.open()
             await adopt_transfers(house.queue, house.endpoints)
@@ -133,19 +166,25 @@ class _Daemon:
                 await house.gateway.start()  # before the socket: who sees that answer may use this one too
             await server.start()
             await look_again(house.queue, house.endpoints)
+            starting.cancel()
             # What the imports have made stays for good: the collector of cycles need not look through it each time.
             gc.freeze()
             log.info("ready: socket %s, node %s", self._socket, house.queue.node)
-            self._notifier.ready()
+            self._notifier.ready(self._status(house, server))
             house.reloader.started()
+            watching = asyncio.create_task(
+                report(self._notifier, house.store.probe, lambda: self._status(house, server)), name="dlqueue-watchdog"
+            )
             sweeping = asyncio.create_task(self._sweep(house), name="dlqueue-sweep")
             idle = asyncio.create_task(self._end_when_idle(house, server)) if self._ends_when_idle else None
             await self._stop.wait()
             sweeping.cancel()
+            watching.cancel()
             if idle is not None:
                 idle.cancel()
         finally:
-            self._notifier.stopping()
+            starting.cancel()
+            self._notifier.stopping("stopping; what is interrupted goes on at the next start")
             log.info("stopping")
             asyncio.get_running_loop().call_later(STOP_LIMIT, _cut_short)
             await house.reloader.stop()
@@ -154,6 +193,21 @@ class _Daemon:
             await house.endpoints.close()
         log.info("stopped")
         return 0
+
+    async def _ask_for_time(self) -> None:
+        """A database that is migrated, or very large, is no start that hangs; but what takes hours is."""
+        for _ in range(round(START_LIMIT / START_LOOK) if self._notifier.active else 0):
+            self._notifier.starting("opening the database and the downloaders", START_MORE)
+            await asyncio.sleep(START_LOOK)
+
+    def _status(self, house: House, server: UnixServer) -> str:
+        doors = house.endpoints
+        down = [name for name in doors.names() if name in doors and doors[name].health == "down"]
+        return (
+            f"{house.queue.counters.busy_workers} of {house.queue.workers} workers busy, clients: {server.connections}"
+            + (f"; down: {', '.join(down)}" if down else "")
+            + (f"; {house.reloader.refused}" if house.reloader.refused else "")
+        )
 
     async def _sweep(self, house: House) -> None:
         try:
@@ -184,7 +238,9 @@ class _Daemon:
 
 def _say(problem: object) -> None:
     """To whoever started us: before the daemon is ready, its standard error is the place."""
-    sys.stderr.write(f"dlqueue: {problem}\n")
+    # In the journal it is an error; elsewhere nobody wants to see the priority.
+    priority = "<3>" if journal.is_stderr(os.environ.get("JOURNAL_STREAM", "")) else ""
+    sys.stderr.write(f"{priority}dlqueue: {problem}\n")
 
 
 async def _stop_gateway(house: House) -> None:

@@ -6,10 +6,12 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from itertools import zip_longest
 
 _log = logging.getLogger(__name__)
 
+_FIRST_FD = 3  # SD_LISTEN_FDS_START
 _PATIENCE = 1.0  # seconds: a lost READY=1 would get the daemon killed, a manager that hangs must not hang the daemon
 
 
@@ -36,6 +38,10 @@ class Notifier:
         """A reload has begun; `ready` ends it."""
         self._send("RELOADING=1", extra=f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    def starting(self, status: str, seconds: float) -> None:
+        """The start takes its time: do not give it up within ``seconds``."""
+        self._send("", status, extra=f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
+
     def stopping(self, status: str = "") -> None:
         """The stop has begun."""
         self._send("STOPPING=1", status)
@@ -61,6 +67,25 @@ class Notifier:
                 sender.sendall(message.encode("utf-8", "replace"))
         except OSError as error:
             _log.warning("systemd was not told %s: %s", state or "the status", error.strerror or error)
+
+
+def inherited_sockets(environ: MutableMapping[str, str] | None = None) -> dict[str, socket.socket]:
+    """The sockets that the service manager has opened for this process (``sd_listen_fds(3)``), by their names. The
+    variables that told of them are removed: no program that we start shall take the sockets for its own.
+
+    :raises OSError: what was announced is not there.
+    """
+    env = os.environ if environ is None else environ
+    pid, count, names = (env.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return {}
+    sockets = {}
+    for number, name in zip_longest(range(int(count)), names.split(":")[: int(count)], fillvalue=""):
+        assert isinstance(number, int)
+        os.set_inheritable(_FIRST_FD + number, False)
+        found = socket.socket(fileno=_FIRST_FD + number)
+        sockets[str(name) if name and name not in sockets else f"{name}#{number}"] = found
+    return sockets
 
 
 def _address(value: str) -> str | None:

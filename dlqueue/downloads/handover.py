@@ -209,7 +209,7 @@ class Handover:
         if state.seeding_since is None:
             return await self.finish(ctx)
         state.phase, state.lost = "seeding", 0
-        await ctx.deliver(self._result(state))
+        await self._tell(ctx, self._result(state))
         return ResumeAfter(0.0, renew=False)
 
     def _share(self, entry: Entry, task_id: int) -> None:
@@ -237,12 +237,18 @@ class Handover:
         waiting = await self.work_off(state)
         if waiting is not None:
             if ctx.record.delivered_at is None:
-                await ctx.deliver(result)
+                await self._tell(ctx, result)
             return ResumeAfter(LOOK_AGAIN, hold=f"downloader:{waiting}", renew=False)
         await self._endpoints.release(ctx.task_id)
         reach("cleaned")
+        if ctx.record.delivered_at is None:
+            _log_delivered(result)
         ctx.progress(message="", step={"name": "deliver", "done": 3, "total": 3}, counters={"download_speed": 0})
         return Completed(result)
+
+    async def _tell(self, ctx: Context, result: dict[str, Any]) -> None:
+        await ctx.deliver(result)
+        _log_delivered(result)
 
     def _result(self, state: DownloadState) -> dict[str, Any]:
         size = sum(entry.size for entry in state.manifest) if state.manifest else None
@@ -393,3 +399,7 @@ def _in_place(
 
 def _nothing() -> None:
     return None
+
+
+def _log_delivered(result: dict[str, Any]) -> None:
+    log.info("delivered %s (%s bytes, by %s)", result["location"], result["size"], result["downloader"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from dlqueue.queue.store import Store
 from dlqueue.queue.task import Context
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock, sleep
+from dlqueue.runtime.logcontext import task_context
+
+log = logging.getLogger(__name__)
 
 PROGRESS_EVERY = 0.2
 """Seconds between two progress reports of one step to subscribers."""
@@ -109,6 +113,10 @@ class Notices:
     def tell(self, change: Change) -> None:
         """A change has been committed."""
         self._count(change)
+        record = change.record
+        if record.status is Status.ERROR and change.source is not Status.ERROR and record.error is not None:
+            with task_context(record.id, record.correlation_id):
+                log.info("has failed: %s: %s", record.error.kind, record.error.message)
         if change.kind and self.bus.listened_to:
             self.bus.publish(change)
         for waiter in self._waiters.get(change.record.id, ()):

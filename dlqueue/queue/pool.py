@@ -383,17 +383,17 @@ class Pool:
         while True:
             record = await (turn or self._take_turn())
             interrupt = self._running[record.id]
-            try:
-                with task_context(record.id, record.correlation_id):
+            with task_context(record.id, record.correlation_id):
+                try:
                     await self._run(record, interrupt)
-            except (StorageError, QueueClosed) as error:
-                log.warning("task %d: its end could not be written (%s); it will be run again", record.id, error)
-            except Exception:
-                # A defect of ours must not cost a worker; the row stays where the database says it is.
-                log.exception("task %d: its worker failed", record.id)
-                await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
-            finally:
-                self._forget(interrupt)
+                except (StorageError, QueueClosed) as error:
+                    log.warning("task %d: its end could not be written (%s); it will be run again", record.id, error)
+                except Exception:
+                    # A defect of ours must not cost a worker; the row stays where the database says it is.
+                    log.exception("task %d: its worker failed", record.id)
+                    await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
+                finally:
+                    self._forget(interrupt)
                 self._admission.ended(record)
                 turn = interrupt.following
                 if turn is None:

@@ -2,19 +2,23 @@
 
 Off unless ``DLQUEUE_FAILPOINT`` names points in the environment, with commas; then the process kills itself (SIGKILL,
 so nothing is flushed or cleaned up) when it reaches one for the first time. ``POINT:stop`` halts it there instead
-(SIGSTOP, until somebody sends SIGCONT), so that somebody else can be killed meanwhile.
+(SIGSTOP, until somebody sends SIGCONT), so that somebody else can be killed meanwhile. ``POINT:hang`` blocks only the
+thread that gets there, for good.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 
 _ARMED = {name: how for name, _, how in (p.partition(":") for p in os.environ.get("DLQUEUE_FAILPOINT", "").split(","))}
 
 
 def reach(point: str) -> None:
-    """Die, or halt once, here if a test asked for it."""
+    """Die, halt once, or hang here if a test asked for it."""
     how = _ARMED.pop(point, None)
-    if how is not None:
+    if how == "hang":
+        threading.Event().wait()
+    elif how is not None:
         os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)

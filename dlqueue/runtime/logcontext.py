@@ -35,12 +35,21 @@ class task_context:
 
 
 class TaskFilter(logging.Filter):
-    """Writes ``task_id`` and ``correlation_id`` onto every record. A caller's own ``extra`` wins."""
+    """Writes ``task_id`` and ``correlation_id`` onto every record. A caller's own ``extra`` wins, then the task that a
+    message begins with (``"task %d: …"``): who writes it may be looking after many."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         mark = _mark.get()
         if not hasattr(record, "task_id"):
-            record.task_id = mark.task_id
+            record.task_id = _named(record) or mark.task_id
         if not hasattr(record, "correlation_id"):
-            record.correlation_id = mark.correlation_id
+            same = getattr(record, "task_id", None) == mark.task_id
+            record.correlation_id = mark.correlation_id if same else None
         return True
+
+
+def _named(record: logging.LogRecord) -> int | None:
+    """The task that the message begins with."""
+    if isinstance(record.args, tuple) and record.args and str(record.msg).startswith("task %d"):
+        return record.args[0] if isinstance(record.args[0], int) else None
+    return None

@@ -49,16 +49,20 @@ class UnixServer:
         *,
         mode: int = 0o600,
         group: str | None = None,
+        inherited: socket.socket | None = None,
         max_connections: int | None = None,
         stall: float = STALL_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``mode`` and ``group`` are the socket file's. ``max_connections``: by default half of the open files that
+        """``mode`` and ``group`` are the socket file's. ``inherited``: a socket that listens already, in place of one
+        made at ``path``; its file is whoever's made it, and clients that come while we stop are left to the next who
+        gets it. ``max_connections``: by default half of the open files that
         the process may have, at most 4000. ``stall``: seconds after which a client that does not read is dropped."""
         self._dispatcher = dispatcher
         self._path = path
         self._mode = mode
         self._group = group
+        self._inherited = inherited
         self._limit = max_connections or min(_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._stall = stall
         self._monotonic = monotonic
@@ -86,7 +90,7 @@ class UnixServer:
 
     async def start(self) -> None:
         """Listen. A socket file that nobody answers on is replaced. Raises :class:`SocketError`."""
-        self._listening = self._open()
+        self._listening = self._open() if self._inherited is None else self._take_over(self._inherited)
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
@@ -101,7 +105,8 @@ class UnixServer:
         self.interrupt()
         self._ended = True
         if self._listening is not None:
-            self._accept(self._listening)  # who has come already is told, instead of being cut off
+            if self._inherited is None:
+                self._accept(self._listening)  # who has come already is told, instead of being cut off
             asyncio.get_running_loop().remove_reader(self._listening)
             self._listening.close()
             self._listening = None
@@ -132,7 +137,7 @@ class UnixServer:
                 # The file is made with the mode of the socket: at no moment may others connect.
                 os.fchmod(listening.fileno(), 0o600)
                 listening.bind(path)
-                if group is not None:
+                if group is not None and self._path.stat().st_gid != group:  # chown may be forbidden altogether
                     os.chown(path, -1, group)
                 self._path.chmod(self._mode)
                 listening.listen(1024)
@@ -148,6 +153,15 @@ class UnixServer:
             raise
         made = self._path.stat()
         self._identity = (made.st_dev, made.st_ino)
+        return listening
+
+    def _take_over(self, listening: socket.socket) -> socket.socket:
+        try:
+            self._take_lock()
+            listening.setblocking(False)
+        except OSError as error:
+            self._unlock()
+            raise SocketError(f"cannot take over the socket {self._path}: {error.strerror or error}") from error
         return listening
 
     def _group_id(self) -> int | None:

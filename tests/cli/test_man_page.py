@@ -40,7 +40,7 @@ def test_it_renders_without_a_warning() -> None:
 
 def test_it_is_in_the_wheel(tmp_path: Path) -> None:
     # Only what the build reads: a hundred files fewer to look through.
-    for name in ("dlqueue", "plugins", "docs/man"):
+    for name in ("dlqueue", "plugins", "docs/man", "systemd"):
         shutil.copytree(ROOT / name, tmp_path / "src" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path / "src")
@@ -52,3 +52,4 @@ def test_it_is_in_the_wheel(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.endswith(".data/data/share/man/man1/dlqueue.1")]
     assert "dlqueue/cli/top/app.py" in names
+    assert {"dlqueue/systemd/dlqueue.service", "dlqueue/systemd/user/dlqueue.socket"} <= set(names)

@@ -60,7 +60,17 @@ schedule set s --every 2h | schedule pause s | schedule resume s | schedule run 
 config reload | token new t --role read | token ls | token revoke t
 """
 """Every command but those that start a daemon, read its files or fill the screen."""
-_NOT_PLAIN = {"daemon", "top", "doctor", "config check", "config path", "db backup", "db upgrade", "db version"}
+_NOT_PLAIN = {
+    "daemon",
+    "setup",
+    "top",
+    "doctor",
+    "config check",
+    "config path",
+    "db backup",
+    "db upgrade",
+    "db version",
+}
 _RUN_ALL = """
 import io, json, sys
 from contextlib import redirect_stderr, redirect_stdout

@@ -674,7 +674,16 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
         "directory": None, "paths": [], "delivery": "move",
         "url": "http://***@b/", "username": None, "password": "***", "connect": 10.0, "folder": None, "verify": True,
     }  # fmt: skip
-    assert set(shown["daemon"]) == {"downloads", "allow_destinations", "staging", "keep_free", "workers", "admins"}
+    assert set(shown["daemon"]) == {
+        "downloads",
+        "allow_destinations",
+        "staging",
+        "keep_free",
+        "workers",
+        "admins",
+        "log",
+        "log_level",
+    }
     assert set(shown["queues"]) == {"downloads", "slow"}
     assert set(shown["queues"]["slow"]) == {
         "concurrency", "capacity", "rate", "max_retry", "retry_delay", "backoff_factor", "backoff_max", "ageing",

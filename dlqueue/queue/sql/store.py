@@ -41,6 +41,7 @@ from dlqueue.queue.sql.verbs import Verbs
 from dlqueue.queue.sql.writer import Writer
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Listener
+from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.meters import Histogram
 
 R = TypeVar("R")
@@ -179,6 +180,15 @@ class SqlStore(SqlSchedules):
                 return query(connection)
         except SQLAlchemyError as error:
             raise StorageError(f"the database cannot be read: {getattr(error, 'orig', None) or error}") from error
+
+    async def probe(self) -> None:
+        """Read a row, to see that the database answers. :raises StorageError: it does not."""
+
+        def read(connection: Connection) -> None:
+            reach("probed")
+            connection.exec_driver_sql("SELECT version_num FROM alembic_version").first()
+
+        await self._read(read)
 
     async def get(self, task_id: int) -> TaskRecord:
         # Who asks in the same turn of the loop is answered by one look: a thousand waits begin with it.
