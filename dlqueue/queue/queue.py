@@ -22,6 +22,7 @@ from dlqueue.queue.errors import InvalidTask, QueueClosed
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.notices import Counters, Notice, Notices
+from dlqueue.queue.outbox import Outbox
 from dlqueue.queue.pool import Pool
 from dlqueue.queue.queues import Queues
 from dlqueue.queue.record import (
@@ -112,6 +113,8 @@ class Queue:
         policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
         self.lanes = Lanes(queues or {}, name, self.workers, policy, max_execution, capacity)
         self._store: Store = _make_store(store, durability, namespace)
+        self.outbox = Outbox(self._store)
+        """What somebody is to be told of tasks, until it has arrived."""
         root = _temp_root(store, namespace) if temp_root is None else Path(temp_root)
         self._folders = TemporaryFolders(root, temp_cap, temp_age, self.clock, self._store)
         resources = Resources(
@@ -237,6 +240,8 @@ class Queue:
             self._admission.note(record)
             self._folders.note(record)
             self._notices.tell(change)
+            if change.posted:
+                self.outbox.arrived.set()
         if self._capacity.awaited:
             self._capacity.look({change.record.queue for change in changes if change.record.final or change.delete})
         self._pool.nudge()
@@ -280,7 +285,7 @@ class Queue:
         Options: ``queue, priority, delay`` (seconds) or ``run_at`` (a time), ``unique_key, owner, labels,
         correlation_id, depends_on, on_dependency_failure`` (``cancel`` or ``run``), ``parent_id, max_retry,
         retry_delay, timeout, max_execution, paused``, ``estimate`` (``{"memory": bytes, "cpu": cores, "temp": bytes,
-        "seconds": …}``: it begins only when that is free).
+        "seconds": …}``: it begins only when that is free), ``notify`` (kept for whoever addresses the `outbox`).
 
         :param on_full: where the queue has as many unfinished tasks as its capacity: refuse, or wait until there is
             room, in turn with others who wait. Who is cancelled meanwhile has submitted nothing.

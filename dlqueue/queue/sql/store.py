@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.figures import Figure, figures_of, pieces
+from dlqueue.queue.outbox import Address, Letter, Settled
 from dlqueue.queue.record import (
     Answer,
     Decide,
@@ -289,6 +290,20 @@ class SqlStore(SqlSchedules):
         for queue, status, count in await self._read(lambda connection: connection.execute(statement).all()):
             counts.setdefault(queue, {})[Status(status)] = int(count)
         return counts
+
+    # -- the outbox ---------------------------------------------------------------------------------------------------
+
+    def address(self, address: Address | None) -> None:
+        self._verbs.outbox.address = address
+
+    async def letters(self, limit: int, without: Collection[str] = ()) -> list[Letter]:
+        return await self._read(lambda connection: self._verbs.outbox.first(connection, limit, without))
+
+    async def letters_about(self, task_id: int) -> list[Letter]:
+        return await self._read(lambda connection: self._verbs.outbox.about(connection, task_id))
+
+    async def settle_letters(self, settled: Sequence[Settled]) -> None:
+        await self._do(self._verbs.outbox.settle, settled)
 
     # -- queues that are set at run time ------------------------------------------------------------------------------
 
