@@ -41,6 +41,7 @@ _COMMANDS = {
     "rpc": "admin",
     "version": "admin",
     "config": "config",
+    "notify": "notify",
 }
 
 
@@ -49,7 +50,6 @@ _LATER = frozenset(
         "top",
         "node",
         "token",
-        "notify",
         "setup",
         "doctor",
         "db",

@@ -127,7 +127,8 @@ def submission_options(command: F) -> F:
             click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If its queue is at its capacity."),
             click.option("--paused", is_flag=True, help="Do not start yet."),
             click.option("-q", "quiet", is_flag=True, help="Ids only."),
-            later("--on-done", "--webhook"),
+            click.option("--on-done", "hook", metavar="HOOK", help="Run this hook of the configuration at the end."),
+            click.option("--webhook", metavar="URL", help="Tell this URL at the end."),
         )
     ):
         command = option(command)
@@ -144,6 +145,8 @@ def submission(options: dict[str, Any]) -> dict[str, Any]:
         given["labels"] = {"tag": list(options["tags"])}
     if options["paused"]:
         given["paused"] = True
+    if notify := {name: options[name] for name in ("hook", "webhook") if options[name] is not None}:
+        given["notify"] = notify
     return given
 
 

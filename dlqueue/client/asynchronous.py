@@ -70,6 +70,7 @@ class AsyncClient:
         self.downloaders = verbs.AsyncDownloaders("downloaders", self._call)
         self.queues = verbs.AsyncQueues("queues", self._call)
         self.schedules = verbs.AsyncSchedules("schedules", self._call)
+        self.notify = verbs.AsyncNotify("notify", self._call)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises :class:`DaemonUnreachable`."""

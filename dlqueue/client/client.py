@@ -36,6 +36,7 @@ class Client:
         self.downloaders = verbs.Downloaders("downloaders", self._call)
         self.queues = verbs.Queues("queues", self._call)
         self.schedules = verbs.Schedules("schedules", self._call)
+        self.notify = verbs.Notify("notify", self._call)
 
     @property
     def path(self) -> Path:

@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import messages, queues, schedules, statistics
+    from dlqueue.protocol import messages, notify, queues, schedules, statistics
 
 R = TypeVar("R")
 
@@ -110,6 +110,10 @@ class _Schedules(Space):
     stats: Verb[schedules.ScheduleStats] = Verb()
 
 
+class _Notify(Space):
+    test: Verb[notify.NotifyTest] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -128,6 +132,9 @@ class Queues(_Queues): ...
 class Schedules(_Schedules): ...
 
 
+class Notify(_Notify): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -144,6 +151,9 @@ class AsyncQueues(_Queues, AsyncSpace): ...
 
 
 class AsyncSchedules(_Schedules, AsyncSpace): ...
+
+
+class AsyncNotify(_Notify, AsyncSpace): ...
 
 
 def patience(method: str, params: Json, default: float | None) -> float | None:

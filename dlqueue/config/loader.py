@@ -13,13 +13,15 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from dlqueue.config.doubts import find_doubts
 from dlqueue.config.files import Sources
+from dlqueue.config.matching import read_match
+from dlqueue.config.notify import read_hooks, read_notify
 from dlqueue.config.problems import ConfigError, Key, Problem, dotted, nearest, quoted
 from dlqueue.config.sections import (
     DOWNLOADS_QUEUE,
     Config,
     DaemonSection,
     DownloaderSection,
-    MatchSection,
+    NotifySection,
     PathSection,
     PolicySection,
     QueueSection,
@@ -29,18 +31,18 @@ from dlqueue.config.sections import (
     StoreSection,
 )
 from dlqueue.config.tables import NOT_YET, Checker
-from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy")
-SECTIONS_LATER = ("http", "notify", "node", "hooks")
+SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "notify", "hooks")
+SECTIONS_LATER = ("http", "node")
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
     ("store", StoreSection),
     ("seeding", SeedingSection),
     ("retention", RetentionSection),
     ("policy", PolicySection),
+    ("notify", NotifySection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
 )
@@ -122,6 +124,8 @@ class _Builder:
             seeding=self._section(SeedingSection, "seeding"),
             retention=self._section(RetentionSection, "retention"),
             policy=self._section(PolicySection, "policy"),
+            notify=read_notify(self.checker),
+            hooks=read_hooks(self.checker),
             files=tuple(self.checker.sources.files),
         )
 
@@ -311,23 +315,17 @@ class _Builder:
             before = len(self.checker.sources.problems)
             self.checker.keys(table, at, [one.name for one in dataclasses.fields(RouteSection)])
             values = self.checker.values(RouteSection, table, at, leave=("match",))
-            match, conditions = table.get("match", {}), dict[str, Any]()
-            if isinstance(match, dict):
-                self.checker.keys(match, (*at, "match"), [one.name for one in dataclasses.fields(MatchSection)])
-                conditions = self.checker.values(MatchSection, match, (*at, "match"))
-            else:
-                self._problem(*at, "match", message='must be a table, such as { scheme = ["magnet"] }')
+            match = read_match(self.checker, table, at)
             for name in dict.fromkeys(values.get("use", ())):
                 if name not in downloaders:
                     message = f"unknown downloader {quoted(name)}; {nearest(name, downloaders)}"
                     self._problem(*at, "use", message=message)
             if len(self.checker.sources.problems) == before:
-                routes.append(RouteSection(**values, match=MatchSection(**conditions)))
+                routes.append(RouteSection(**values, match=match))
         return tuple(routes)
 
     def _check_name(self, section: str, name: str) -> None:
-        if not NAME.fullmatch(name):
-            self._problem(section, name, message=f"a name is {NAME_RULE}")
+        self.checker.name((section, name))
 
     def _problem(self, *at: str | int, message: str) -> None:
         self.checker.sources.problem(at, message)

@@ -15,6 +15,7 @@ from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.task import RemoteDownload
+from dlqueue.notify.postman import Postman
 from dlqueue.protocol import messages
 from dlqueue.protocol.errors import Conflict
 from dlqueue.queue import Queue, QueueClosed, QueueError
@@ -47,6 +48,7 @@ class Parts:
     policy: Policy
     access: Access
     download: RemoteDownload
+    postman: Postman
 
 
 class Reloader:
@@ -154,7 +156,7 @@ class Reloader:
 
     async def _apply(self, new: Config) -> None:
         """What may fail comes first, and has then changed nothing."""
-        parts, downloaders = self._parts, settings.endpoints(new, self._parts.kinds)
+        parts, downloaders, plan = self._parts, settings.endpoints(new, self._parts.kinds), settings.plan(new)
         parts.endpoints.prepare(downloaders)
         await parts.queue.configure(new.daemon.workers, settings.queues(new))
         await parts.endpoints.reconfigure(downloaders, settings.disabled(new), settings.rules(new))
@@ -162,6 +164,7 @@ class Reloader:
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
         parts.access.appoint(new.daemon.admins)
+        parts.postman.configure(plan)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)
         if new.seeding != self.config.seeding:

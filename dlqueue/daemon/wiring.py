@@ -18,12 +18,14 @@ from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
+from dlqueue.notify.postman import Postman
 from dlqueue.queue import Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
 from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
+from dlqueue.service.views import task_view
 from dlqueue.transports.dispatch import Dispatcher
 
 
@@ -38,6 +40,7 @@ class House:
     service: Service
     dispatcher: Dispatcher
     reloader: Reloader
+    postman: Postman
 
 
 def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Notifier) -> House:
@@ -88,7 +91,9 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     queue.register(downloads)
     register_task_types(queue)
     access = Access(config.daemon.admins)
-    reloader = Reloader(config, read, Parts(read.usable, queue, endpoints, policy, access, downloads), notifier)
+    postman = Postman(queue, settings.plan(config), lambda record: task_view(record, None))
+    parts = Parts(read.usable, queue, endpoints, policy, access, downloads, postman)
+    reloader = Reloader(config, read, parts, notifier)
     service = Service(
         queue,
         endpoints,
@@ -98,9 +103,10 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         lambda: settings.shown(reloader.config, queue),
         stop,
         reloader.answer,
+        postman,
         believes_cwd=config.mode == "user",
     )
-    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader)
+    return House(store, queue, endpoints, downloads, service, Dispatcher(service), reloader, postman)
 
 
 def staging_rule(config: Config) -> Callable[[DownloadParams], Path]:

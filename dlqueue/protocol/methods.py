@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import messages, queues, schedules, statistics
+from dlqueue.protocol import messages, notify, queues, schedules, statistics
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
 Access = Literal["read", "write"]
@@ -40,8 +40,8 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("notify",)
 _m = messages
+_n = notify
 _q = queues
 _s = schedules
 
@@ -54,16 +54,8 @@ METHODS: dict[str, Method] = {
             "daemon.reload", _m.NoParams, _m.Reloaded, "write", "admin", "Read the configuration anew: all or nothing."
         ),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
-        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
-        _row(
-            "tasks.submit_many",
-            _m.SubmitMany,
-            list[_m.Task],
-            "write",
-            "submit",
-            "Submit tasks, all or nothing.",
-            _SUBMISSION_LATER,
-        ),
+        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task."),
+        _row("tasks.submit_many", _m.SubmitMany, list[_m.Task], "write", "submit", "Submit tasks, all or nothing."),
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
@@ -87,15 +79,7 @@ METHODS: dict[str, Method] = {
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
         _row("tasks.history", _m.TaskId, _m.History, "read", "read", "What happened to it."),
         _row("tasks.why", _m.TaskId, _m.Why, "read", "read", "The exact reason that it is not moving."),
-        _row(
-            "downloads.add",
-            _m.AddDownload,
-            _m.Task | _m.DryRun,
-            "write",
-            "submit",
-            "Submit a download.",
-            _SUBMISSION_LATER,
-        ),
+        _row("downloads.add", _m.AddDownload, _m.Task | _m.DryRun, "write", "submit", "Submit a download."),
         _row("downloads.files", _m.TaskId, _m.Files, "read", "read", "The files of a download."),
         _row("downloads.select", _m.SelectFiles, _m.Files, "write", "operate", "Fetch only these files."),
         _row("downloads.refresh_url", _m.RefreshUrl, _m.Task, "write", "operate", "Another URL for the same content."),
@@ -130,6 +114,7 @@ METHODS: dict[str, Method] = {
         _row("schedules.run", _s.ScheduleName, _s.Schedule, "write", "operate", "Make a task of it now."),
         _row("schedules.delete", _s.ScheduleName, _s.Schedule, "write", "operate", "Forget it; its tasks stay."),
         _row("schedules.stats", _s.ScheduleLog, _s.ScheduleStats, "read", "read", "What came of the runs; the log."),
+        _row("notify.test", _n.TestNotify, _n.NotifyTest, "write", "operate", "Send a test to whom it may concern."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),

@@ -394,6 +394,11 @@ class Queue:
             if len(part) < 1000:
                 return found
 
+    async def remark(self, task_id: int, kind: str, message: str) -> None:
+        """Write a line into the history of a task; nothing if it is gone."""
+        decide: Decide = partial(transitions.remark, now=self.clock.time(), kind=kind, message=message)
+        await self._store.transact([(task_id, decide)])
+
     async def history(self, task_id: int) -> Sequence[Event]:
         """What happened to it, oldest first. :raises TaskNotFound: there is no such task."""
         await self._store.get(task_id)

@@ -22,6 +22,8 @@ from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
+from dlqueue.notify.plan import Plan
+from dlqueue.notify.postman import Postman
 from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Progress, Queue, QueueSettings, Status, Store, Task, TaskRecord
@@ -32,6 +34,7 @@ from dlqueue.sdk import TransferStatus
 from dlqueue.sdk.testing import FakeConfig, FakeDownloader
 from dlqueue.service import Service
 from dlqueue.service.access import Access
+from dlqueue.service.views import task_view
 from tests.downloads.puppet import Puppet, PuppetConfig
 
 ME = Caller(uid=4001, gid=4001, name="me", trusted_cwd=True)
@@ -82,6 +85,7 @@ class House:
             self.endpoints, self.policy, self.destination, rule, self.clock, Uploads(folder / "uploads")
         )
         self.queue.register(self.downloads)
+        self.postman = Postman(self.queue, Plan(), lambda record: task_view(record, None))
         self.stops = 0
         self.service = Service(
             self.queue,
@@ -92,6 +96,7 @@ class House:
             lambda: {"shown": True},
             self._count_stop,
             self._reloaded,
+            self.postman,
         )
 
     def _report(self, task_id: int, owner: str, status: TransferStatus) -> None:
