@@ -60,6 +60,14 @@ def section(text: str, heading: str) -> str:
         ("## `[seeding]`", [f.name for f in fields(sections.SeedingSection)]),
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
+        (
+            "## `[notify]`",
+            [
+                *(f.name for f in fields(sections.NotifySection) if f.name not in ("targets", "rules")),
+                *(f.name for cls in (sections.TargetSection, sections.NotifyRuleSection) for f in fields(cls)),
+            ],
+        ),
+        ("## `[hooks.NAME]`", [f.name for f in fields(sections.HookSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
     ],
 )

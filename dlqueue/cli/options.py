@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import click
 
-from dlqueue import __version__
 from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
@@ -93,21 +92,6 @@ _ESTIMATED: dict[str, Callable[[str], float]] = {
     "temp": parse_size,
     "seconds": parse_duration,
 }
-
-
-def later(*names: str) -> Callable[[F], F]:
-    """Options of the contract that this version does not have: refused by name, never ignored."""
-
-    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value:
-            raise click.UsageError(f"{param.opts[0]} is not supported yet by dlqueue {__version__}", ctx)
-
-    def decorate(command: F) -> F:
-        for name in names:
-            command = click.option(name, multiple=True, hidden=True, expose_value=False, callback=refuse)(command)
-        return command
-
-    return decorate
 
 
 def submission_options(command: F) -> F:

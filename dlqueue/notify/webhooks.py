@@ -49,6 +49,8 @@ def send(url: str, key: str, body: bytes, secret: bytes | None, policy: Policy, 
     try:
         policy.check_url(url)
         status, answered = _exchange(url, headers, body, policy, until)
+        if time.monotonic() >= until:  # what was cut off may look like an answer
+            raise TimeoutError
     except InvalidTask as error:
         raise Failed(error.message) from error
     except Rejected as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, queues, schedules, statistics, status
+from dlqueue.protocol import messages, notify, queues, schedules, statistics, status
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -405,6 +405,11 @@ class StubService:
             ("active", "paused", "runs", "running", "completed", "failed", "canceled", "skipped", "refused"), 2
         )
         return {**counts, "items": self.schedule_log, "next_cursor": None, "total": None}
+
+    async def notify_test(self, caller: Caller, params: notify.TestNotify) -> dict[str, Any]:
+        self._enter("notify.test", caller, params)
+        ok = params.name != "broken"
+        return {"ok": ok, "target": f"target {params.name}", "message": "it has arrived" if ok else "no answer"}
 
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
         self._enter("events.list", caller, params)
