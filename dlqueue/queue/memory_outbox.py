@@ -32,7 +32,8 @@ class MemoryOutbox:
         return sorted(found, key=lambda letter: (letter.due_at, letter.id))[:limit]
 
     async def letters_about(self, task_id: int) -> list[Letter]:
-        return [letter for letter in self._letters.values() if letter.task_id == task_id]
+        found = [letter for letter in self._letters.values() if letter.task_id == task_id]
+        return sorted(found, key=lambda letter: letter.id)
 
     async def settle_letters(self, settled: Sequence[Settled]) -> None:
         for one in settled:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import json
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,19 +37,38 @@ def test_what_it_says_of_a_failure() -> None:
     assert messengers.text("completed", {"id": 3, "type": "probe"}) == ("Completed: probe 3", "Task 3")
 
 
-def test_a_receiver_that_refuses(caplog: pytest.LogCaptureFixture) -> None:
+class Log(logging.Handler):
+    """What reaches the log of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage()
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    handler = Log()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
+def test_a_receiver_that_refuses(log: Log) -> None:
     with Receiver(lambda got: Reply(500)) as receiver:
         with pytest.raises(Failed, match="apprise could not send it") as raised:
             messengers.send(f"json://user:hunter22@127.0.0.1:{receiver.port}/tokentoken", "title", "body")
     assert not raised.value.final
     for secret in ("hunter22", "tokentoken"):
-        assert secret not in raised.value.message + caplog.text
+        assert secret not in raised.value.message + log.text
 
 
-def test_a_url_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_url_that_is_none(log: Log) -> None:
     with pytest.raises(Failed, match="apprise cannot use this URL") as raised:
         messengers.send("nonsense://tokentoken/x", "title", "body")
-    assert "tokentoken" not in raised.value.message + caplog.text
+    assert "tokentoken" not in raised.value.message + log.text
 
 
 def test_without_apprise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,9 @@ def test_the_receiver_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         send(key)
         send(key)
-        for wrong in (lambda: send(bytes(24)), lambda: send(key, time.time() - 3600)):
+        for signed_with, at in ((bytes(24), 0.0), (key, time.time() - 3600)):
             with pytest.raises(Failed, match="401"):
-                wrong()
+                send(signed_with, at)
     finally:
         server.shutdown()
         server.server_close()

@@ -143,7 +143,12 @@ async def test_waits_grow_to_an_hour_and_end_after_a_day() -> None:
 
 async def test_given_up_after_a_day(world: Make, caplog: pytest.LogCaptureFixture) -> None:
     times: list[float] = []
-    with Receiver(lambda got: (times.append(here.clock.time()), Reply(500))[1]) as receiver:
+
+    def never(got: Got) -> Reply:
+        times.append(here.clock.time())
+        return Reply(500)
+
+    with Receiver(never) as receiver:
         here = await world(Plan(allow_private=True))
         made = await here.queue.submit("probe", {}, notify={"webhook": receiver.url("token")})
         await here.queue.wait(made.id, 30)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from dlqueue.downloads import pinned
 from dlqueue.downloads.policy import PolicyRefused
 from dlqueue.notify import webhooks
 from dlqueue.notify.failure import Failed
@@ -130,7 +129,7 @@ def test_a_name_that_leads_inside_is_refused_when_connecting(
 
     url = f"http://outside.example:{receiver.port}/x"
     OUTSIDE.check_webhook(url, "webhook")
-    monkeypatch.setattr(pinned.socket, "getaddrinfo", resolve(["127.0.0.1"]))
+    monkeypatch.setattr(socket, "getaddrinfo", resolve(["127.0.0.1"]))
     assert "127.0.0.1 is not public (notify.allow_private is false)" in refused(url, OUTSIDE).message
     assert receiver.got == []
     send(url)

@@ -37,6 +37,9 @@ class Outbox(Suite):
             (canceled.id, "canceled"),
         ]
         assert len({letter.key for letter in found}) == len({letter.id for letter in found}) == 4
+        first = (await bench.store.letters_about(completed.id))[0]
+        await bench.store.settle_letters([Settled(first.id, first.due_at, "again")])
+        assert [one.event for one in await bench.store.letters_about(completed.id)] == ["delivered", "completed"]
         letter = next(letter for letter in found if letter.event == "completed")
         assert (letter.target, letter.lane) == (f"to:{completed.id}", "default")
         assert letter.body == "completed completed {'n': 1}"
