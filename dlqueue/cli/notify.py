@@ -13,6 +13,7 @@ from dlqueue.cli.table import put_json, put_line
 
 
 @click.group("notify", cls=Commands)
+@everywhere
 def notify_command() -> None:
     """Who is told of tasks: webhooks, messages, hooks."""
 
