@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The PATH of programs that are started for others: whoever started us has no part in it."""
+
 Mode = Literal["user", "system"]
 Staging = Literal["root", "beside"]
 

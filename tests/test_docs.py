@@ -63,6 +63,14 @@ def section(text: str, heading: str) -> str:
         ("## `[retention]`", [f.name for f in fields(sections.RetentionSection)]),
         ("## `[[routes]]`", [f.name for cls in (sections.RouteSection, sections.MatchSection) for f in fields(cls)]),
         ("## `[http]`", [f.name for f in fields(sections.HttpSection)]),
+        (
+            "## `[notify]`",
+            [
+                *(f.name for f in fields(sections.NotifySection) if f.name not in ("targets", "rules")),
+                *(f.name for cls in (sections.TargetSection, sections.NotifyRuleSection) for f in fields(cls)),
+            ],
+        ),
+        ("## `[hooks.NAME]`", [f.name for f in fields(sections.HookSection)]),
         ("## `[policy]`", [f.name for f in fields(sections.PolicySection)]),
         ("## `[owners.NAME]`", [f.name for f in fields(sections.OwnerSection)]),
     ],

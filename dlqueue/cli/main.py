@@ -46,13 +46,13 @@ _COMMANDS = {
     "token": "tokens",
     "db": "database",
     "doctor": "doctor",
+    "notify": "notify",
 }
 
 
 _LATER = frozenset(
     {
         "node",
-        "notify",
     }
 )
 """Commands that will come: refused by name rather than as a typing mistake."""

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import click
 
-from dlqueue import __version__
 from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
@@ -97,21 +96,6 @@ _ESTIMATED: dict[str, Callable[[str], float]] = {
 }
 
 
-def later(*names: str) -> Callable[[F], F]:
-    """Options of the contract that this version does not have: refused by name, never ignored."""
-
-    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value:
-            raise click.UsageError(f"{param.opts[0]} is not supported yet by dlqueue {__version__}", ctx)
-
-    def decorate(command: F) -> F:
-        for name in names:
-            command = click.option(name, multiple=True, hidden=True, expose_value=False, callback=refuse)(command)
-        return command
-
-    return decorate
-
-
 def submission_options(command: F) -> F:
     """What every submit may say."""
     for option in reversed(
@@ -129,7 +113,8 @@ def submission_options(command: F) -> F:
             click.option("--on-full", type=click.Choice(["refuse", "wait"]), help="If its queue is at its capacity."),
             click.option("--paused", is_flag=True, help="Do not start yet."),
             click.option("-q", "quiet", is_flag=True, help="Ids only."),
-            later("--on-done", "--webhook"),
+            click.option("--on-done", "hook", metavar="HOOK", help="Run this hook of the configuration at the end."),
+            click.option("--webhook", metavar="URL", help="Tell this URL at the end."),
         )
     ):
         command = option(command)
@@ -146,6 +131,8 @@ def submission(options: dict[str, Any]) -> dict[str, Any]:
         given["labels"] = {"tag": list(options["tags"])}
     if options["paused"]:
         given["paused"] = True
+    if notify := {name: options[name] for name in ("hook", "webhook") if options[name] is not None}:
+        given["notify"] = notify
     return given
 
 

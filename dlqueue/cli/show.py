@@ -143,6 +143,7 @@ def show_command(session: Session, /, which: str, everything: bool) -> None:
             print(f"{name:<13} {plain(value)}")
     _print_files(_files(session, task), number)
     _print_attempts((task.get("download") or {}).get("attempts") or history.get("attempts") or [], task)
+    _print_notices(history.get("notices") or [])
     _print_history(history.get("items") or [], number, everything)
 
 
@@ -235,6 +236,15 @@ def _print_attempts(attempts: list[dict[str, Any]], task: dict[str, Any]) -> Non
             said = "  canceled" if task["status"] == "canceled" else ""
         line = f"{attempt['started_at']}  {attempt['downloader']}  {format_size(size)}{said}{then}"
         print(f"  {plain(line)}")
+
+
+def _print_notices(notices: list[dict[str, Any]]) -> None:
+    if notices:
+        print("\nnotices that have not arrived")
+    for notice in notices:
+        tried = f"tried {notice['attempts']}×, next {notice['next_at']}" if notice["attempts"] else "on its way"
+        said = f": {notice['error']}" if notice.get("error") else ""
+        print("  " + plain("  ".join((notice["event"], notice["target"], tried)) + said))
 
 
 def _print_history(items: list[dict[str, Any]], number: int, everything: bool) -> None:

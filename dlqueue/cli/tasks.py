@@ -13,7 +13,7 @@ from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.delivery import say_delivered, until_delivered
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.ids import task_id
-from dlqueue.cli.options import dependencies, duration, estimate, later, submission, submission_options
+from dlqueue.cli.options import dependencies, duration, estimate, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
@@ -47,7 +47,6 @@ def task_command() -> None:
     metavar="memory=2GiB,cpu=1",
     help="What a step needs (memory, cpu, temp, seconds): it begins only when that is free.",
 )
-@later("--notify")
 @everywhere
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:

@@ -71,6 +71,7 @@ class AsyncClient:
         self.queues = verbs.AsyncQueues("queues", self._call)
         self.schedules = verbs.AsyncSchedules("schedules", self._call)
         self.tokens = verbs.AsyncTokens("tokens", self._call)
+        self.notify = verbs.AsyncNotify("notify", self._call)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises :class:`DaemonUnreachable`."""

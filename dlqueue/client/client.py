@@ -37,6 +37,7 @@ class Client:
         self.queues = verbs.Queues("queues", self._call)
         self.schedules = verbs.Schedules("schedules", self._call)
         self.tokens = verbs.Tokens("tokens", self._call)
+        self.notify = verbs.Notify("notify", self._call)
 
     @property
     def path(self) -> Path:

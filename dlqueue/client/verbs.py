@@ -11,7 +11,7 @@ from dlqueue.protocol import envelope
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
 
-    from dlqueue.protocol import doctor, messages, overview, queues, schedules, statistics, tokens
+    from dlqueue.protocol import doctor, messages, notify, overview, queues, schedules, statistics, tokens
 
 R = TypeVar("R")
 
@@ -118,6 +118,10 @@ class _Tokens(Space):
     revoke: Verb[tokens.Token] = Verb()
 
 
+class _Notify(Space):
+    test: Verb[notify.NotifyTest] = Verb()
+
+
 class Daemon(_Daemon): ...
 
 
@@ -139,6 +143,9 @@ class Schedules(_Schedules): ...
 class Tokens(_Tokens): ...
 
 
+class Notify(_Notify): ...
+
+
 class AsyncDaemon(_Daemon, AsyncSpace): ...
 
 
@@ -158,6 +165,9 @@ class AsyncSchedules(_Schedules, AsyncSpace): ...
 
 
 class AsyncTokens(_Tokens, AsyncSpace): ...
+
+
+class AsyncNotify(_Notify, AsyncSpace): ...
 
 
 def patience(method: str, params: Json, default: float | None) -> float | None:

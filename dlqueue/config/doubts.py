@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import grp
+import shutil
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 
 from dlqueue.address import parse_address
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, Problem, dotted
 from dlqueue.config.sections import Config, MatchSection
+from dlqueue.places import PROGRAMS
 from dlqueue.sdk import Downloader
 
 
@@ -24,6 +27,7 @@ def _doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloade
             yield ("queues", name, "retry_delay"), "is longer than backoff_max, which is what every wait is cut to"
     yield from _downloaders(config, kinds)
     yield from _routes(config)
+    yield from _notify(config)
     seeding = config.seeding
     if seeding.ratio is None and seeding.time is None and seeding.idle is None:
         yield ("seeding",), "no rule ends seeding: every torrent is seeded until somebody cancels it"
@@ -40,6 +44,17 @@ def _doubts(config: Config, sources: Sources, kinds: Mapping[str, type[Downloade
         for index, scheme in enumerate(config.policy.schemes):
             if scheme not in served:
                 yield ("policy", "schemes", index), f"no downloader that is enabled can fetch {scheme}"
+
+
+def _notify(config: Config) -> Iterator[tuple[Key, str]]:
+    notify = config.notify
+    if notify.targets and find_spec("apprise") is None:
+        yield ("notify", "targets"), "needs the Python package apprise: install dlqueue[notify]"
+    if notify.webhook_secret is None and any(rule.webhook for rule in notify.rules):
+        yield ("notify",), "webhook_secret is not set: receivers cannot tell who sends these webhooks"
+    for name, hook in config.hooks.items():
+        if shutil.which(hook.command[0], path=PROGRAMS) is None:
+            yield ("hooks", name, "command"), f"{hook.command[0]} is no program that can be started now"
 
 
 def _daemon(config: Config, sources: Sources) -> Iterator[tuple[Key, str]]:

@@ -15,6 +15,8 @@ from pydantic.errors import PydanticSchemaGenerationError
 from dlqueue.address import parse_address
 from dlqueue.config.doubts import find_doubts
 from dlqueue.config.files import Sources
+from dlqueue.config.matching import read_match
+from dlqueue.config.notify import read_hooks, read_notify
 from dlqueue.config.problems import ConfigError, Key, Problem, dotted, nearest, quoted
 from dlqueue.config.sections import (
     DOWNLOADS_QUEUE,
@@ -22,7 +24,7 @@ from dlqueue.config.sections import (
     DaemonSection,
     DownloaderSection,
     HttpSection,
-    MatchSection,
+    NotifySection,
     OwnerSection,
     PathSection,
     PolicySection,
@@ -33,12 +35,14 @@ from dlqueue.config.sections import (
     StoreSection,
 )
 from dlqueue.config.tables import NOT_YET, Checker
-from dlqueue.names import NAME, NAME_RULE
 from dlqueue.places import Mode, Places, home, places
 from dlqueue.sdk import Downloader
 
-SECTIONS = ("daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "owners", "http")
-SECTIONS_LATER = ("notify", "node", "hooks")
+SECTIONS = (
+    "daemon", "store", "queues", "downloaders", "routes", "seeding", "retention", "policy", "owners", "http", "notify",
+    "hooks",
+)  # fmt: skip
+SECTIONS_LATER = ("node",)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
 _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("daemon", DaemonSection),
@@ -47,6 +51,7 @@ _KEYED: tuple[tuple[str, type[Any]], ...] = (
     ("retention", RetentionSection),
     ("policy", PolicySection),
     ("http", HttpSection),
+    ("notify", NotifySection),
     ("queues.downloads", QueueSection),
     ("downloaders.NAME", DownloaderSection),
     ("owners.NAME", OwnerSection),
@@ -132,6 +137,8 @@ class _Builder:
             policy=self._section(PolicySection, "policy"),
             http=self._http(),
             owners=self._owners(daemon.allow_destinations),
+            notify=read_notify(self.checker),
+            hooks=read_hooks(self.checker),
             files=tuple(self.checker.sources.files),
         )
 
@@ -340,18 +347,13 @@ class _Builder:
             before = len(self.checker.sources.problems)
             self.checker.keys(table, at, [one.name for one in dataclasses.fields(RouteSection)])
             values = self.checker.values(RouteSection, table, at, leave=("match",))
-            match, conditions = table.get("match", {}), dict[str, Any]()
-            if isinstance(match, dict):
-                self.checker.keys(match, (*at, "match"), [one.name for one in dataclasses.fields(MatchSection)])
-                conditions = self.checker.values(MatchSection, match, (*at, "match"))
-            else:
-                self._problem(*at, "match", message='must be a table, such as { scheme = ["magnet"] }')
+            match = read_match(self.checker, table, at)
             for name in dict.fromkeys(values.get("use", ())):
                 if name not in downloaders:
                     message = f"unknown downloader {quoted(name)}; {nearest(name, downloaders)}"
                     self._problem(*at, "use", message=message)
             if len(self.checker.sources.problems) == before:
-                routes.append(RouteSection(**values, match=MatchSection(**conditions)))
+                routes.append(RouteSection(**values, match=match))
         return tuple(routes)
 
     def _owners(self, allowed: tuple[Path, ...]) -> dict[str, OwnerSection]:
@@ -370,8 +372,7 @@ class _Builder:
         return owners
 
     def _check_name(self, section: str, name: str) -> None:
-        if not NAME.fullmatch(name):
-            self._problem(section, name, message=f"a name is {NAME_RULE}")
+        self.checker.name((section, name))
 
     def _problem(self, *at: str | int, message: str) -> None:
         self.checker.sources.problem(at, message)

@@ -26,6 +26,11 @@ SCHEME = r"^[a-z][a-z0-9+.-]*$"
 REMOTE = r"^/"
 """How paths begin that are not ours but a downloader's."""
 
+TARGET = r"^[A-Za-z][A-Za-z0-9+.-]*://."
+"""How the URLs of apprise begin."""
+WEBHOOK = r"^https?://."
+"""How webhooks begin."""
+
 _DURATION = {"duration": True}
 _OFF = {"off": True}
 _RATE = {"rate": True}
@@ -193,6 +198,49 @@ class OwnerSection:
     """Each level is worth 10 points of priority."""
 
 
+@dataclass(frozen=True, slots=True)
+class HookSection:
+    """``[hooks.NAME]``"""
+
+    command: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    timeout: Annotated[float, Field(ge=0.1, le=86_400)] = field(default=60.0, metadata=_DURATION)
+    """Seconds, after which it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSection:
+    """``[notify.targets.NAME]``"""
+
+    url: Annotated[str, Field(pattern=TARGET)] = field(metadata={"secret": True})
+    """As apprise understands it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyRuleSection:
+    """One of ``[[notify.rules]]``; ``on`` empty: when the result is there, or never will be."""
+
+    match: MatchSection = field(default_factory=MatchSection)
+    all: bool = False
+    """Every key of ``match`` must hold, not only one."""
+    on: tuple[Literal["delivered", "completed", "error", "canceled"], ...] = field(default=(), metadata=_LISTED)
+    to: tuple[str, ...] = field(default=(), metadata=_LISTED)
+    """Names of targets."""
+    webhook: Annotated[str, Field(pattern=WEBHOOK)] | None = None
+    hook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySection:
+    """``[notify]``"""
+
+    webhook_secret: str | None = field(default=None, metadata={"secret": True})
+    """``whsec_…``; ``None`` = webhooks are not signed."""
+    allow_private: bool = False
+    """May webhooks go to private and loopback addresses?"""
+    targets: Mapping[str, TargetSection] = field(default_factory=dict)
+    rules: tuple[NotifyRuleSection, ...] = ()
+
+
 DOWNLOADS_QUEUE = QueueSection(
     concurrency=16, max_retry=10, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0, ageing=1.0
 )
@@ -216,6 +264,8 @@ class Config:
     http: HttpSection
     owners: Mapping[str, OwnerSection]
     """By name; ``*`` stands for everybody who has no section."""
+    notify: NotifySection
+    hooks: Mapping[str, HookSection]
     files: tuple[Path, ...]
     """The files that were read, in order; a later one wins."""
     warnings: tuple[Problem, ...] = ()
@@ -253,14 +303,17 @@ class Config:
             "policy": _shown(self.policy, reveal),
             "http": _shown(self.http, reveal),
             "owners": _shown(self.owners, reveal),
+            "notify": _shown(self.notify, reveal),
+            "hooks": _shown(self.hooks, reveal),
         }
 
     def secret_values(self) -> frozenset[str]:
         """All secrets, so that the log can leave them out."""
         values = set()
-        for section in self.downloaders.values():
-            for one in fields(section.options) if is_dataclass(section.options) else ():
-                value = getattr(section.options, one.name)
+        options = [section.options for section in self.downloaders.values()]
+        for section in (*options, self.notify, *self.notify.targets.values()):
+            for one in fields(section) if is_dataclass(section) else ():
+                value = getattr(section, one.name)
                 if one.metadata.get("secret") and isinstance(value, str):
                     values.add(value)
         return frozenset(values)

@@ -16,7 +16,7 @@ from dlqueue import __version__
 from dlqueue.config.files import Sources
 from dlqueue.config.problems import Key, nearest, quoted
 from dlqueue.config.secrets import expand_home, resolve_secret
-from dlqueue.config.sections import REMOTE, SCHEME
+from dlqueue.config.sections import REMOTE, SCHEME, TARGET, WEBHOOK
 from dlqueue.names import NAME, NAME_RULE
 from dlqueue.units import parse_duration, parse_rate, parse_size, parse_size_range
 
@@ -48,6 +48,11 @@ class Checker:
         for name in table:
             if name not in valid:
                 self.sources.problem((*at, name), f"unknown key; {nearest(name, valid)}")
+
+    def name(self, at: Key) -> None:
+        """Report a name that is none, at the end of ``at``."""
+        if not NAME.fullmatch(str(at[-1])):
+            self.sources.problem(at, f"a name is {NAME_RULE}")
 
     def values(
         self, cls: type[Any], table: Mapping[str, Any], at: Key, *, leave: Collection[str] = ()
@@ -172,6 +177,8 @@ _WANTED = {
 _PATTERNS = {
     SCHEME: 'must be the name of a scheme in small letters, such as "https", without ://',
     f"^{NAME.pattern}$": f"must be {NAME_RULE}",
+    TARGET: 'must be a URL as apprise understands it, such as "mailto://…"',
+    WEBHOOK: "must begin with https:// or http://",
     REMOTE: "must be an absolute path, as the downloader would name it",
 }
 

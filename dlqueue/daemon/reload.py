@@ -16,6 +16,7 @@ from dlqueue.daemon.systemd import Notifier
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.task import RemoteDownload
+from dlqueue.notify.postman import Postman
 from dlqueue.protocol import messages
 from dlqueue.protocol.errors import Conflict
 from dlqueue.queue import Queue, QueueClosed, QueueError
@@ -49,6 +50,7 @@ class Parts:
     access: Access
     owners: Owners
     download: RemoteDownload
+    postman: Postman
 
 
 class Reloader:
@@ -165,7 +167,7 @@ class Reloader:
 
     async def _apply(self, new: Config) -> None:
         """What may fail comes first, and has then changed nothing."""
-        parts, downloaders = self._parts, settings.endpoints(new, self._parts.kinds)
+        parts, downloaders, plan = self._parts, settings.endpoints(new, self._parts.kinds), settings.plan(new)
         parts.endpoints.prepare(downloaders)
         await parts.queue.configure(new.daemon.workers, settings.queues(new))
         await parts.endpoints.reconfigure(downloaders, settings.disabled(new), settings.rules(new))
@@ -175,6 +177,7 @@ class Reloader:
         logs.adapt(new.daemon.log, new.daemon.log_level)
         parts.access.appoint(new.daemon.admins)
         await self._limit(new)
+        parts.postman.configure(plan)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)
         if new.seeding != self.config.seeding:

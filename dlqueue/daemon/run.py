@@ -167,6 +167,7 @@ class _Daemon:
             await server.start()
             await look_again(house.queue, house.endpoints)
             starting.cancel()
+            house.postman.start()
             # What the imports have made stays for good: the collector of cycles need not look through it each time.
             gc.freeze()
             log.info("ready: socket %s, node %s", self._socket, house.queue.node)
@@ -188,7 +189,7 @@ class _Daemon:
             log.info("stopping")
             asyncio.get_running_loop().call_later(STOP_LIMIT, _cut_short)
             await house.reloader.stop()
-            await asyncio.gather(server.stop(STOP_GRACE), _stop_gateway(house))
+            await asyncio.gather(server.stop(STOP_GRACE), _stop_gateway(house), house.postman.stop())
             await house.queue.shutdown(STOP_GRACE)
             await house.endpoints.close()
         log.info("stopped")
@@ -233,7 +234,7 @@ class _Daemon:
     async def _has_work(self, house: House) -> bool:
         page = await house.queue.find(Filter(status=_WORKING), limit=100)
         unfinished = any(record.delivered_at is None for record in page.items) or page.next_cursor is not None
-        return unfinished or await house.queue.schedules.any_due()
+        return unfinished or await house.queue.schedules.any_due() or not await house.postman.idle(IDLE_EXIT)
 
 
 def _say(problem: object) -> None:

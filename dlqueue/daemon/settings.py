@@ -7,12 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dlqueue.config import Config, DownloaderSection, QueueSection
+from dlqueue.config import Config, DownloaderSection, MatchSection, QueueSection
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.routing import Rule
 from dlqueue.downloads.seeding import SeedRule
+from dlqueue.notify.plan import Hook, NotifyRule, Plan, Wish
+from dlqueue.notify.signing import read_secret
 from dlqueue.queue import Queue, QueueSettings
 from dlqueue.sdk import Downloader
 from dlqueue.units import parse_size_range
@@ -77,19 +79,35 @@ def disabled(config: Config) -> frozenset[str]:
 
 def rules(config: Config) -> tuple[Rule, ...]:
     """Which downloaders fetch what."""
-    return tuple(
-        Rule(
-            use=route.use,
-            scheme=route.match.scheme,
-            host=route.match.host,
-            url=route.match.url,
-            size=tuple(parse_size_range(size) for size in route.match.size),
-            tag=route.match.tag,
-            owner=route.match.owner,
-            type=route.match.type,
-            all=route.all,
-        )
-        for route in config.routes
+    return tuple(_rule(route.match, route.all, route.use) for route in config.routes)
+
+
+def _rule(match: MatchSection, all: bool, use: tuple[str, ...] = ()) -> Rule:
+    return Rule(
+        use=use,
+        scheme=match.scheme,
+        host=match.host,
+        url=match.url,
+        size=tuple(parse_size_range(size) for size in match.size),
+        tag=match.tag,
+        owner=match.owner,
+        type=match.type,
+        all=all,
+    )
+
+
+def plan(config: Config) -> Plan:
+    """Who may be told of tasks, and how."""
+    notify = config.notify
+    return Plan(
+        secret=None if notify.webhook_secret is None else read_secret(notify.webhook_secret),
+        allow_private=notify.allow_private,
+        targets={name: section.url for name, section in notify.targets.items()},
+        hooks={name: Hook(section.command, section.timeout) for name, section in config.hooks.items()},
+        rules=tuple(
+            NotifyRule(_rule(rule.match, rule.all), Wish(frozenset(rule.on), rule.webhook, rule.hook, rule.to))
+            for rule in notify.rules
+        ),
     )
 
 

@@ -21,6 +21,7 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
+from dlqueue.notify.postman import Postman
 from dlqueue.queue import Filter, Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
@@ -28,6 +29,7 @@ from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
 from dlqueue.service.tokens import Tokens
+from dlqueue.service.views import task_view
 from dlqueue.transports.dispatch import Dispatcher
 
 if TYPE_CHECKING:  # needs what only the extra has
@@ -46,6 +48,7 @@ class House:
     dispatcher: Dispatcher
     reloader: Reloader
     gateway: Gateway | None
+    postman: Postman
 
 
 def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Notifier) -> House:
@@ -102,7 +105,8 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     queue.register(downloads)
     register_task_types(queue)
     tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
-    parts = Parts(read.usable, queue, endpoints, policy, access, owners, downloads)
+    postman = Postman(queue, settings.plan(config), lambda record: task_view(record, None))
+    parts = Parts(read.usable, queue, endpoints, policy, access, owners, downloads, postman)
     reloader = Reloader(config, read, parts, notifier)
     doctor = Doctor(read, Living(lambda: reloader.config, queue, endpoints, Stopwatch()))
     service = Service(
@@ -114,13 +118,14 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         lambda: settings.shown(reloader.config, queue),
         stop,
         reloader.answer,
+        postman,
         believes_cwd=config.mode == "user",
         tokens=tokens,
         doctor=doctor.answer,
     )
     dispatcher = Dispatcher(service)
     gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads)
-    return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway)
+    return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway, postman)
 
 
 def _gateway(

@@ -15,6 +15,7 @@ from dlqueue.protocol import times
 from dlqueue.protocol.envelope import MAX_BATCH
 from dlqueue.protocol.errors import InvalidParams
 from dlqueue.protocol.estimate import Estimate
+from dlqueue.protocol.notify import Notice, Notify
 from dlqueue.protocol.status import Status
 
 Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
@@ -108,6 +109,7 @@ class Submission:
     unique_key: str | None = None
     correlation_id: str | None = None
     estimate: Estimate | None = None
+    notify: Notify | None = None
     on_full: Literal["refuse", "wait"] | None = None
     paused: bool | None = None
 
@@ -573,9 +575,12 @@ class Execution(TypedDict):
 
 
 class History(TypedDict):
+    """``notices``: what somebody is still to be told."""
+
     items: list[HistoryEvent]
     attempts: list[DownloadAttempt]
     executions: list[Execution]
+    notices: list[Notice]
 
 
 class Why(TypedDict):

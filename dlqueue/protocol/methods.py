@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import doctor, messages, overview, queues, schedules, statistics, tokens
+from dlqueue.protocol import doctor, messages, notify, overview, queues, schedules, statistics, tokens
 from dlqueue.protocol.caller import Role
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
@@ -40,8 +40,8 @@ def _row(
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
 
 
-_SUBMISSION_LATER = ("notify",)
 _m = messages
+_n = notify
 _q = queues
 _s = schedules
 _t = tokens
@@ -64,16 +64,8 @@ METHODS: dict[str, Method] = {
         ),
         _row("daemon.doctor", _m.NoParams, doctor.Diagnosis, "write", "admin", "What is wrong, and how to cure it."),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
-        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task.", _SUBMISSION_LATER),
-        _row(
-            "tasks.submit_many",
-            _m.SubmitMany,
-            list[_m.Task],
-            "write",
-            "submit",
-            "Submit tasks, all or nothing.",
-            _SUBMISSION_LATER,
-        ),
+        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task."),
+        _row("tasks.submit_many", _m.SubmitMany, list[_m.Task], "write", "submit", "Submit tasks, all or nothing."),
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
@@ -97,15 +89,7 @@ METHODS: dict[str, Method] = {
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
         _row("tasks.history", _m.TaskId, _m.History, "read", "read", "What happened to it."),
         _row("tasks.why", _m.TaskId, _m.Why, "read", "read", "The exact reason that it is not moving."),
-        _row(
-            "downloads.add",
-            _m.AddDownload,
-            _m.Task | _m.DryRun,
-            "write",
-            "submit",
-            "Submit a download.",
-            _SUBMISSION_LATER,
-        ),
+        _row("downloads.add", _m.AddDownload, _m.Task | _m.DryRun, "write", "submit", "Submit a download."),
         _row("downloads.files", _m.TaskId, _m.Files, "read", "read", "The files of a download."),
         _row("downloads.select", _m.SelectFiles, _m.Files, "write", "operate", "Fetch only these files."),
         _row("downloads.refresh_url", _m.RefreshUrl, _m.Task, "write", "operate", "Another URL for the same content."),
@@ -143,6 +127,7 @@ METHODS: dict[str, Method] = {
         _row("tokens.list", _m.NoParams, _t.TokenPage, "read", "admin", "The tokens of the gateway, without secrets."),
         _row("tokens.create", _t.CreateToken, _t.NewToken, "write", "admin", "A token; its secret is told this once."),
         _row("tokens.revoke", _t.TokenName, _t.Token, "write", "admin", "The token is worth nothing from now on."),
+        _row("notify.test", _n.TestNotify, _n.NotifyTest, "write", "operate", "Send a test to whom it may concern."),
         _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
         _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
         _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),

@@ -13,6 +13,7 @@ from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
 from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
 from dlqueue.queue.glance import Glance, Look
+from dlqueue.queue.memory_outbox import MemoryOutbox
 from dlqueue.queue.memory_schedules import MemorySchedules
 from dlqueue.queue.memory_snapshot import Snapshot
 from dlqueue.queue.rank import is_ranked, rank
@@ -38,7 +39,7 @@ from dlqueue.queue.store import Listener
 ORDERS = ("id", "priority", "created_at", "finished_at")
 
 
-class MemoryStore(MemorySchedules):
+class MemoryStore(MemoryOutbox, MemorySchedules):
     """Everything in dictionaries; one process, no durability."""
 
     def __init__(self) -> None:
@@ -74,6 +75,8 @@ class MemoryStore(MemorySchedules):
                 schedules=list(self._schedules.values()),
                 runs=list(self._runs.values()),
                 last_run=self._last_run,
+                letters=list(self._letters.values()),
+                last_letter=self._last_letter,
             )
         )
 
@@ -93,6 +96,8 @@ class MemoryStore(MemorySchedules):
         self._ledger.hours = dict(was.hours)
         self._schedules = {schedule.name: schedule for schedule in was.schedules}
         self._runs = {run.id: run for run in was.runs}
+        self._letters = {letter.id: letter for letter in was.letters}
+        self._last_letter = was.last_letter
 
     # -- writes -------------------------------------------------------------------------------------------------------
 
@@ -212,6 +217,7 @@ class MemoryStore(MemorySchedules):
                 change.sequence = self._next_sequence()
                 if not change.delete:
                     self._events.append(_event(change))
+        self._post(changes)
         if changes:
             self._listener(changes)
 

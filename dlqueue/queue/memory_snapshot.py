@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dlqueue.queue.figures import HourKey
+from dlqueue.queue.outbox import Letter
 from dlqueue.queue.record import Event, QueueRow, TaskRecord
 from dlqueue.queue.schedule import Run, Schedule
 from dlqueue.queue.status import Status
@@ -24,3 +25,5 @@ class Snapshot(msgspec.Struct, kw_only=True):
     schedules: list[Schedule]
     runs: list[Run]
     last_run: int
+    letters: list[Letter] = []
+    last_letter: int = 0

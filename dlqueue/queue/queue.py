@@ -24,6 +24,7 @@ from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.meters import Meters
 from dlqueue.queue.notices import Counters, Notice, Notices
+from dlqueue.queue.outbox import Outbox
 from dlqueue.queue.pool import Pool
 from dlqueue.queue.queues import Queues
 from dlqueue.queue.quotas import Limits, Quotas
@@ -117,6 +118,8 @@ class Queue:
         policy = RetryPolicy(max_retry, retry_delay, backoff_factor, backoff_max)
         self.lanes = Lanes(queues or {}, name, self.workers, policy, max_execution, capacity)
         self._store: Store = _make_store(store, durability, namespace)
+        self.outbox = Outbox(self._store)
+        """What somebody is to be told of tasks, until it has arrived."""
         root = _temp_root(store, namespace) if temp_root is None else Path(temp_root)
         self._folders = TemporaryFolders(root, temp_cap, temp_age, self.clock, self._store)
         resources = Resources(
@@ -259,6 +262,8 @@ class Queue:
             self._folders.note(record)
             self.meters.note(change)
             self._notices.tell(change)
+            if change.posted:
+                self.outbox.arrived.set()
         if self._capacity.awaited:
             self._capacity.look({change.record.queue for change in changes if change.record.final or change.delete})
         self._pool.nudge()
@@ -302,7 +307,7 @@ class Queue:
         Options: ``queue, priority, delay`` (seconds) or ``run_at`` (a time), ``unique_key, owner, labels,
         correlation_id, depends_on, on_dependency_failure`` (``cancel`` or ``run``), ``parent_id, max_retry,
         retry_delay, timeout, max_execution, paused``, ``estimate`` (``{"memory": bytes, "cpu": cores, "temp": bytes,
-        "seconds": …}``: it begins only when that is free).
+        "seconds": …}``: it begins only when that is free), ``notify`` (kept for whoever addresses the `outbox`).
 
         :param on_full: where the queue has as many unfinished tasks as its capacity: refuse, or wait until there is
             room, in turn with others who wait. Who is cancelled meanwhile has submitted nothing.
@@ -414,6 +419,11 @@ class Queue:
             found += part
             if len(part) < 1000:
                 return found
+
+    async def remark(self, task_id: int, kind: str, message: str) -> None:
+        """Write a line into the history of a task; nothing if it is gone."""
+        decide: Decide = partial(transitions.remark, now=self.clock.time(), kind=kind, message=message)
+        await self._store.transact([(task_id, decide)])
 
     async def history(self, task_id: int) -> Sequence[Event]:
         """What happened to it, oldest first. :raises TaskNotFound: there is no such task."""

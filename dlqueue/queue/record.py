@@ -48,6 +48,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Points that its rank has beside priority and ageing; see `dlqueue.queue.rank.standing`."""
     schedule_run: int | None = None
     """The line in the log of the schedule that made it; not for a submit to say."""
+    notify: Json = None
+    """Who is to be told what becomes of it, in words of whoever addresses the letters of the outbox."""
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -170,6 +172,8 @@ class Change(msgspec.Struct, kw_only=True, gc=False):
     """When the step began, where the change ended one."""
     node: str | None = None
     """Where it ran."""
+    posted: bool = False
+    """It put letters into the outbox."""
 
 
 Decide = Callable[[TaskRecord], "Change | None"]

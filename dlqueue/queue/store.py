@@ -11,6 +11,7 @@ from typing import Protocol
 
 from dlqueue.queue.figures import Figure
 from dlqueue.queue.glance import Glance, Look
+from dlqueue.queue.outbox import OutboxStore
 from dlqueue.queue.record import (
     Answer,
     Change,
@@ -32,8 +33,8 @@ Listener = Callable[[Sequence[Change]], None]
 """Is told of every committed change, in commit order, before the verb that made it returns."""
 
 
-class Store(ScheduleStore, Protocol):
-    """Tasks, their events and their dependencies; and schedules."""
+class Store(ScheduleStore, OutboxStore, Protocol):
+    """Tasks, their events and their dependencies; schedules; and the outbox."""
 
     async def open(self, listener: Listener) -> None:
         """Make ready: create what is missing, lock out others where the store is for one process only."""

@@ -66,6 +66,7 @@ class Preparer:
         max_execution: float | None = None,
         estimate: Estimate | Mapping[str, Any] | None = None,
         paused: bool = False,
+        notify: Json = None,
     ) -> NewTask:
         """Check a submit and fill in what its class and queue say. :raises InvalidTask: see `submit`."""
         task = self._types.get(type)
@@ -101,6 +102,8 @@ class Preparer:
         for retries in (task.max_retry, settings.max_retry, self._lanes.policy.max_retry):
             max_retry = retries if max_retry is None else max_retry
         params = _checked("params", params)
+        if notify is not None:
+            notify = _checked("notify", notify)
         if queue or owner or unique_key or correlation_id or labels:
             for field, text in (
                 ("queue", lane),
@@ -126,7 +129,9 @@ class Preparer:
             run_at=at if at is not None and at > now else None,
             paused=paused,
             max_retry=max_retry or 0,
-            options=Options(retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands),
+            options=Options(
+                retry_delay, timeout, max_execution, on_dependency_failure, estimated, stands, notify=notify
+            ),
         )
 
     def another(self, first: NewTask, params: Json) -> NewTask:

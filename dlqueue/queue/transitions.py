@@ -174,7 +174,8 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
     if target is Status.SUSPENDING and end.hold is None and record.expires_at is not None and end.run_at is not None:
         patch["run_at"] = min(end.run_at, record.expires_at)
     if target is Status.COMPLETED:
-        patch["delivered_at"] = record.delivered_at or now
+        if record.delivered_at is None:
+            patch["delivered_at"] = now
         patch["error"] = None
         if end.result is not UNSET:
             patch["result"] = end.result
@@ -205,7 +206,9 @@ def save(
     if progress is not UNSET:
         patch["progress"] = progress
     if result is not UNSET:
-        patch |= {"result": result, "delivered_at": record.delivered_at or now}
+        patch["result"] = result
+        if record.delivered_at is None:
+            patch["delivered_at"] = now
     if checkpoint:
         patch["crashes"] = 0
     return amend(record, now, "" if result is UNSET else "delivered", **patch)
@@ -334,6 +337,11 @@ def resume(record: TaskRecord, now: float) -> Change | None:
     expires = None if record.expires_at is None else record.expires_at + now - record.since
     target = Status.BLOCKED if record.depends_on else Status.QUEUED
     return move(record, target, now, "resumed", expires_at=expires)
+
+
+def remark(record: TaskRecord, now: float, kind: str, message: str) -> Change:
+    """A line in its history; nothing else of it changes."""
+    return amend(record, now, kind, message)
 
 
 def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:

@@ -15,8 +15,9 @@ from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
+from dlqueue.notify.postman import Postman
 from dlqueue.protocol import doctor as diagnosis
-from dlqueue.protocol import messages, overview, queues, schedules, statistics, times, tokens
+from dlqueue.protocol import messages, notify, overview, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -27,6 +28,7 @@ from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
 from dlqueue.service.faults import verb
+from dlqueue.service.notify import NotifyVerbs
 from dlqueue.service.overview import Overview
 from dlqueue.service.queues import QueueVerbs
 from dlqueue.service.reasons import why
@@ -65,6 +67,7 @@ class Service:
         shown_config: Callable[[], dict[str, Any]],
         stop: Callable[[], None],
         reload: Callable[[], Awaitable[messages.Reloaded]],
+        postman: Postman,
         believes_cwd: bool = True,
         *,
         tokens: Tokens,
@@ -80,6 +83,7 @@ class Service:
         self._doctor = doctor
         self._queues = QueueVerbs(queue, access)
         self._overview = Overview(queue, endpoints, access, downloads.destinations)
+        self._notify = NotifyVerbs(postman, access)
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
@@ -150,6 +154,8 @@ class Service:
     async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
         if params.dry_run:
             request, cwd = self._place(caller, params.request())
+            if params.notify is not None:
+                self._notify.wish(caller, params.notify)
             return self._downloads.dry_run(request, Submitter(caller.name, cwd), params.all_labels())
         new = self._new(caller, RemoteDownload.type, params.request(), params)
         (made,) = await self._submit(caller, [new], params.on_full)
@@ -166,6 +172,8 @@ class Service:
             given["run_at"] = times.instant(options.run_at)
         if options.estimate is not None:
             given["estimate"] = options.estimate.parts()
+        if options.notify is not None:
+            given["notify"] = self._notify.wish(caller, options.notify)
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
         # Whatever is stored is sent again with every answer about the task.
@@ -254,7 +262,8 @@ class Service:
         record = await self._record(caller, params.id)
         events = await self._queue.history(record.id)
         attempts = read_state(record).attempts if record.type == RemoteDownload.type else []
-        return views.history_view(events, attempts, record if record.status is Status.PROCESSING else None)
+        running = record if record.status is Status.PROCESSING else None
+        return views.history_view(events, attempts, running, await self._notify.pending(record.id))
 
     @verb
     async def tasks_why(self, caller: Caller, params: messages.TaskId) -> messages.Why:
@@ -412,6 +421,12 @@ class Service:
     @verb
     async def queues_stats(self, caller: Caller, params: queues.QueueName) -> queues.QueueStats:
         return await self._queues.stats(params)
+
+    # -- notices ------------------------------------------------------------------------------------------------------
+
+    @verb
+    async def notify_test(self, caller: Caller, params: notify.TestNotify) -> notify.NotifyTest:
+        return await self._notify.test(caller, params)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.state import Attempt, DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.protocol import messages
+from dlqueue.protocol.notify import Notice
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Progress, Status, TaskError, TaskRecord
 from dlqueue.queue.record import Event
@@ -87,18 +88,20 @@ def standing(progress: Progress | None) -> Progress | None:
 
 
 def task_view(
-    record: TaskRecord, endpoints: Endpoints, progress: Progress | None = None, created: bool = True
+    record: TaskRecord, endpoints: Endpoints | None, progress: Progress | None = None, created: bool = True
 ) -> messages.Task:
     """A task as the contract prints it.
 
+    :param endpoints: None: as it is stored, whatever its downloader says by now.
     :param progress: newer than what is stored, if there is such.
     """
     state = status = None
     unseen = False
     if record.type == RemoteDownload.type:
         state = read_state(record)
-        status = live_status(record, state, endpoints)
-        unseen = out_of_sight(record, state, endpoints)
+        if endpoints is not None:
+            status = live_status(record, state, endpoints)
+            unseen = out_of_sight(record, state, endpoints)
     shown = live_progress(record, progress or record.progress, status)
     if state is not None and (unseen or record.final or record.status is Status.PAUSED):
         shown = standing(shown)
@@ -222,9 +225,15 @@ _OUTCOMES = {"rescued": "crashed", "released": "stopped"}
 
 
 def history_view(
-    events: Sequence[Event], attempts: Sequence[Attempt], running: TaskRecord | None = None
+    events: Sequence[Event],
+    attempts: Sequence[Attempt],
+    running: TaskRecord | None = None,
+    notices: Sequence[Notice] = (),
 ) -> messages.History:
-    """:param running: the task, if a step of it runs now."""
+    """
+    :param running: the task, if a step of it runs now.
+    :param notices: what somebody is still to be told of it.
+    """
     items: list[messages.HistoryEvent] = []
     executions: list[messages.Execution] = []
     for event in events:
@@ -253,4 +262,9 @@ def history_view(
     if running is not None:
         started = instant_text(running.since)
         executions.append({"node": running.node or "", "started_at": started, "ended_at": None, "outcome": None})
-    return {"items": items, "attempts": attempts_view(attempts), "executions": executions}
+    return {
+        "items": items,
+        "attempts": attempts_view(attempts),
+        "executions": executions,
+        "notices": list(notices),
+    }

@@ -12,6 +12,7 @@ import pytest
 
 from dlqueue.cli import exits, sources, submit
 from dlqueue.protocol.errors import Code, RpcError
+from dlqueue.protocol.notify import Notify
 from tests.cli.conftest import Run
 from tests.transports.stub_service import StubDaemon
 
@@ -266,8 +267,8 @@ def test_folder_and_mirror_of_a_torrent(daemon: StubDaemon, dlqueue: Run) -> Non
     assert code == exits.USAGE and "--mirror belongs to a URL" in err
 
 
-def test_what_later_versions_have_is_refused_by_name(daemon: StubDaemon, dlqueue: Run) -> None:
-    for option in ("--on-done", "--webhook"):
-        for command in ("add", "get"):
-            code, _, err = dlqueue(command, "http://h/a", option, "x")
-            assert code == exits.USAGE and f"{option} is not supported yet" in err
+def test_who_is_told(daemon: StubDaemon, dlqueue: Run) -> None:
+    code, _, err = dlqueue("add", "http://h/a", "--webhook", "https://hooks.example/x", "--on-done", "unpack")
+    assert (code, err) == (exits.OK, "")
+    (given,) = asked(daemon, "downloads.add")
+    assert given.notify == Notify(webhook="https://hooks.example/x", hook="unpack")

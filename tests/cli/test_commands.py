@@ -132,7 +132,6 @@ def test_joined_task_is_no_error(daemon: StubDaemon, dlqueue: Program) -> None:
         ["http://a", "--after", "x"],
         ["http://a", "http://b", "-o", "name"],
         ["http://a", "http://b", "--mirror", "http://c"],
-        ["http://a", "--webhook", "http://b"],
         ["http://a", "http://b", "--select", "1"],
         ["http://a", "--select", "0"],
         ["http://a", "--seed-ratio", "-1"],

@@ -57,7 +57,7 @@ downloader ls | downloader show box | downloader test box | downloader pause box
 downloader kinds | queue ls | queue show q | queue create new | queue set q --concurrency 2 | queue pause q
 queue resume q | schedule ls | schedule show s | schedule create n --every 1h --type probe
 schedule set s --every 2h | schedule pause s | schedule resume s | schedule run s | schedule rm s | config show
-config reload | token new t --role read | token ls | token revoke t
+config reload | token new t --role read | token ls | token revoke t | notify test phone
 """
 """Every command but those that start a daemon, read its files or fill the screen."""
 _NOT_PLAIN = {

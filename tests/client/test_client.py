@@ -58,7 +58,7 @@ def test_errors_are_raised(client: Client) -> None:
 
 def test_every_method_of_the_table_is_there(client: Client) -> None:
     work = (client.tasks, client.downloads, client.downloaders, client.queues, client.schedules)
-    spaces = (client.daemon, *work, client.tokens)
+    spaces = (client.daemon, *work, client.tokens, client.notify)
     listed = {
         f"{space._name}.{verb}"
         for space in spaces

@@ -237,8 +237,8 @@ def test_every_problem_at_once_with_file_line_key_and_nearest_name(read: Load, f
 wrokers = 3
 workers = true
 admins = ["wheel", 3]
-[notify]
-allow_private = false
+[node]
+name = "nas"
 [polcy]
 [queues.downloads]
 rate = "10 a day"
@@ -256,7 +256,7 @@ poll = "2 parsecs"
         (file, 2, "daemon.wrokers"),
         (file, 3, "daemon.workers"),
         (file, 4, "daemon.admins[1]"),
-        (file, 5, "notify"),
+        (file, 5, "node"),
         (file, 7, "polcy"),
         (file, 9, "queues.downloads.rate"),
         (file, 10, "queues.downloads.concurrency"),
@@ -270,7 +270,7 @@ poll = "2 parsecs"
     said = {p.key: p.message for p in found}
     assert '"workers"' in said["daemon.wrokers"]
     assert said["daemon.workers"] == "must be a whole number, not true"
-    assert "not supported yet by dlqueue 0.1" in said["notify"]
+    assert "not supported yet by dlqueue 0.1" in said["node"]
     assert said["queues.downloads.rate"] == 'not a rate: "10 a day"; write for example 10/s, 100/m, 1000/h or 0.5/s'
     assert said["downloaders.b.delivery"] == 'must be "move" or "none", not "away"'
     assert '"policy"' in said["polcy"]
@@ -278,7 +278,7 @@ poll = "2 parsecs"
     assert said["downloaders.b.url"] == "is required"
 
 
-@pytest.mark.parametrize("name", ["notify", "node", "hooks"])
+@pytest.mark.parametrize("name", ["node"])
 def test_sections_of_later_versions_are_refused_by_name(read: Load, name: str) -> None:
     problem = the_problem(read, f"\n[{name}]\nx = 1\n")
     assert (problem.line, problem.key, problem.message) == (2, name, "not supported yet by dlqueue 0.1")

@@ -87,12 +87,6 @@ def test_destination_through_a_link(daemon: Instance, server: WebServer, tmp_pat
         link.unlink()
 
 
-def test_features_of_later_versions_are_refused_by_name(daemon: Instance, server: WebServer) -> None:
-    error = refused(daemon, url=server.url("x"), notify={"on": ["error"]})
-    assert (error.code, error.field) == (Code.INVALID_PARAMS, "notify")
-    assert "not supported yet" in error.message
-
-
 # -- found out while fetching -----------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,8 @@ from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState
 from dlqueue.downloads.task import RemoteDownload, progress_of
 from dlqueue.downloads.upload import Uploads
+from dlqueue.notify.plan import Plan
+from dlqueue.notify.postman import Postman
 from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Progress, Queue, QueueSettings, Quota, Status, Store, Task, TaskRecord
@@ -33,6 +35,7 @@ from dlqueue.sdk.testing import FakeConfig, FakeDownloader
 from dlqueue.service import Service
 from dlqueue.service.access import Access
 from dlqueue.service.tokens import Tokens
+from dlqueue.service.views import task_view
 from tests.downloads.puppet import Puppet, PuppetConfig
 
 ME = Caller(uid=4001, gid=4001, name="me", trusted_cwd=True)
@@ -99,6 +102,7 @@ class House:
             quotas=self.queue.quotas,
         )
         self.queue.register(self.downloads)
+        self.postman = Postman(self.queue, Plan(), lambda record: task_view(record, None))
         self.stops = 0
         access = Access(admins)
         self.tokens = Tokens(folder / "tokens.json", access, self.clock.time)
@@ -111,6 +115,7 @@ class House:
             lambda: {"shown": True},
             self._count_stop,
             self._reloaded,
+            self.postman,
             tokens=self.tokens,
         )
 

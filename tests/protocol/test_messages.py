@@ -162,7 +162,7 @@ def test_table() -> None:
         "queues.list", "queues.get", "queues.create", "queues.update", "queues.pause", "queues.resume", "queues.stats",
         "schedules.list", "schedules.get", "schedules.create", "schedules.update", "schedules.pause",
         "schedules.resume", "schedules.run", "schedules.delete", "schedules.stats",
-        "tokens.list", "tokens.create", "tokens.revoke",
+        "tokens.list", "tokens.create", "tokens.revoke", "notify.test",
         "events.list", "events.subscribe", "events.unsubscribe", "rpc.discover",
     }  # fmt: skip
     assert set(METHODS) == expected

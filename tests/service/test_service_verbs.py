@@ -300,7 +300,7 @@ async def test_wait_progress_result_history(build: Builder) -> None:
     assert await ask("tasks.result", id=task_id) == done["result"]
     assert (await ask("tasks.progress", id=task_id))["percent"] == 100.0
     history = await ask("tasks.history", id=task_id)
-    assert set(history) == {"items", "attempts", "executions"}
+    assert set(history) == {"items", "attempts", "executions", "notices"}
     assert history["items"][0]["kind"] == "submitted"
     assert history["items"][-1]["kind"] == "completed"
     assert (history["items"][-1]["from"], history["items"][-1]["to"]) == ("processing", "completed")

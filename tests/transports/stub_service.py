@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, queues, schedules, statistics, status, tokens
+from dlqueue.protocol import messages, notify, queues, schedules, statistics, status, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -442,6 +442,11 @@ class StubService:
         if params.name not in self.tokens:
             raise NotFound(f"no token {params.name!r}", kind="token", field="name")
         return self.tokens.pop(params.name)
+
+    async def notify_test(self, caller: Caller, params: notify.TestNotify) -> dict[str, Any]:
+        self._enter("notify.test", caller, params)
+        ok = params.name != "broken"
+        return {"ok": ok, "target": f"target {params.name}", "message": "it has arrived" if ok else "no answer"}
 
     async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
         self._enter("events.list", caller, params)

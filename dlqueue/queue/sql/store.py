@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.glance import Glance, Look
+from dlqueue.queue.outbox import Address, Letter, Settled
 from dlqueue.queue.record import (
     Answer,
     Decide,
@@ -317,6 +318,20 @@ class SqlStore(SqlSchedules):
 
     async def glance(self, look: Look) -> Glance:
         return await self._read(lambda connection: self._glances.read(connection, look))
+
+    # -- the outbox ---------------------------------------------------------------------------------------------------
+
+    def address(self, address: Address | None) -> None:
+        self._verbs.outbox.address = address
+
+    async def letters(self, limit: int, without: Collection[str] = ()) -> list[Letter]:
+        return await self._read(lambda connection: self._verbs.outbox.first(connection, limit, without))
+
+    async def letters_about(self, task_id: int) -> list[Letter]:
+        return await self._read(lambda connection: self._verbs.outbox.about(connection, task_id))
+
+    async def settle_letters(self, settled: Sequence[Settled]) -> None:
+        await self._do(self._verbs.outbox.settle, settled)
 
     # -- queues that are set at run time ------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 
 metadata = MetaData()
 
@@ -208,6 +208,26 @@ schedule_run = Table(
     sqlite_autoincrement=True,
 )
 
+# What somebody is to be told: written in the transaction of the change, gone when it has arrived. It names the task
+# and does not refer to it: a task may be removed before.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("task_id", Integer, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("lane", String(512), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("last_error", Text),
+    sqlite_autoincrement=True,
+)
+
 
 def _partial(name: str, *columns: Column[object] | object, where: str, unique: bool = False) -> Index:
     condition = text(where)
@@ -252,6 +272,8 @@ _partial(
     where="finished_at IS NULL",
 )
 Index("ix_schedule_run_of", schedule_run.c.namespace, schedule_run.c.schedule, schedule_run.c.id)
+Index("ix_outbox_due", outbox.c.namespace, outbox.c.due_at, outbox.c.id)
+Index("ix_outbox_task", outbox.c.task_id, outbox.c.id)
 Index("ix_task_event_task", task_event.c.task_id, task_event.c.sequence)
 Index("ix_task_dependency_on", task_dependency.c.depends_on_id, task_dependency.c.task_id)
 Index("ix_task_label", task_label.c.key, task_label.c.value, task_label.c.task_id)

@@ -15,6 +15,7 @@ from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
 from dlqueue.queue.rank import is_ranked
 from dlqueue.queue.record import Answer, Change, Decide, Decision, NewTask, Submission, TaskRecord, new_record
 from dlqueue.queue.sql import rows
+from dlqueue.queue.sql.outbox import OutboxRows
 from dlqueue.queue.sql.rows import Driver, Statement
 from dlqueue.queue.sql.schedules import close_runs
 from dlqueue.queue.sql.sums import FORGET, Sums
@@ -133,6 +134,7 @@ class Verbs:
         self._at_hand: dict[int, TaskRecord] = {}
         """Tasks in the middle of a step or between two, as they were written last. Nobody else writes them, so that the
         end of a step, and the next one, need not read them again; every update checks the revision all the same."""
+        self.outbox = OutboxRows(namespace)
 
     def rolled_back(self) -> None:
         """What was numbered ahead was not written."""
@@ -261,6 +263,7 @@ class Verbs:
             sequence += 1
         # The event of a deletion is written too, and goes with the row: its number must not come again.
         rows.insert_events(driver, self.namespace, told)
+        self.outbox.post(driver, told)
         gone = [{"id_": change.record.id} for change in moved if change.delete]
         for statement in rows.DELETES if gone else ():
             statement.each(driver, gone)

@@ -1,0 +1,172 @@
+"""Empties the outbox: at least once each, a few at a time, again and again until it has arrived or a day is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from dlqueue.notify import targets
+from dlqueue.notify.carrier import Carrier
+from dlqueue.notify.failure import Failed
+from dlqueue.queue import QueueClosed, StorageError
+from dlqueue.queue.outbox import Letter, Outbox, Settled
+from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.failpoint import reach
+from dlqueue.runtime.threads import Threads
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+AT_ONCE_IN_A_LANE = 4
+"""So that a receiver that does not answer leaves threads for the others."""
+WINDOW = 64
+LONGEST_WAIT = 3600.0
+TRIES = 35
+"""With waits of 1, 2, 4 … s, at most an hour: the last one is 23 hours after the first."""
+HOOK_TRIES = 5
+STORE_WAIT = 5.0
+STOP_GRACE = 3.0
+
+Remark = Callable[[int, str, str], Awaitable[None]]
+"""Writes a line into the history of a task, if it is there: its id, the kind of the line, the words."""
+
+
+def wait_after(attempts: int, failure: Failed) -> float:
+    """Seconds until the next attempt, after so many in vain."""
+    wait = min(2.0 ** (attempts - 1), LONGEST_WAIT)
+    return wait if failure.retry_after is None else min(max(wait, failure.retry_after), LONGEST_WAIT)
+
+
+class Sender:
+    """Belongs to the event loop of its queue."""
+
+    def __init__(self, outbox: Outbox, carrier: Carrier, remark: Remark, clock: Clock) -> None:
+        self._outbox = outbox
+        self._carrier = carrier
+        self._remark = remark
+        self._clock = clock
+        self._threads = Threads(AT_ONCE, "dlqueue-notify")
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._lanes: Counter[str] = Counter()
+        self._ended: set[int] = set()
+        """Letters that went while the outbox was being read: what was read of them is old."""
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._loop = asyncio.create_task(self._run(), name="dlqueue-notify")
+
+    async def stop(self) -> None:
+        """What is on its way may arrive within some seconds; the rest stays in the outbox for the next start."""
+        if self._loop is None:
+            return
+        self._loop.cancel()
+        await asyncio.gather(self._loop, return_exceptions=True)
+        if self._under_way:
+            await asyncio.wait(self._under_way.values(), timeout=STOP_GRACE)
+        left = list(self._under_way.values())
+        for task in left:
+            task.cancel()
+        self._carrier.hooks.stop()
+        await asyncio.gather(*left, return_exceptions=True)
+        self._threads.close()
+
+    async def carry(self, letter: Letter) -> Failed | None:
+        """Bring it there now, once, whatever is in the outbox; what kept it from arriving."""
+        return await self._threads.run(partial(self._carried, letter))
+
+    async def idle(self, seconds: float) -> bool:
+        """Is there nothing to be sent within so many seconds?"""
+        first = await self._outbox.letters(1)
+        return not self._under_way and not (first and first[0].due_at <= self._clock.time() + seconds)
+
+    async def _run(self) -> None:
+        while True:
+            self._outbox.arrived.clear()
+            try:
+                due = await self._begin()
+            except QueueClosed:
+                return
+            except StorageError as error:
+                log.warning("the outbox cannot be read now: %s", error)
+                due = self._clock.time() + STORE_WAIT
+            timer = None if due is None else self._clock.call_at(due, self._outbox.arrived.set)
+            try:
+                await self._outbox.arrived.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+
+    async def _begin(self) -> float | None:
+        """Send what is due, as far as there is a thread for it; answers when the next one is."""
+        while True:
+            self._ended.clear()
+            full = {lane for lane, count in self._lanes.items() if count >= AT_ONCE_IN_A_LANE}
+            letters = await self._outbox.letters(WINDOW, full)
+            now, began, due = self._clock.time(), False, None
+            for letter in letters:
+                if letter.id in self._under_way or letter.id in self._ended:
+                    continue
+                if letter.due_at > now:
+                    due = letter.due_at
+                    break
+                if len(self._under_way) >= AT_ONCE:
+                    return None  # the next one that ends looks again
+                if self._lanes[letter.lane] < AT_ONCE_IN_A_LANE:
+                    self._lanes[letter.lane] += 1
+                    self._under_way[letter.id] = asyncio.create_task(self._send(letter))
+                    began = True
+            if not began:
+                return due
+
+    async def _send(self, letter: Letter) -> None:
+        try:
+            failure = await self.carry(letter)
+            await self._settle(letter, failure)
+        finally:
+            self._ended.add(letter.id)
+            del self._under_way[letter.id]
+            self._lanes[letter.lane] -= 1
+            if not self._lanes[letter.lane]:
+                del self._lanes[letter.lane]
+            self._outbox.arrived.set()
+
+    def _carried(self, letter: Letter) -> Failed | None:
+        reach("notify")
+        try:
+            self._carrier.carry(letter)
+        except Failed as failure:
+            return failure
+        except Exception as error:
+            log.exception("%s: sending failed in a way that was not thought of", targets.shown(letter.target))
+            return Failed(f"a defect of dlqueue: {type(error).__name__}")
+        reach("notified")
+        return None
+
+    async def _settle(self, letter: Letter, failure: Failed | None) -> None:
+        settled, gone = Settled(letter.id), None
+        if failure is not None:
+            attempts = letter.attempts + 1
+            tries = HOOK_TRIES if targets.parts(letter.target)[0] == targets.HOOK else TRIES
+            if failure.final or attempts >= tries:
+                gone = f"{letter.event}: {targets.shown(letter.target)}: {failure.message}"
+                gone += f"; given up after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
+            else:
+                due = self._clock.time() + wait_after(attempts, failure)
+                settled = Settled(letter.id, due, failure.message)
+        while True:
+            try:
+                if gone is not None:
+                    await self._remark(letter.task_id, "notice_failed", gone)
+                    log.error("notice %s", gone, extra={"task_id": letter.task_id})
+                    gone = None
+                await self._outbox.settle([settled])
+                return
+            except QueueClosed:
+                return
+            except StorageError as error:
+                log.warning("what came of a notice cannot be stored now: %s", error)
+                await asyncio.sleep(STORE_WAIT)

@@ -1,0 +1,46 @@
+"""Where a letter goes, as one text: ``webhook:URL``, ``hook:NAME``, ``to:NAME`` (configured), ``url:URL`` (apprise)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from dlqueue.runtime.redaction import HIDDEN
+
+WEBHOOK, HOOK, NAMED, MESSAGE = "webhook", "hook", "to", "url"
+
+
+def target(kind: str, value: str) -> str:
+    """The text."""
+    return f"{kind}:{value}"
+
+
+def parts(target: str) -> tuple[str, str]:
+    """Its kind and its value."""
+    kind, _, value = target.partition(":")
+    return kind, value
+
+
+def lane(target: str) -> str:
+    """Letters of one lane go to one receiver. What is behind a scheme of apprise only apprise knows: one lane each."""
+    kind, value = parts(target)
+    if kind in (WEBHOOK, MESSAGE):
+        value = _origin(value)
+    return f"{kind}:{value}"[:512]
+
+
+def shown(target: str) -> str:
+    """For people: paths and tokens are left out."""
+    kind, value = parts(target)
+    if kind == WEBHOOK:
+        return f"webhook {_origin(value)}/{HIDDEN}"
+    if kind == MESSAGE:
+        return f"{value.partition(':')[0]}://{HIDDEN}"
+    return f"{'hook' if kind == HOOK else 'target'} {value}"
+
+
+def _origin(url: str) -> str:
+    try:
+        pieces = urlsplit(url)
+    except ValueError:
+        return url.partition(":")[0]
+    return f"{pieces.scheme}://{pieces.netloc.rpartition('@')[2]}".lower()
