@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from dlqueue.protocol import messages, queues, schedules, statistics
+from dlqueue.protocol import doctor, messages, notify, queues, schedules, statistics, tokens
 from dlqueue.transports import shapes
 
 FILE = Path(__file__).parents[2] / "docs" / "schemas" / "commands.json"
@@ -81,6 +81,50 @@ class ConfigPath(TypedDict):
     staging: str | None
 
 
+class Backup(TypedDict):
+    """`db backup`."""
+
+    database: str
+    backup: str
+    size: int
+
+
+# What `db upgrade` prints; one of its members cannot be written as the name of a class's attribute.
+Upgrade = TypedDict("Upgrade", {"database": str, "from": str | None, "to": str, "kept": str | None})
+
+
+class Schema(TypedDict):
+    """`db version`."""
+
+    database: str
+    schema: str | None
+    program: str
+    state: Literal["current", "older", "newer", "none"]
+
+
+class Doctor(TypedDict):
+    """`doctor`: whether a daemon was asked, and what was found."""
+
+    daemon: bool
+    findings: list[doctor.Finding]
+
+
+class SetupStep(TypedDict):
+    """What `setup` has done, or would do."""
+
+    what: str
+    changed: bool
+
+
+class Setup(TypedDict):
+    """`setup`."""
+
+    instance: Literal["user", "system"]
+    ok: bool
+    running: bool
+    steps: list[SetupStep]
+
+
 COMMANDS: dict[str, Any] = {
     "add": Tasks | messages.DryRun | list[messages.Task | messages.DryRun],
     "get": Tasks | messages.DryRun | list[messages.Task | messages.DryRun],
@@ -124,6 +168,15 @@ COMMANDS: dict[str, Any] = {
     "config path": ConfigPath,
     "config reload": messages.Reloaded,
     "version": Version,
+    "db backup": Backup,
+    "db upgrade": Upgrade,
+    "db version": Schema,
+    "doctor": Doctor,
+    "notify test": notify.NotifyTest,
+    "setup": Setup,
+    "token new": tokens.NewToken,
+    "token ls": list[tokens.Token],
+    "token revoke": tokens.Token | list[tokens.Token],
     "rpc": Any,
 }
 """Of a stream (``watch``, ``events``): each line."""

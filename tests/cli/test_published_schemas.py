@@ -17,7 +17,7 @@ from tests.daemon.instance import Instance, fake_section
 
 URL = "http://host.invalid/file.bin"
 STAYS = f"{URL}?manual=1"
-NOTHING_TO_PRINT = frozenset({"daemon", "completions"})
+NOTHING_TO_PRINT = frozenset({"daemon", "completions", "top"})
 """Commands that print no data of their own."""
 
 CALLS: list[str] = [
@@ -34,7 +34,9 @@ CALLS: list[str] = [
     "schedule set often --every 2h",
     "schedule run often", "schedule show often", "schedule pause often", "schedule resume often", "schedule rm often",
     "downloader ls", "downloader show fake", "downloader test fake", "downloader pause fake", "downloader resume fake",
-    "downloader kinds",
+    "downloader kinds", "token new one --role read", "token new two --role admin", "token ls", "token revoke one",
+    "notify test http://127.0.0.1:1/", "doctor", "db version", "db backup copy.db", "db upgrade",
+    "setup --user --root root --yes",
 ]  # fmt: skip
 
 

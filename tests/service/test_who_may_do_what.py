@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dlqueue.notify.plan import Hook, Plan
 from dlqueue.protocol import messages
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE
@@ -34,6 +35,7 @@ ADMINS_ONLY = frozenset(
         "daemon": "config reload shutdown",
         "downloaders": "test pause resume",
         "queues": "create update pause resume",
+        "notify": "test",
     }.items()
     for verb in verbs.split()
 )
@@ -58,6 +60,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "schedules.create": {"name": "another", "type": "no-op", "params": {}, "every": 60},
     "schedules.update": {"every": 90},
     "events.list": {"since": 0},
+    "tokens.create": {"name": "new", "role": "read"},
+    "notify.test": {"name": "ok"},
 }
 """What a method needs beside the task or schedule that it is about."""
 
@@ -77,19 +81,22 @@ def is_about_a_task(method: Method) -> bool:
     return takes(method, "id") and method.name.partition(".")[0] in ("tasks", "downloads")
 
 
-def is_about_a_schedule(method: Method) -> bool:
-    return method.name.startswith("schedules.") and takes(method, "name") and method.name != "schedules.create"
+def is_about_something_named(method: Method) -> bool:
+    """A schedule or a token."""
+    space, _, verb = method.name.partition(".")
+    return space in ("schedules", "tokens") and takes(method, "name") and verb != "create"
 
 
 def is_for_admins(method: Method) -> bool:
-    return method.name in ADMINS_ONLY or method.role == "admin"
+    # Whoever is here himself may make tokens for himself; over the gateway that takes a role.
+    return method.name in ADMINS_ONLY or (method.role == "admin" and not method.name.startswith("tokens."))
 
 
 def params_of(method: Method, task_id: int) -> dict[str, Any]:
     sample = dict(SAMPLES.get(method.name, {}))
     if is_about_a_task(method):
         sample["id"] = task_id
-    elif is_about_a_schedule(method):
+    elif is_about_something_named(method):
         sample["name"] = CANARY
     elif takes(method, "name") and "name" not in sample:
         sample["name"] = "downloads"
@@ -111,6 +118,8 @@ async def world(build: Builder) -> tuple[House, int]:
     await house.runs(made["id"])
     await mine("schedules.create", name=CANARY, type="no-op", params={"say": CANARY}, every=3600)
     await mine("schedules.run", name=CANARY)
+    await mine("tokens.create", name=CANARY, role="submit")
+    house.postman.configure(Plan(hooks={"ok": Hook(("true",))}))
     await house.settled()
     return house, made["id"]
 
@@ -138,7 +147,7 @@ async def test_a_stranger(build: Builder, name: str) -> None:
         nobody = await answer(house, YOU, name, {**params, "id": task_id + 1000})
         assert code == NOT_FOUND
         assert (code, said.replace(str(task_id), "N")) == (nobody[0], nobody[1].replace(str(task_id + 1000), "N"))
-    elif is_about_a_schedule(method):
+    elif is_about_something_named(method):
         nobody = await answer(house, YOU, name, {**params, "name": "nobodys"})
         assert code == NOT_FOUND
         assert (code, said.replace(CANARY, "N")) == (nobody[0], nobody[1].replace("nobodys", "N"))
