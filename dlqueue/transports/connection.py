@@ -6,13 +6,14 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import LimitExceeded, NotFound, RpcError, Stopping
 from dlqueue.protocol.framing import MAX_LINE, LineSplitter
+from dlqueue.transports.backlog import Backlog
 from dlqueue.transports.dispatch import Dispatcher, EventStream
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,9 @@ class Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         stall: float = STALL_SECONDS,
+        backlog: Backlog | None = None,
     ) -> None:
+        """:param backlog: of all connections of a server."""
         self._dispatcher = dispatcher
         self._caller = caller
         self._reader = reader
@@ -50,6 +53,7 @@ class Connection:
         self._transport = writer.transport
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._stall = stall
+        self._backlog = backlog or Backlog()
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes] = []
         self._out_size = 0
@@ -269,7 +273,7 @@ class Connection:
         answers: list[bytes | None] = [None] * len(batch.items)
         started: list[Callable[[], None]] = []
         beside: list[asyncio.Task[None]] = []
-        size = 0
+        size, long = 0, False
 
         def too_long(call: jsonrpc.Call) -> bytes | None:
             message = f"the answers of a batch have at most {MAX_BATCH_ANSWER} bytes"
@@ -282,16 +286,20 @@ class Connection:
             answers[index] = too_long(call) if size > MAX_BATCH_ANSWER else answer
             size += len(answers[index] or b"")
 
-        for index, item in enumerate(batch.items):
-            if isinstance(item, jsonrpc.Refused):
-                answers[index] = envelope.refusal(item.id, item.error)
-            elif self._runs_beside(item):
-                beside.append(self._beside(put(index, item), 0, cancellable=self._waits(item)))
-            elif size > MAX_BATCH_ANSWER:
-                answers[index] = too_long(item)
-            else:
-                answer = answers[index] = await self._answer(item, started)
-                size += len(answer or b"")
+        async with AsyncExitStack() as alone:
+            for index, item in enumerate(batch.items):
+                if isinstance(item, jsonrpc.Refused):
+                    answers[index] = envelope.refusal(item.id, item.error)
+                elif self._runs_beside(item):
+                    beside.append(self._beside(put(index, item), 0, cancellable=self._waits(item)))
+                elif size > MAX_BATCH_ANSWER:
+                    answers[index] = too_long(item)
+                else:
+                    if size > HIGH_WATER and not long:
+                        await alone.enter_async_context(self._backlog.turn)
+                        long = True
+                    answer = answers[index] = await self._answer(item, started)
+                    size += len(answer or b"")
         if beside:
             await asyncio.wait(beside)
         if told := [answer.rstrip(b"\n") for answer in answers if answer]:
@@ -368,22 +376,33 @@ class Connection:
         self._transport.write(data)
         if self._watch is None and self._transport.get_write_buffer_size() > HIGH_WATER:
             self._writable.clear()
+            self._backlog.add(self)
             self._watch = self._loop.create_task(self._until_taken())
 
     async def _until_taken(self) -> None:
         """Wait until the client has taken what waits for it; drop it when it takes nothing for the stall time."""
         try:
-            while (size := self._transport.get_write_buffer_size()) > HIGH_WATER:
+            while (size := self.untaken) > HIGH_WATER:
                 try:
                     async with asyncio.timeout(self._stall):
                         await self._writer.drain()
                 except TimeoutError:
-                    if self._transport.get_write_buffer_size() >= size:
-                        _log.info("dropped a client of %s that does not read its answers", self._caller.name)
-                        self._transport.abort()
+                    if self.untaken >= size:
+                        self.drop()
                         return
         except ConnectionError:
             pass
         finally:
             self._watch = None
+            self._backlog.remove(self)
             self._writable.set()
+
+    @property
+    def untaken(self) -> int:
+        """See `Slow`."""
+        return self._transport.get_write_buffer_size()
+
+    def drop(self) -> None:
+        """See `Slow`."""
+        _log.info("dropped a client of %s that does not read its answers", self._caller.name)
+        self._transport.abort()

@@ -22,6 +22,7 @@ from pathlib import Path
 from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import LimitExceeded, RpcError, Stopping
+from dlqueue.transports.backlog import Backlog
 from dlqueue.transports.connection import CHUNK, STALL_SECONDS, Connection
 from dlqueue.transports.dispatch import Dispatcher
 
@@ -65,6 +66,7 @@ class UnixServer:
         self._inherited = inherited
         self._limit = max_connections or min(_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._stall = stall
+        self._backlog = Backlog()
         self._monotonic = monotonic
         self._lock = -1
         self._identity: tuple[int, int] | None = None
@@ -271,7 +273,7 @@ class UnixServer:
         try:
             caller = _caller(peer)
             reader, writer = await asyncio.open_unix_connection(sock=peer, limit=CHUNK)
-            connection = Connection(self._dispatcher, caller, reader, writer, self._stall)
+            connection = Connection(self._dispatcher, caller, reader, writer, self._stall, self._backlog)
             self._connections.add(connection)
             try:
                 await (connection.end() if self._is_over() else connection.run())
