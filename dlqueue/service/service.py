@@ -436,7 +436,7 @@ class Service:
 
     @verb
     async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:
-        return EventStream(self._queue, params, lambda owner: self._access.sees(caller, owner))
+        return EventStream(self._queue, self._endpoints.bus, params, lambda owner: self._access.sees(caller, owner))
 
     # -- schedules ----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.sql import SqlStore
 from tests.queue.rig import Rig
 
-
 IDLE, BUSY = 60, 600.0
 """A test hangs when it has computed less than a second in so many seconds, three times running, or so many in all. A
 machine with much else to do makes a test slow; it makes it neither idle nor busier."""
