@@ -56,7 +56,7 @@ async def test_view(endpoints: Endpoints, name: str, folders: list[Path]) -> mes
 
 
 async def kinds_view(endpoints: Endpoints) -> messages.KindPage:
-    kinds = await asyncio.to_thread(find_kinds, quiet=True)
+    kinds = await asyncio.to_thread(find_kinds)
     configured = {name: config.kind.kind for name, config in endpoints.configs.items()}
     items: list[messages.Kind] = []
     for kind in sorted({*kinds.usable, *kinds.broken}):
