@@ -89,7 +89,8 @@ class Metrics:
             seen.store_up = True
         except QueueError:
             pass
-        seen.disks = await self._endpoints.room.survey(self._folders(), DISKS_TIMEOUT)
+        disks = await self._endpoints.room.survey(self._folders(), DISKS_TIMEOUT)
+        seen.disks = [disk for disk in disks if disk.now]
         names = self._endpoints.names()
         seen.debts = await asyncio.to_thread(lambda: {name: len(self._endpoints.owed(name)) for name in names})
         return seen
