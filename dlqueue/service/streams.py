@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from dlqueue.downloads.notices import DownloaderNotice
-from dlqueue.protocol.messages import EventPage, ListEvents, PastEvent, Subscribe
+from dlqueue.protocol.events import EventPage, ListEvents, PastEvent, Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
 from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice, ScheduleNotice

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dlqueue.downloads.endpoints import EndpointConfig
-from dlqueue.protocol.messages import Subscribe
+from dlqueue.protocol.events import Subscribe
 from dlqueue.sdk import AuthFailed, Unavailable
 from tests.downloads.house import ME, Builder, House, puppet_config
 from tests.service.asking import ROOT, Asking
