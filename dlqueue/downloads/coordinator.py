@@ -104,13 +104,14 @@ class Coordinator:
     paused: Pause | None = None
     """A person wants nothing new to begin here."""
     opened: bool = False
+    turn: Turn | None = "back"
+    """What was told of it last; None = whatever it turns out to be is to be told."""
     _watches: dict[str, Watch] = field(default_factory=dict)
     """By creation key: two tasks may watch one transfer that was there before them."""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[str, asyncio.Lock] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _failures: int = 0
-    _turn: Turn = "back"
     _took: float = 0.0
     """Seconds that the last look took."""
     _patience: asyncio.Task[None] | None = None
@@ -153,8 +154,6 @@ class Coordinator:
         """Go on watching what ``former`` watched: the same downloader, opened anew."""
         for key, watch in former._watches.items():
             self._watches.setdefault(key, replace(watch, looked=False, moved=None, seen_at=None))
-        if self._turn == "back":
-            self._turn = former._turn  # whoever was told that it is down is told when it is back
         self._poke.set()
 
     async def dismiss(self) -> None:
@@ -463,8 +462,8 @@ class Coordinator:
         self._poke.set()
 
     def _turns(self, turn: Turn) -> None:
-        if turn != self._turn:
-            self._turn = turn
+        if turn != self.turn:
+            self.turn = turn
             self.turned(turn)
 
     def _be_patient(self, since: float) -> None:

@@ -241,6 +241,8 @@ class Endpoints:
         if former is not None:
             coordinator.take_over(former)
             coordinator.paused = former.paused
+        if not coordinator.down:
+            coordinator.turn = None  # who is told of it now is told as well when it has answered
         self._coordinators[name] = coordinator
         self.configs = {**self.configs, name: config}
         self._publish(coordinator, "added" if former is None else "changed")

@@ -9,7 +9,8 @@ from dlqueue.downloads.coordinator import Coordinator
 
 DownloaderChange = Literal["added", "changed", "removed", "down", "refused", "back", "paused", "resumed"]
 """``down``: it does not answer, or cannot be used; ``refused``: it refuses our login, and is not asked again before
-that is another one; ``back``: after either. The breaker opens with the first two and closes with the third."""
+that is another one; ``back``: after either, and the first answer after a reload. The breaker opens with the first two
+and closes with the third."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,17 @@ import pytest
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.protocol.events import Subscribe
 from dlqueue.sdk import AuthFailed, Unavailable
+from dlqueue.sdk.testing import FakeConfig
 from tests.downloads.house import ME, Builder, House, puppet_config
+from tests.downloads.puppet import Puppet, PuppetConfig
 from tests.service.asking import ROOT, Asking
 
 pytestmark = pytest.mark.anyio
+
+
+class Away(Puppet):
+    def test(self) -> str:
+        raise Unavailable("nobody is at home")
 
 
 async def listen(house: House) -> AsyncIterator[dict[str, Any]]:
@@ -73,8 +80,20 @@ async def test_a_refused_login_and_another_one(build: Builder) -> None:
     refused = await told(events)
     assert (refused["kind"], refused["breaker"], refused["last_error"]) == ("refused", "open", "wrong password")
     await house.endpoints.reconfigure({name: puppet_config(name) for name in ("box", "other")}, ())
-    kinds = {((data := await told(events))["name"], data["kind"]) for _ in range(3)}
-    assert kinds == {("box", "changed"), ("other", "added"), ("box", "back")}
+    kinds = {((data := await told(events))["name"], data["kind"]) for _ in range(4)}
+    assert kinds == {("box", "changed"), ("other", "added"), ("box", "back"), ("other", "back")}
+
+
+async def test_one_that_is_down_before_and_after_a_reload_is_told_again(build: Builder) -> None:
+    house = await build.house({"box": EndpointConfig("box", Away, 5, 2.0, PuppetConfig())})
+    await house.eventually(lambda: house.endpoints["box"].down, "it is down")
+    events = (await house.service.events_subscribe(ME, Subscribe(topics=["downloader"]))).__aiter__()
+    # Other options: it is opened anew.
+    await house.endpoints.reconfigure({"box": EndpointConfig("box", Away, 5, 2.0, FakeConfig("elsewhere"))}, ())
+    assert [((data := await told(events))["kind"], data["breaker"]) for _ in range(2)] == [
+        ("changed", "closed"),
+        ("down", "open"),
+    ]
 
 
 async def test_who_listens_only_to_downloaders_does_not_hurry_the_polls(build: Builder) -> None:
