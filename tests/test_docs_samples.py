@@ -73,7 +73,7 @@ def test_configurations_can_be_used(text: str, tmp_path: Path) -> None:
     others = "".join(f'\n[downloaders.{name}]\nkind = "http"\n' for name in sorted(named))
     file = tmp_path / "dlqueue.toml"
     file.write_text(text + others, encoding="utf-8")
-    kinds = find_kinds(quiet=True)
+    kinds = find_kinds()
     try:
         environ = {"HOME": str(tmp_path), "CREDENTIALS_DIRECTORY": str(tmp_path)}
         load(file, mode="user", kinds=kinds.usable, broken=kinds.broken, environ=environ)

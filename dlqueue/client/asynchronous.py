@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import anyio
     from anyio.abc import SocketStream
 
-    from dlqueue.protocol.messages import Event
+    from dlqueue.protocol.events import Event
 
 _CHUNK = 256 * 1024
 _MAX_WAITING = 1000

@@ -13,7 +13,7 @@ from dlqueue.client.connection import Connection
 from dlqueue.protocol import envelope
 
 if TYPE_CHECKING:
-    from dlqueue.protocol.messages import Event
+    from dlqueue.protocol.events import Event
 
 ANSWER_SECONDS = 60.0
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from dlqueue.protocol import envelope
+from dlqueue.protocol import downloaders, envelope
 
 if TYPE_CHECKING:  # at run time the message types would cost every program 20 ms
     import builtins
@@ -82,12 +82,12 @@ class _Downloads(Space):
 
 
 class _Downloaders(Space):
-    list: Verb[messages.DownloaderPage] = Verb()
-    get: Verb[messages.Downloader] = Verb()
-    test: Verb[messages.DownloaderTest] = Verb()
-    pause: Verb[messages.Downloader] = Verb()
-    resume: Verb[messages.Downloader] = Verb()
-    kinds: Verb[messages.KindPage] = Verb()
+    list: Verb[downloaders.DownloaderPage] = Verb()
+    get: Verb[downloaders.Downloader] = Verb()
+    test: Verb[downloaders.DownloaderTest] = Verb()
+    pause: Verb[downloaders.Downloader] = Verb()
+    resume: Verb[downloaders.Downloader] = Verb()
+    kinds: Verb[downloaders.KindPage] = Verb()
 
 
 class _Queues(Space):

@@ -327,6 +327,7 @@ def _shown(value: Any, reveal: bool = False) -> Any:
             if one.metadata.get("secret") and inner is not None and not reveal
             else _shown(inner, reveal)
             for one, inner in pairs
+            if inner != () or not isinstance(value, MatchSection)  # an empty list is refused there
         }
     if isinstance(value, Mapping):
         return {str(name): _shown(inner, reveal) for name, inner in value.items()}

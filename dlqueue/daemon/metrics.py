@@ -20,7 +20,9 @@ from prometheus_client.registry import Collector
 import dlqueue
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.room import Disk
+from dlqueue.notify.sender import Sent
 from dlqueue.queue import Queue, QueueError, Status
+from dlqueue.queue.outbox import Pending
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.meters import NAMES, OTHER, Histogram
 
@@ -37,6 +39,7 @@ class _Snapshot:
     disks: Collection[Disk] = ()
     schedules: Mapping[str, int] = field(default_factory=dict)
     late: float = 0.0
+    notices: Pending = field(default_factory=lambda: Pending(0, None))
     store_up: bool = False
     debts: Mapping[str, int] = field(default_factory=dict)
 
@@ -45,17 +48,23 @@ class Metrics:
     """
     :param store: None = the queue is not on SQL.
     :param folders: answers those whose file systems are told.
+    :param sent: the notices.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(
-        self, queue: Queue, endpoints: Endpoints, store: SqlStore | None, folders: Callable[[], Iterable[Path]]
+        self,
+        queue: Queue,
+        endpoints: Endpoints,
+        store: SqlStore | None,
+        folders: Callable[[], Iterable[Path]],
+        sent: Sent,
     ) -> None:
         self._queue = queue
         self._endpoints = endpoints
         self._folders = folders
-        self._samples = _Samples(queue, endpoints, store)
+        self._samples = _Samples(queue, endpoints, store, sent)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._samples)
         ProcessCollector(namespace="dlqueue", registry=self._registry)
@@ -76,20 +85,23 @@ class Metrics:
             schedules = await self._queue.schedules.stats()
             seen.schedules = {"active": schedules.active, "paused": schedules.paused}
             seen.late = await self._queue.schedules.lateness()
+            seen.notices = await self._queue.outbox.pending()
             seen.store_up = True
         except QueueError:
             pass
-        seen.disks = await self._endpoints.room.survey(self._folders(), DISKS_TIMEOUT)
+        disks = await self._endpoints.room.survey(self._folders(), DISKS_TIMEOUT)
+        seen.disks = [disk for disk in disks if disk.now]
         names = self._endpoints.names()
         seen.debts = await asyncio.to_thread(lambda: {name: len(self._endpoints.owed(name)) for name in names})
         return seen
 
 
 class _Samples(Collector):
-    def __init__(self, queue: Queue, endpoints: Endpoints, store: SqlStore | None) -> None:
+    def __init__(self, queue: Queue, endpoints: Endpoints, store: SqlStore | None, sent: Sent) -> None:
         self._queue = queue
         self._endpoints = endpoints
         self._store = store
+        self._sent = sent
         self._began = time.monotonic()
         self._queues: set[str] = set()
         """Those that are told apart."""
@@ -111,6 +123,7 @@ class _Samples(Collector):
         yield from self._downloaders()
         yield from self._disks()
         yield from self._schedules()
+        yield from self._notices()
 
     def _daemon(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("dlqueue_build_info", "Always 1; the version is a label.", labels=["version"])
@@ -248,6 +261,20 @@ class _Samples(Collector):
         yield schedules
         lag = "Seconds for which the most overdue schedule has been due."
         yield _gauge("dlqueue_schedules_lag_seconds", lag, self._snapshot.late)
+
+    def _notices(self) -> Iterator[Metric]:
+        pending, now = self._snapshot.notices, self._queue.clock.time()
+        yield _gauge("dlqueue_notices_pending", "Notices that have not arrived yet.", pending.count)
+        age = 0.0 if pending.oldest is None else max(now - pending.oldest, 0.0)
+        yield _gauge("dlqueue_notices_oldest_seconds", "Since what the oldest of them tells.", age)
+        sent = CounterMetricFamily("dlqueue_notices_sent", "Notices that have arrived.", labels=["kind"])
+        put_off = CounterMetricFamily("dlqueue_notices_retried", "Attempts in vain, tried again.", labels=["kind"])
+        failed = CounterMetricFamily("dlqueue_notices_failed", "Notices that were given up.", labels=["kind"])
+        counts = (self._sent.arrived, self._sent.put_off, self._sent.given_up)
+        for family, counted in zip((sent, put_off, failed), counts, strict=True):
+            for kind, count in counted.items():
+                family.add_metric([kind], count)
+            yield family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -25,7 +25,8 @@ from dlqueue.daemon.watchdog import report
 from dlqueue.daemon.wiring import House, build
 from dlqueue.downloads.recovery import adopt_transfers, look_again, sweep_uploads, sweep_uses
 from dlqueue.queue import Filter, QueueError, Status, StorageError
-from dlqueue.transports.unix import SocketError, UnixServer
+from dlqueue.transports.socketfile import SocketError
+from dlqueue.transports.unix import UnixServer
 
 log = logging.getLogger(__name__)
 

@@ -124,7 +124,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         doctor=doctor.answer,
     )
     dispatcher = Dispatcher(service)
-    gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads)
+    gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads, postman)
     return House(store, queue, endpoints, downloads, service, dispatcher, reloader, gateway, postman)
 
 
@@ -136,6 +136,7 @@ def _gateway(
     endpoints: Endpoints,
     store: SqlStore,
     downloads: RemoteDownload,
+    postman: Postman,
 ) -> Gateway | None:
     """:raises MissingExtra: the configuration asks for it, and its libraries are not there."""
     if config.http.listen is None:
@@ -143,7 +144,8 @@ def _gateway(
     with extras.needed("http", "http.listen"):
         from dlqueue.daemon.metrics import Metrics
         from dlqueue.transports.http import Gateway
-    metrics = Metrics(queue, endpoints, store, lambda: [config.places.state, *downloads.staging_folders()])
+    folders = [config.places.state]
+    metrics = Metrics(queue, endpoints, store, lambda: [*folders, *downloads.staging_folders()], postman.sent)
     system = config.mode == "system"
     return Gateway(
         dispatcher,

@@ -54,6 +54,7 @@ TOLD_AT_ONCE = 250
 """Tasks that are woken together: about one transaction."""
 
 Health = Literal["up", "degraded", "down", "unknown"]
+Turn = Literal["down", "refused", "back"]
 
 
 class _OwnError(Exception):
@@ -76,6 +77,7 @@ class Coordinator:
     """
     :param wake: is given a hold (``transfer:KEY``, ``downloader:NAME``) whenever the tasks that hold it should look.
     :param report: is given (task id, owner, status) at every poll, for people who watch.
+    :param turned: is told when it stops to answer, refuses our login, or is back.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Coordinator:
     paths: PathMap = field(default_factory=PathMap)
     """Its names for what we see: plug-ins speak these, and from here on upwards nobody does."""
     meters: DownloaderMeters = field(default_factory=DownloaderMeters)
+    turned: Callable[[Turn], None] = lambda turn: None
     health: Health = "unknown"
     version: str | None = None
     last_error: str | None = None
@@ -101,6 +104,8 @@ class Coordinator:
     paused: Pause | None = None
     """A person wants nothing new to begin here."""
     opened: bool = False
+    turn: Turn | None = "back"
+    """What was told of it last; None = whatever it turns out to be is to be told."""
     _watches: dict[str, Watch] = field(default_factory=dict)
     """By creation key: two tasks may watch one transfer that was there before them."""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
@@ -131,6 +136,7 @@ class Coordinator:
         self.health, self.last_error, self.auth_failed = "down", str(error), True
         self.down_since = self.clock.time()
         self._be_patient(self.down_since)
+        self._turns("refused" if isinstance(error, AuthFailed) else "down")
 
     def adapt(self, poll: float, stall: float | None, failover_after: float | None, paths: PathMap) -> None:
         """From now on."""
@@ -431,6 +437,7 @@ class Coordinator:
             self._patience.cancel()
         if back:
             log.info("downloader %s is back", self.name)
+        self._turns("back")
         self._poke.set()
         await self._tell(f"downloader:{self.name}")
         return version
@@ -451,7 +458,13 @@ class Coordinator:
         if self.down_until is None or self.down_until <= self.clock.time():
             self.down_until = self.clock.time() + min(DOWN_FIRST * 2**self._failures, DOWN_MAX)
             self._failures += 1
+        self._turns("refused" if self.auth_failed else "down")
         self._poke.set()
+
+    def _turns(self, turn: Turn) -> None:
+        if turn != self.turn:
+            self.turn = turn
+            self.turned(turn)
 
     def _be_patient(self, since: float) -> None:
         """Until it has been down for too long; then everybody with a transfer here looks where else it might go."""

@@ -20,9 +20,10 @@ from pathlib import Path
 import msgspec
 
 from dlqueue.downloads.deletion import seals
-from dlqueue.downloads.policy import NAME_MAX, PolicyRefused, harmless_name, resolved
+from dlqueue.downloads.folders import check_below, make_folders
+from dlqueue.downloads.policy import NAME_MAX, harmless_name, resolved
 from dlqueue.downloads.request import DownloadParams, new_digest
-from dlqueue.downloads.state import Entry
+from dlqueue.downloads.state import Entry, MadeFolder
 from dlqueue.queue import CriticalError
 
 BLOCK = 1 << 20
@@ -175,17 +176,18 @@ def _same_file(path: Path, entry: Entry) -> bool:
     return (seen.st_dev, seen.st_ino) == (entry.device, entry.inode)
 
 
-def move(entry: Entry, overwrite: bool, root: Path | None = None) -> None:
+def move(entry: Entry, overwrite: bool, root: Path | None = None, made: list[MadeFolder] | None = None) -> None:
     """Rename it into place and make that durable. What has arrived in an earlier try stays as it is.
 
     :param root: the allowed destination that the target must still be in, wherever links lead by now.
+    :param made: gets the folders that were not there before.
     :raises Exists: the target's name is taken (and not to be overwritten, or it is a folder).
     :raises OtherFileSystem: a rename cannot do it.
     :raises PolicyRefused: the target's folder is not below ``root`` any more.
     :raises OSError: full disk, missing rights.
     """
     source, target = Path(entry.source), Path(entry.target)
-    make_folders(target.parent, root)
+    make_folders(target.parent, root, made)
     with _anchored(target.parent, root) as (descriptor, folder):
         place = folder / target.name
         there = _same_file(place, entry)
@@ -219,27 +221,22 @@ def _anchored(folder: Path, root: Path | None) -> Iterator[tuple[int, Path]]:
     try:
         held = Path(f"/proc/self/fd/{descriptor}")
         if root is not None:
-            _check_below(held.readlink(), folder, root)
+            check_below(held.readlink(), folder, root)
         yield descriptor, held
     finally:
         os.close(descriptor)
 
 
-def _check_below(found: Path, folder: Path, root: Path) -> None:
-    if not found.is_relative_to(resolved(root)):
-        raise PolicyRefused(f"{folder} leads outside the allowed destination {root} by now", "directory", "destination")
-
-
-def bring_over(entry: Entry, root: Path | None = None) -> Entry:
+def bring_over(entry: Entry, root: Path | None = None, made: list[MadeFolder] | None = None) -> Entry:
     """Clone it beside its target; answers an entry with the clone as its source, to be written down before the rename.
     The first source stays where it is. Files are linked where that can be; then they cost neither time nor space.
-    ``root`` as for `move`.
+    ``root`` and ``made`` as for `move`.
 
     :raises FileNotFoundError: a wanted file is not there.
     """
     source, target = Path(entry.source), Path(entry.target)
     clone = clone_of(entry)
-    make_folders(target.parent, root)
+    make_folders(target.parent, root, made)
     with _anchored(target.parent, root) as (_, folder):
         place = folder / clone.name
         _drop(place)
@@ -350,23 +347,6 @@ _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 
 
-def make_folders(folder: Path, root: Path | None = None) -> None:
-    """Make what is missing, durably: a file in a folder that is lost with the power is lost too.
-
-    :raises PolicyRefused: what is there already is not below ``root`` (nor above it).
-    """
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    if root is not None and missing and not resolved(root).is_relative_to(resolved(folder)):
-        _check_below(resolved(folder), folder, root)
-    for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):
-            one.mkdir()
-        _fsync(one.parent)
-
-
 def sync_tree(path: Path) -> None:
     """Flush a file, or a folder with all that is in it, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -375,14 +355,6 @@ def sync_tree(path: Path) -> None:
             for inner in path.iterdir():
                 if not inner.is_symlink() and (inner.is_dir() or inner.is_file()):
                     sync_tree(inner)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.debts import Debts
 from dlqueue.downloads.delivery import drop_staging
 from dlqueue.downloads.meters import DownloaderMeters
+from dlqueue.downloads.notices import DownloaderChange, DownloaderNotice, notice_of
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.downloads.policy import Policy, PolicyRefused
@@ -26,6 +27,7 @@ from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState, Obligation
 from dlqueue.downloads.uses import Uses
 from dlqueue.queue import InvalidTask
+from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock
 from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
 
@@ -87,6 +89,7 @@ class Endpoints:
         self.disabled = frozenset(disabled)
         self.rules = tuple(rules)
         self.slots = Slots()
+        self.bus: Bus[DownloaderNotice] = Bus()
         self.meters: dict[str, DownloaderMeters] = {}
         """By downloader, also of those that are gone: who comes back goes on counting."""
         self.shares = Shares(shares, wake)
@@ -107,7 +110,7 @@ class Endpoints:
 
     def _made(self, config: EndpointConfig) -> Coordinator:
         self.slots.define(config.name, config.max_active)
-        return Coordinator(
+        made = Coordinator(
             config.name,
             config.kind(),
             config.poll,
@@ -119,7 +122,13 @@ class Endpoints:
             config.failover_after,
             config.paths,
             self.meters.setdefault(config.name, DownloaderMeters()),
+            lambda turn: self._publish(made, turn),
         )
+        return made
+
+    def _publish(self, coordinator: Coordinator, kind: DownloaderChange) -> None:
+        if self.bus.listened_to:
+            self.bus.publish(notice_of(coordinator, kind))
 
     def _reported(self, task_id: int, owner: str, status: TransferStatus) -> None:
         self.room.progress(task_id, status)
@@ -209,6 +218,7 @@ class Endpoints:
         await self._wake("route", None)
 
     async def _take_away(self, name: str, coordinator: Coordinator) -> None:
+        self._publish(coordinator, "removed")
         await coordinator.close()
         await coordinator.dismiss()
         for hold in ("slot", "paused"):
@@ -222,6 +232,8 @@ class Endpoints:
             if same and former.opened and not former.auth_failed:
                 self.slots.define(name, config.max_active)
                 former.adapt(config.poll, config.stall, config.failover_after, config.paths)
+                if config != before:
+                    self._publish(former, "changed")
                 return
             await former.close()
         coordinator = self._made(config)
@@ -229,8 +241,11 @@ class Endpoints:
         if former is not None:
             coordinator.take_over(former)
             coordinator.paused = former.paused
+        if not coordinator.down:
+            coordinator.turn = None  # who is told of it now is told as well when it has answered
         self._coordinators[name] = coordinator
         self.configs = {**self.configs, name: config}
+        self._publish(coordinator, "added" if former is None else "changed")
 
     def _check_url(self, url: str) -> None:
         try:
@@ -359,11 +374,14 @@ class Endpoints:
             pause = Pause(by, self._clock.time())
             await asyncio.to_thread(self._pauses.write, name, pause)
             self[name].paused = pause
+            self._publish(self[name], "paused")
 
     async def resume(self, name: str) -> None:
         """Let those begin who waited. :raises OSError: it cannot be remembered."""
         await asyncio.to_thread(self._pauses.forget, name)
-        self[name].paused = None
+        if self[name].paused is not None:
+            self[name].paused = None
+            self._publish(self[name], "resumed")
         for whose in self._waited_for_with(name):
             await self._wake(f"paused:{whose}", None)
         await self.offer(name)

@@ -3,20 +3,18 @@ is asked about every URL and every address that is connected to."""
 
 from __future__ import annotations
 
-import base64
 import http.client
 import re
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.util import Timeout
 
 from dlqueue import __version__
-from dlqueue.downloads.pinned import SILENCE_MAX, Limit, broken, parsed, pool_for
+from dlqueue.downloads.pinned import SILENCE_MAX, Limit, ask, broken, login, parsed, pool_for
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.torrent import read_torrent
 from dlqueue.queue import InvalidTask
@@ -83,21 +81,10 @@ def _exchange(
     given = {name.lower() for name in headers}
     defaults = {"User-Agent": f"dlqueue/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
     headers |= {name: value for name, value in defaults.items() if name.lower() not in given}
-    if parts.auth is not None and "authorization" not in given:
-        user, _, password = parts.auth.partition(":")
-        secret = f"{unquote(user)}:{unquote(password)}".encode()
-        headers["Authorization"] = "Basic " + base64.b64encode(secret).decode()
+    if "authorization" not in given and (known := login(parts)) is not None:
+        headers["Authorization"] = known
     with Limit(until) as limit, pool_for(parts, policy, limit) as pool:
-        answer = pool.urlopen(
-            "GET",
-            parts.request_uri,
-            headers=headers,
-            timeout=Timeout(connect=SILENCE_MAX, read=SILENCE_MAX),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        answer = ask(pool, "GET", parts, headers, SILENCE_MAX)
         try:
             return answer, _body(answer, _host(url), until) if answer.status == HTTPStatus.OK else b""
         finally:

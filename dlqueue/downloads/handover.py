@@ -14,12 +14,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from dlqueue.downloads import deletion, delivery, selecting
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.folders import remove_made
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.settling import is_settled
 from dlqueue.downloads.space import NotMounted
-from dlqueue.downloads.state import DownloadState, Entry, Obligation
+from dlqueue.downloads.state import DownloadState, Entry, MadeFolder, Obligation
 from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfter, Status
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
@@ -189,11 +190,11 @@ class Handover:
                 try:
                     if state.manifest[index].keep:
                         raise delivery.OtherFileSystem
-                    await self._blocking(self._move, mount, state.manifest[index], overwrite, root)
+                    await self._blocking(self._move, mount, state.manifest[index], overwrite, root, state.made)
                     break
                 except delivery.OtherFileSystem:
                     entry = state.manifest[index]
-                    state.manifest[index] = await self._blocking(self._bring_over, mount, entry, root)
+                    state.manifest[index] = await self._blocking(self._bring_over, mount, entry, root, state.made)
                 except delivery.Exists:
                     if params.on_exists != "rename":
                         target = Path(state.manifest[index].target)
@@ -217,13 +218,13 @@ class Handover:
         self._endpoints.uses.note(Path(entry.target), task_id)
         Path(entry.target).lstat()
 
-    def _move(self, mount: str | None, entry: Entry, overwrite: bool, root: Path) -> None:
+    def _move(self, mount: str | None, entry: Entry, overwrite: bool, root: Path, made: list[MadeFolder]) -> None:
         self._endpoints.room.check(Path(entry.target).parent, mount)
-        delivery.move(entry, overwrite, root)
+        delivery.move(entry, overwrite, root, made)
 
-    def _bring_over(self, mount: str | None, entry: Entry, root: Path) -> Entry:
+    def _bring_over(self, mount: str | None, entry: Entry, root: Path, made: list[MadeFolder]) -> Entry:
         self._endpoints.room.check(Path(entry.target).parent, mount)
-        return delivery.bring_over(entry, root)
+        return delivery.bring_over(entry, root, made)
 
     async def finish(self, ctx: Context) -> Outcome:
         """It is where it belongs: clear up behind it, and say so. The manifest, committed before, proves it meanwhile.
@@ -335,7 +336,8 @@ class Handover:
             await self._blocking(delivery.drop_copies, state.manifest)
             state.key = state.staging = None
         if delete:
-            state.manifest, state.location = [], None
+            await self._blocking(remove_made, state.made, Path(ctx.params.root))
+            state.manifest, state.location, state.made = [], None, []
 
     def _delete(self, ctx: Context) -> str | None:
         state: DownloadState = ctx.state

@@ -3,19 +3,21 @@ and none outlasts its time."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 import urllib3.connection
-from urllib3.util import Url, parse_url
+from urllib3.util import Timeout, Url, parse_url
 
 from dlqueue.downloads.policy import Policy, PolicyRefused
 from dlqueue.sdk import Rejected
@@ -157,3 +159,36 @@ def parsed(url: str) -> Url:
         return parse_url(url)
     except (urllib3.exceptions.LocationParseError, ValueError) as error:
         raise Rejected("the URL cannot be used", "request", kind="bad_url") from error
+
+
+def login(parts: Url) -> str | None:
+    """The header ``Authorization`` that says what stands before the @ of a URL; None = nothing does."""
+    if parts.auth is None:
+        return None
+    user, _, password = parts.auth.partition(":")
+    return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+
+
+def ask(
+    pool: urllib3.HTTPConnectionPool,
+    method: str,
+    parts: Url,
+    headers: Mapping[str, str],
+    silence: float,
+    body: bytes | None = None,
+) -> urllib3.BaseHTTPResponse:
+    """One request, and the head of its answer as it is: nothing is followed, tried again, unpacked or read further.
+
+    :param silence: seconds without a byte.
+    """
+    return pool.urlopen(
+        method,
+        parts.request_uri,
+        body=body,
+        headers=headers,
+        timeout=Timeout(connect=silence, read=silence),
+        retries=False,
+        redirect=False,
+        preload_content=False,
+        decode_content=False,
+    )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
 from dlqueue.sdk import Downloader
-
-log = logging.getLogger(__name__)
 
 GROUP = "dlqueue.downloaders"
 
@@ -22,11 +19,8 @@ class Kinds:
     broken: dict[str, str] = field(default_factory=dict)
 
 
-def find_kinds(quiet: bool = False) -> Kinds:
-    """Look through what is installed. Takes some 10 ms.
-
-    :param quiet: do not log what is broken.
-    """
+def find_kinds() -> Kinds:
+    """Look through what is installed. Takes some 10 ms. What is broken is told to those who want to use it."""
     kinds = Kinds()
     for entry in entry_points(group=GROUP):
         try:
@@ -44,6 +38,4 @@ def find_kinds(quiet: bool = False) -> Kinds:
             kinds.broken[entry.name] = f"lacks {', '.join(sorted(loaded.__abstractmethods__))}"
             continue
         kinds.usable[entry.name] = loaded
-    for name, reason in () if quiet else kinds.broken.items():
-        log.warning("downloader kind %s: %s", name, reason)
     return kinds

@@ -58,7 +58,12 @@ class Disk(NamedTuple):
     """What running transfers will still write there."""
     floor: int
     """What is to stay free."""
+    enough: int
+    """What has to be free before it is used again once it was low."""
     low: bool
+    """Nothing begins there, and who writes is paused."""
+    now: bool
+    """Has it answered, or is this what it said before?"""
 
 
 class Room:
@@ -187,24 +192,33 @@ class Room:
         return NoRoom(f"space:{mount}", why_missing(mount))
 
     async def survey(self, folders: Iterable[Path], timeout: float) -> list[Disk]:
-        """The file systems of these folders; without those that do not answer in time, or cannot be asked.
+        """The file systems of these folders and of all who write, each once; without those that cannot be asked. One
+        that does not answer in time is as it was when it last did.
 
         :param timeout: seconds.
         """
-        asked = {folder: self._asking(folder) for folder in folders}
-        if not asked:
-            return []
-        done, _ = await asyncio.wait(asked.values(), timeout=timeout)
-        found = {}
-        for future in done:
-            if not future.cancelled() and future.exception() is None:
+        writing = (self._folders.get(device) for device in self.ledger.devices())
+        asked = {folder: self._asking(folder) for folder in (*folders, *writing) if folder is not None}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=timeout)
+        found: dict[int, Disk] = {}
+        for folder, future in asked.items():
+            answered = future.done() and not future.cancelled()
+            if answered and future.exception() is None:
                 seen = future.result()
-                found[seen.device] = seen
-        ledger = self.ledger
-        return [
-            Disk(seen.mount, seen.size, seen.free, ledger.promised(device), ledger.floor(seen), device in ledger.low)
-            for device, seen in found.items()
-        ]
+            elif not answered and folder in self._cache:
+                seen = self._cache[folder][1]
+            else:
+                continue
+            if seen.device not in found or not found[seen.device].now:
+                found[seen.device] = self._disk(seen, answered)
+        return list(found.values())
+
+    def _disk(self, seen: FileSystem, now: bool) -> Disk:
+        ledger, device = self.ledger, seen.device
+        reserved, floor = max(ledger.promised(device), 0), ledger.floor(seen)
+        low = device in ledger.low
+        return Disk(seen.mount, seen.size, seen.free, reserved, floor, ledger.enough(seen), low, now)
 
     def _asking(self, folder: Path) -> asyncio.Future[FileSystem]:
         def answered(future: asyncio.Future[FileSystem]) -> None:
@@ -254,19 +268,6 @@ class Room:
         if whose.startswith("/"):
             return why_missing(whose)
         return self.ledger.why(int(whose) if whose.isdecimal() else -1, need)
-
-    async def disks(self, folders: Sequence[Path]) -> list[FileSystem]:
-        """The file systems of these folders and of all who write, each once; without those that cannot be asked."""
-        writing = (self._folders.get(device) for device in self.ledger.devices())
-        found: dict[int, FileSystem] = {}
-        for folder in (*folders, *(folder for folder in writing if folder is not None)):
-            try:
-                seen = await self._look(folder)
-            except OSError as error:
-                log.debug("the file system of %s cannot be asked: %s", folder, error)
-                continue
-            found.setdefault(seen.device, seen)
-        return list(found.values())
 
     def missing_mounts(self) -> list[str]:
         """That are waited for."""

@@ -58,6 +58,14 @@ class Entry(msgspec.Struct, frozen=True):
         return self.source == self.target
 
 
+class MadeFolder(msgspec.Struct, frozen=True):
+    """A folder on the way to the destination that was not there before us."""
+
+    path: str
+    inode: int
+    """It proves that nobody has removed it and made another one since."""
+
+
 class Obligation(msgspec.Struct, frozen=True):
     """A transfer that we have given up but that may still live in its downloader: to be removed, until proven gone."""
 
@@ -122,6 +130,7 @@ class DownloadState(msgspec.Struct):
     tried: list[str] = []
     """Downloaders that can not do it."""
     manifest: list[Entry] = []
+    made: list[MadeFolder] = []
     location: str | None = None
     obligations: list[Obligation] = []
     kept: str | None = None

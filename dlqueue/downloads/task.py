@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dlqueue.downloads.coordinator import Coordinator
-from dlqueue.downloads.delivery import drop_empty
+from dlqueue.downloads.delivery import STAGING, drop_empty
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
 from dlqueue.downloads.fetch import fetch_torrent
+from dlqueue.downloads.folders import make_folders
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
 from dlqueue.downloads.pathmap import PathMap, make_folder
 from dlqueue.downloads.policy import Policy, PolicyRefused
@@ -29,7 +30,7 @@ from dlqueue.downloads.seeding import Seeding, SeedRule
 from dlqueue.downloads.selecting import apply_match, wanted
 from dlqueue.downloads.setbacks import Setbacks, seldom
 from dlqueue.downloads.space import NotMounted
-from dlqueue.downloads.state import DownloadState
+from dlqueue.downloads.state import DownloadState, MadeFolder
 from dlqueue.downloads.upload import Uploads, name_of
 from dlqueue.queue import (
     Context,
@@ -225,7 +226,7 @@ class RemoteDownload(Task):
             await self._fetch_torrent(ctx, coordinator)
             request = self._request(ctx.params, state)
             prepare = partial(
-                self._prepare, ctx.params, coordinator.paths, staging, self._places(ctx, coordinator.paths)
+                self._prepare, ctx.params, coordinator.paths, staging, self._places(ctx, coordinator.paths), state.made
             )
             handle, instance = await coordinator.create(request, key, prepare)
         except Unavailable as error:
@@ -247,12 +248,16 @@ class RemoteDownload(Task):
         _show(ctx, None)
         return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
-    def _prepare(self, params: DownloadParams, paths: PathMap, staging: Path, places: Places) -> None:
+    def _prepare(
+        self, params: DownloadParams, paths: PathMap, staging: Path, places: Places, made: list[MadeFolder]
+    ) -> None:
         """The staging folder, in a destination that is still where it may be, on the disk that it was on."""
         for folder, mount in zip((places.directory, places.staging), places.mounts, strict=False):
             self._endpoints.room.check(folder, mount)
         try:
             self._policy.check_destination(Path(params.directory), Path(params.root))
+            if staging.parent.name == STAGING:  # beside what is delivered: the destination comes first
+                make_folders(staging.parent.parent, Path(params.root), made)
         except PolicyRefused as error:
             raise Rejected(error.message, "request", kind=error.kind) from error
         make_folder(paths, staging)

@@ -54,7 +54,7 @@ class Recipe:
     site: Site
     mode: Mode
     environ: Mapping[str, str]
-    kinds: Kinds = field(default_factory=lambda: find_kinds(quiet=True))
+    kinds: Kinds = field(default_factory=find_kinds)
     owner: Owner | None = None
     """Who the daemon will be; ``None`` = whoever runs this, or not known (yet)."""
     moved: bool = False

@@ -10,7 +10,7 @@ from dlqueue.notify.addressing import Addressing, View, message
 from dlqueue.notify.carrier import Carrier
 from dlqueue.notify.failure import Failed
 from dlqueue.notify.plan import Plan, Wish
-from dlqueue.notify.sender import Sender
+from dlqueue.notify.sender import Sender, Sent
 from dlqueue.queue import Queue, TaskRecord
 from dlqueue.queue.outbox import Letter
 
@@ -47,6 +47,11 @@ class Postman:
     async def stop(self) -> None:
         """See `Sender.stop`."""
         await self._sender.stop()
+
+    @property
+    def sent(self) -> Sent:
+        """What has become of letters since the start."""
+        return self._sender.sent
 
     async def idle(self, seconds: float) -> bool:
         """Is there nothing to be sent within so many seconds?"""

@@ -30,6 +30,17 @@ HOOK_TRIES = 5
 STORE_WAIT = 5.0
 STOP_GRACE = 3.0
 
+
+class Sent:
+    """What has become of letters since the start, by `targets.KINDS`."""
+
+    def __init__(self) -> None:
+        self.arrived = Counter(dict.fromkeys(targets.KINDS.values(), 0))
+        self.put_off = self.arrived.copy()
+        """Attempts in vain that are followed by others."""
+        self.given_up = self.arrived.copy()
+
+
 Remark = Callable[[int, str, str], Awaitable[None]]
 """Writes a line into the history of a task, if it is there: its id, the kind of the line, the words."""
 
@@ -48,6 +59,7 @@ class Sender:
         self._carrier = carrier
         self._remark = remark
         self._clock = clock
+        self.sent = Sent()
         self._threads = Threads(AT_ONCE, "dlqueue-notify")
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._lanes: Counter[str] = Counter()
@@ -148,15 +160,20 @@ class Sender:
 
     async def _settle(self, letter: Letter, failure: Failed | None) -> None:
         settled, gone = Settled(letter.id), None
+        kind = targets.parts(letter.target)[0]
+        count = self.sent.arrived
         if failure is not None:
             attempts = letter.attempts + 1
-            tries = HOOK_TRIES if targets.parts(letter.target)[0] == targets.HOOK else TRIES
+            tries = HOOK_TRIES if kind == targets.HOOK else TRIES
             if failure.final or attempts >= tries:
+                count = self.sent.given_up
                 gone = f"{letter.event}: {targets.shown(letter.target)}: {failure.message}"
                 gone += f"; given up after {attempts} {'attempt' if attempts == 1 else 'attempts'}"
             else:
+                count = self.sent.put_off
                 due = self._clock.time() + wait_after(attempts, failure)
                 settled = Settled(letter.id, due, failure.message)
+        count[targets.KINDS[kind]] += 1
         while True:
             try:
                 if gone is not None:

@@ -9,6 +9,10 @@ from dlqueue.runtime.redaction import HIDDEN
 WEBHOOK, HOOK, NAMED, MESSAGE = "webhook", "hook", "to", "url"
 
 
+KINDS = {WEBHOOK: "webhook", HOOK: "hook", NAMED: "message", MESSAGE: "message"}
+"""What they are called where they are counted."""
+
+
 def target(kind: str, value: str) -> str:
     """The text."""
     return f"{kind}:{value}"

@@ -3,20 +3,18 @@ followed, and the address that is connected to is checked."""
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import http.client
 import re
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.util import Timeout
 
 from dlqueue import __version__
-from dlqueue.downloads.pinned import Limit, broken, parsed, pool_for
+from dlqueue.downloads.pinned import Limit, ask, broken, login, parsed, pool_for
 from dlqueue.downloads.policy import Policy
 from dlqueue.notify.failure import Failed
 from dlqueue.notify.signing import signature
@@ -73,22 +71,10 @@ def _exchange(
     url: str, headers: dict[str, str], body: bytes, policy: Policy, until: float
 ) -> tuple[int, Mapping[str, str]]:
     parts = parsed(url)
-    if parts.auth is not None:
-        user, _, password = parts.auth.partition(":")
-        login = f"{unquote(user)}:{unquote(password)}".encode()
-        headers["Authorization"] = "Basic " + base64.b64encode(login).decode()
+    if (known := login(parts)) is not None:
+        headers["Authorization"] = known
     with Limit(until) as limit, pool_for(parts, policy, limit) as pool:
-        answer = pool.urlopen(
-            "POST",
-            parts.request_uri,
-            body=body,
-            headers=headers,
-            timeout=Timeout(connect=SILENCE_MAX, read=SILENCE_MAX),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        answer = ask(pool, "POST", parts, headers, SILENCE_MAX, body)
         answer.close()  # its body says nothing to us
         return answer.status, answer.headers
 

@@ -1,4 +1,5 @@
-"""Params (frozen dataclasses) and results (typed dictionaries) of every method, as they cross the socket.
+"""Params (frozen dataclasses) and results (typed dictionaries) of methods, as they cross the socket: those of tasks,
+downloads and the daemon; modules beside this one have those of other namespaces.
 
 A params class checks what its fields mean, whatever door they came through, and raises
 :class:`~dlqueue.protocol.errors.InvalidParams` naming the field; that values have the declared types is checked before,
@@ -7,80 +8,34 @@ where bytes become values. ``None`` always means "not given". Durations are seco
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NotRequired, TypedDict
 
 from dlqueue.protocol import times
-from dlqueue.protocol.envelope import MAX_BATCH
+from dlqueue.protocol.checks import (
+    MAX_FILTER_LABELS,
+    MAX_LIST,
+    MAX_PRIORITY,
+    MAX_SECONDS,
+    MAX_TEXT,
+    as_lists,
+    bounded,
+    few_labels,
+    identifier,
+    instants,
+    short,
+)
 from dlqueue.protocol.errors import InvalidParams
-from dlqueue.protocol.estimate import Estimate
-from dlqueue.protocol.notify import Notice, Notify
+from dlqueue.protocol.notify import Notice
 from dlqueue.protocol.status import Status
 
-Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
 Order = Literal["-id", "id", "priority", "-priority", "created_at", "-created_at", "finished_at", "-finished_at"]
 Until = Literal["final", "delivered"]
-OnExists = Literal["rename", "skip", "overwrite", "fail"]
-Health = Literal["up", "degraded", "down", "unknown"]
 Reason = Literal[
     "running", "due", "delayed", "between_steps", "retry_wait", "slot", "concurrency", "rate", "queue_paused",
     "downloader_unavailable", "space", "resources", "dependency", "paused", "quota", "stalled", "metadata", "seeding",
     "no_route", "unknown_type", "final",
 ]  # fmt: skip
-
-MAX_PRIORITY = 1000
-MAX_SECONDS = 36500 * 86400.0
-MAX_LIST = 1000
-MAX_FILTER_LABELS = 16
-MAX_LABELS = 64
-MAX_PARAMS = 256 * 1024
-"""Bytes that the params of a task have at most, as JSON."""
-SEED_MEASURES = ("ratio", "time", "idle")
-MAX_TEXT = 1024
-"""Longest name, label, key or search text, in characters."""
-
-
-def _bounded(params: Any, low: float, high: float, *names: str) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
-            raise InvalidParams(name, f"must be between {low:.0f} and {high:.0f}")
-
-
-def _short(params: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if value is not None and not 0 < len(value) <= MAX_TEXT:
-            raise InvalidParams(name, f"must have between 1 and {MAX_TEXT} characters")
-
-
-def _instants(params: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(params, name)
-        if value is not None:
-            try:
-                times.instant(value)
-            except ValueError as error:
-                raise InvalidParams(name, str(error)) from None
-
-
-def _as_lists(labels: dict[str, str | list[str]] | None) -> dict[str, list[str]]:
-    return {key: [value] if isinstance(value, str) else list(value) for key, value in (labels or {}).items()}
-
-
-def _few(labels: dict[str, list[str]]) -> None:
-    if sum(max(len(values), 1) for values in labels.values()) > MAX_LABELS:
-        raise InvalidParams("labels", f"at most {MAX_LABELS} labels")
-    for key, values in labels.items():
-        if not 0 < len(key) <= MAX_TEXT or any(len(value) > MAX_TEXT for value in values):
-            raise InvalidParams("labels", f"keys and values must have at most {MAX_TEXT} characters")
-
-
-def _identifier(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InvalidParams(name, "task ids are numbers from 1")
-
 
 # ------------------------------------------------------------------------------------------------------------- params
 
@@ -91,117 +46,6 @@ class NoParams:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submission:
-    """What every submit may say, whatever the task does."""
-
-    queue: str | None = None
-    priority: int | None = None
-    labels: dict[str, str | list[str]] | None = None
-    delay: float | None = None
-    run_at: str | None = None
-    max_retry: int | None = None
-    retry_delay: float | None = None
-    timeout: float | None = None
-    max_execution: float | None = None
-    depends_on: list[int] | None = None
-    on_dependency_failure: Literal["cancel", "run"] | None = None
-    parent_id: int | None = None
-    unique_key: str | None = None
-    correlation_id: str | None = None
-    estimate: Estimate | None = None
-    notify: Notify | None = None
-    on_full: Literal["refuse", "wait"] | None = None
-    paused: bool | None = None
-
-    def __post_init__(self) -> None:
-        _bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
-        _bounded(self, 0, MAX_SECONDS, "delay", "retry_delay", "timeout", "max_execution")
-        _bounded(self, 0, 1_000_000, "max_retry")
-        _short(self, "queue", "unique_key", "correlation_id")
-        _instants(self, "run_at")
-        if self.delay is not None and self.run_at is not None:
-            raise InvalidParams("run_at", "give either delay or run_at, not both")
-        for dependency in self.depends_on or ():
-            _identifier("depends_on", dependency)
-        _identifier("parent_id", self.parent_id)
-        _few(self.all_labels())
-
-    def all_labels(self) -> dict[str, list[str]]:
-        """The labels with every value as a list."""
-        return _as_lists(self.labels)
-
-    def due(self, now: float) -> float | None:
-        """When the first step is wanted (Unix seconds), or ``None`` for at once."""
-        if self.run_at is not None:
-            return times.instant(self.run_at)
-        return now + self.delay if self.delay else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submit(Submission):
-    type: str
-    params: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _short(self, "type")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SubmitMany:
-    tasks: list[Submit]
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.tasks) <= MAX_BATCH:
-            raise InvalidParams("tasks", f"must be between 1 and {MAX_BATCH} tasks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddDownload(Submission):
-    """``urls`` are mirrors of one file, ``torrent`` and ``metalink`` the content of such a file as base64; exactly one
-    of the four is given. ``seed`` holds rules for ``ratio``, ``time``, ``idle`` (seconds): the first that is met ends
-    the seeding, ``null`` = no rule on that measure, 0 = do not seed; what is left out is as configured. With
-    ``dry_run`` nothing is submitted: the answer is what would happen."""
-
-    url: str | None = None
-    urls: list[str] | None = None
-    directory: str | None = None
-    name: str | None = None
-    on_exists: OnExists | None = None
-    downloader: str | None = None
-    options: dict[str, str] | None = None
-    headers: dict[str, str] | None = None
-    checksum: str | None = None
-    cwd: str | None = None
-    torrent: str | None = None
-    metalink: str | None = None
-    select: list[int] | None = None
-    seed: dict[str, float | None] | Literal[0] | None = None
-    dry_run: bool | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        sources = (self.url, self.urls, self.torrent, self.metalink)
-        if sum(source is not None for source in sources) != 1:
-            raise InvalidParams("url", "give one of url, urls (mirrors of one file), torrent and metalink")
-        if self.urls is not None and not self.urls:
-            raise InvalidParams("urls", "must not be empty")
-        if self.select is not None and not self.select:
-            raise InvalidParams("select", "must name at least one file")
-        for measure, value in (self.seed or {}).items():
-            if measure not in SEED_MEASURES:
-                raise InvalidParams(f"seed.{measure}"[:100], f"no such param; there is {', '.join(SEED_MEASURES)}")
-            if value is not None and not (math.isfinite(value) and 0 <= value <= MAX_SECONDS):
-                raise InvalidParams(f"seed.{measure}", f"must be between 0 and {MAX_SECONDS:.0f}")
-
-    def request(self) -> dict[str, Any]:
-        """What is given beyond a submission: the ``params`` of a ``remote_download``."""
-        common = {field.name for field in fields(Submission)} | {"dry_run"}
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in common}
-        return {name: value for name, value in own.items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
 class GetTask:
     id: int | None = None
     correlation_id: str | None = None
@@ -209,7 +53,7 @@ class GetTask:
     def __post_init__(self) -> None:
         if (self.id is None) == (self.correlation_id is None):
             raise InvalidParams("id", "give either id or correlation_id")
-        _identifier("id", self.id)
+        identifier("id", self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +61,7 @@ class TaskId:
     id: int
 
     def __post_init__(self) -> None:
-        _identifier("id", self.id)
+        identifier("id", self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +73,8 @@ class SelectFiles:
     match: str | None = None
 
     def __post_init__(self) -> None:
-        _identifier("id", self.id)
-        _short(self, "match")
+        identifier("id", self.id)
+        short(self, "match")
         if (self.indexes is None) == (self.match is None):
             raise InvalidParams("indexes", "give either indexes or match")
         if self.indexes is not None and not self.indexes:
@@ -243,7 +87,7 @@ class RefreshUrl:
     url: str
 
     def __post_init__(self) -> None:
-        _identifier("id", self.id)
+        identifier("id", self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,8 +109,8 @@ class Filter:
     dead: bool | None = None
 
     def __post_init__(self) -> None:
-        _short(self, "type", "queue", "owner", "text")
-        _instants(self, "since", "until")
+        short(self, "type", "queue", "owner", "text")
+        instants(self, "since", "until")
         if len(self.labels()) > MAX_FILTER_LABELS or any(
             len(key) > MAX_TEXT or len(value or "") > MAX_TEXT for key, value in self.labels().items()
         ):
@@ -303,8 +147,8 @@ class ListTasks(Filter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _bounded(self, 1, MAX_LIST, "limit")
-        _short(self, "cursor")
+        bounded(self, 1, MAX_LIST, "limit")
+        short(self, "cursor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +160,7 @@ class Steer(Filter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _identifier("id", self.id)
+        identifier("id", self.id)
         if self.id is not None:
             if self.all or not self.is_empty():
                 raise InvalidParams("id", "give id alone, or filters, or all: true")
@@ -341,11 +185,11 @@ class UpdateTask:
     if_revision: int | None = None
 
     def __post_init__(self) -> None:
-        _identifier("id", self.id)
-        _bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
-        _instants(self, "run_at")
+        identifier("id", self.id)
+        bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
+        instants(self, "run_at")
         if self.labels is not None:
-            _few(_as_lists(self.labels))
+            few_labels(as_lists(self.labels))
         if self.priority is None and self.labels is None and self.run_at is None:
             raise InvalidParams("id", "nothing to change is given: say priority, labels or run_at")
 
@@ -353,7 +197,7 @@ class UpdateTask:
         """What is given, in the terms of the queue."""
         given = {
             "priority": self.priority,
-            "labels": None if self.labels is None else _as_lists(self.labels),
+            "labels": None if self.labels is None else as_lists(self.labels),
             "run_at": None if self.run_at is None else times.instant(self.run_at),
             "if_revision": self.if_revision,
         }
@@ -367,59 +211,8 @@ class Wait:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        _identifier("id", self.id)
-        _bounded(self, 0, MAX_SECONDS, "timeout")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subscribe:
-    """``since`` is the sequence of the last event seen: what was committed after it comes first."""
-
-    topics: list[Topic] | None = None
-    task_ids: list[int] | None = None
-    since: int | None = None
-
-    def __post_init__(self) -> None:
-        for task_id in self.task_ids or ():
-            _identifier("task_ids", task_id)
-        if self.since is not None and self.since < 0:
-            raise InvalidParams("since", "must be 0 or the sequence of an event")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListEvents:
-    """Those after ``since`` (default 0: all that are kept), oldest first; ``cursor`` is a ``next_cursor`` of before."""
-
-    task_ids: list[int] | None = None
-    since: int | None = None
-    limit: int | None = None
-    cursor: str | None = None
-
-    def __post_init__(self) -> None:
-        for task_id in self.task_ids or ():
-            _identifier("task_ids", task_id)
-        if self.since is not None and self.since < 0:
-            raise InvalidParams("since", "must be 0 or the sequence of an event")
-        _bounded(self, 1, MAX_LIST, "limit")
-        if self.cursor is not None and not (self.cursor.isascii() and self.cursor.isdigit() and len(self.cursor) < 19):
-            raise InvalidParams("cursor", "not a cursor of ours; take next_cursor of the page before")
-
-    def after(self) -> int:
-        """The sequence that was seen last."""
-        return int(self.cursor) if self.cursor is not None else self.since or 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownloaderName:
-    name: str
-
-    def __post_init__(self) -> None:
-        _short(self, "name")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unsubscribe:
-    subscription: str
+        identifier("id", self.id)
+        bounded(self, 0, MAX_SECONDS, "timeout")
 
 
 # ------------------------------------------------------------------------------------------------------------ results
@@ -621,93 +414,3 @@ class Reloaded(TypedDict):
 
 class ShuttingDown(TypedDict):
     stopping: bool
-
-
-class Breaker(TypedDict):
-    state: str
-    until: str | None
-
-
-class Downloader(TypedDict):
-    name: str
-    kind: str
-    health: Health
-    version: str | None
-    active: int
-    max_active: int
-    download_speed: int
-    upload_speed: int
-    breaker: Breaker
-    last_error: str | None
-    node: str
-    paused: bool
-
-
-class DownloaderPage(TypedDict):
-    items: list[Downloader]
-    next_cursor: str | None
-    total: int | None
-
-
-class Check(TypedDict):
-    name: str
-    ok: bool
-    message: str
-    cure: NotRequired[str]
-
-
-class DownloaderTest(TypedDict):
-    ok: bool
-    version: str | None
-    checks: list[Check]
-
-
-class Kind(TypedDict):
-    """A kind of downloader that is installed; ``problem`` says why it is not usable."""
-
-    kind: str
-    usable: bool
-    schemes: list[str]
-    downloaders: list[str]
-    problem: str | None
-
-
-class KindPage(TypedDict):
-    items: list[Kind]
-    next_cursor: str | None
-    total: int | None
-
-
-class Subscription(TypedDict):
-    subscription: str
-
-
-class Unsubscribed(TypedDict):
-    subscription: str
-
-
-class PastEvent(TypedDict):
-    """An event as it is kept."""
-
-    sequence: int
-    topic: str
-    task_id: int
-    at: str
-    data: dict[str, Any]
-
-
-class EventPage(TypedDict):
-    items: list[PastEvent]
-    next_cursor: str | None
-    total: int | None
-
-
-class Event(TypedDict):
-    """The params of an ``event`` notification. ``progress`` has no sequence; topic ``missed`` tells of a gap."""
-
-    subscription: str
-    sequence: int | None
-    topic: str
-    task_id: NotRequired[int]
-    at: str
-    data: dict[str, Any]

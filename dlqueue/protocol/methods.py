@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dlqueue.protocol import doctor, messages, notify, overview, queues, schedules, statistics, tokens
+from dlqueue.protocol import (
+    doctor,
+    downloaders,
+    events,
+    messages,
+    notify,
+    overview,
+    queues,
+    schedules,
+    statistics,
+    submissions,
+    tokens,
+)
 from dlqueue.protocol.caller import Role
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE, WAITING
 
@@ -34,6 +46,9 @@ def _row(name: str, params: type[Any], result: Any, access: Access, role: Role, 
     return Method(name=name, params=params, result=result, access=access, role=role, doc=doc)
 
 
+_a = submissions
+_e = events
+_l = downloaders
 _m = messages
 _n = notify
 _q = queues
@@ -58,8 +73,8 @@ METHODS: dict[str, Method] = {
         ),
         _row("daemon.doctor", _m.NoParams, doctor.Diagnosis, "write", "admin", "What is wrong, and how to cure it."),
         _row("daemon.shutdown", _m.NoParams, _m.ShuttingDown, "write", "admin", "Stop: drain, then cancel."),
-        _row("tasks.submit", _m.Submit, _m.Task, "write", "submit", "Submit one task."),
-        _row("tasks.submit_many", _m.SubmitMany, list[_m.Task], "write", "submit", "Submit tasks, all or nothing."),
+        _row("tasks.submit", _a.Submit, _m.Task, "write", "submit", "Submit one task."),
+        _row("tasks.submit_many", _a.SubmitMany, list[_m.Task], "write", "submit", "Submit tasks, all or nothing."),
         _row("tasks.get", _m.GetTask, _m.Task, "read", "read", "One task."),
         _row("tasks.list", _m.ListTasks, _m.TaskPage, "read", "read", "A page of the tasks that match."),
         _row("tasks.count", _m.Filter, int, "read", "read", "How many tasks match."),
@@ -83,25 +98,25 @@ METHODS: dict[str, Method] = {
         _row("tasks.result", _m.TaskId, Any, "read", "read", "What it gave."),
         _row("tasks.history", _m.TaskId, _m.History, "read", "read", "What happened to it."),
         _row("tasks.why", _m.TaskId, _m.Why, "read", "read", "The exact reason that it is not moving."),
-        _row("downloads.add", _m.AddDownload, _m.Task | _m.DryRun, "write", "submit", "Submit a download."),
+        _row("downloads.add", _a.AddDownload, _m.Task | _m.DryRun, "write", "submit", "Submit a download."),
         _row("downloads.files", _m.TaskId, _m.Files, "read", "read", "The files of a download."),
         _row("downloads.select", _m.SelectFiles, _m.Files, "write", "operate", "Fetch only these files."),
         _row("downloads.refresh_url", _m.RefreshUrl, _m.Task, "write", "operate", "Another URL for the same content."),
-        _row("downloaders.list", _m.NoParams, _m.DownloaderPage, "read", "read", "The configured downloaders."),
-        _row("downloaders.get", _m.DownloaderName, _m.Downloader, "read", "read", "One configured downloader."),
+        _row("downloaders.list", _m.NoParams, _l.DownloaderPage, "read", "read", "The configured downloaders."),
+        _row("downloaders.get", _l.DownloaderName, _l.Downloader, "read", "read", "One configured downloader."),
         _row(
             "downloaders.test",
-            _m.DownloaderName,
-            _m.DownloaderTest,
+            _l.DownloaderName,
+            _l.DownloaderTest,
             "write",
             "operate",
             "Check whether it is as it should be.",
         ),
-        _row("downloaders.pause", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin nothing new there."),
+        _row("downloaders.pause", _l.DownloaderName, _l.Downloader, "write", "operate", "Begin nothing new there."),
         _row(
-            "downloaders.resume", _m.DownloaderName, _m.Downloader, "write", "operate", "Begin transfers there again."
+            "downloaders.resume", _l.DownloaderName, _l.Downloader, "write", "operate", "Begin transfers there again."
         ),
-        _row("downloaders.kinds", _m.NoParams, _m.KindPage, "read", "read", "The kinds that are installed."),
+        _row("downloaders.kinds", _m.NoParams, _l.KindPage, "read", "read", "The kinds that are installed."),
         _row("queues.list", _q.ListQueues, _q.QueuePage, "read", "read", "All queues, with their settings and sizes."),
         _row("queues.get", _q.QueueName, _q.Queue, "read", "read", "One queue."),
         _row("queues.create", _q.CreateQueue, _q.Queue, "write", "admin", "A queue that the configuration lacks."),
@@ -122,9 +137,9 @@ METHODS: dict[str, Method] = {
         _row("tokens.create", _t.CreateToken, _t.NewToken, "write", "admin", "A token; its secret is told this once."),
         _row("tokens.revoke", _t.TokenName, _t.Token, "write", "admin", "The token is worth nothing from now on."),
         _row("notify.test", _n.TestNotify, _n.NotifyTest, "write", "operate", "Send a test to whom it may concern."),
-        _row("events.list", _m.ListEvents, _m.EventPage, "read", "read", "The events that are kept, oldest first."),
-        _row(SUBSCRIBE, _m.Subscribe, _m.Subscription, "read", "read", "Events, as notifications on this connection."),
-        _row(UNSUBSCRIBE, _m.Unsubscribe, _m.Unsubscribed, "read", "read", "End a subscription of this connection."),
+        _row("events.list", _e.ListEvents, _e.EventPage, "read", "read", "The events that are kept, oldest first."),
+        _row(SUBSCRIBE, _e.Subscribe, _e.Subscription, "read", "read", "Events, as notifications on this connection."),
+        _row(UNSUBSCRIBE, _e.Unsubscribe, _e.Unsubscribed, "read", "read", "End a subscription of this connection."),
         _row(DISCOVER, _m.NoParams, dict[str, Any], "read", "read", "This interface as an OpenRPC document."),
     )
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
+from dlqueue.protocol.checks import MAX_LIST, MAX_TEXT
 from dlqueue.protocol.errors import InvalidParams
-from dlqueue.protocol.messages import MAX_LIST, MAX_TEXT
 
 QueueKey = Literal[
     "concurrency", "capacity", "rate", "ageing", "max_retry", "retry_delay", "backoff_factor", "backoff_max"

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
+from dlqueue.protocol.checks import MAX_LIST, MAX_SECONDS, MAX_TEXT
 from dlqueue.protocol.errors import InvalidParams
-from dlqueue.protocol.messages import MAX_LIST, MAX_SECONDS, MAX_TEXT
 
 Missed = Literal["skip", "once", "all"]
 Overlap = Literal["allow", "skip", "replace"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from dlqueue.protocol.checks import MAX_SECONDS
 from dlqueue.protocol.errors import InvalidParams
-from dlqueue.protocol.messages import MAX_SECONDS, Filter
+from dlqueue.protocol.messages import Filter
 from dlqueue.protocol.status import FINAL, Status
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from dlqueue.queue.outbox import Address, Letter, Settled, post
+from dlqueue.queue.outbox import Address, Letter, Pending, Settled, post
 from dlqueue.queue.record import Change
 
 
@@ -34,6 +34,9 @@ class MemoryOutbox:
     async def letters_about(self, task_id: int) -> list[Letter]:
         found = [letter for letter in self._letters.values() if letter.task_id == task_id]
         return sorted(found, key=lambda letter: letter.id)
+
+    async def letters_pending(self) -> Pending:
+        return Pending(len(self._letters), min((letter.at for letter in self._letters.values()), default=None))
 
     async def settle_letters(self, settled: Sequence[Settled]) -> None:
         for one in settled:

@@ -55,6 +55,14 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
+class Pending(msgspec.Struct, frozen=True, gc=False):
+    """What is in the outbox."""
+
+    count: int
+    oldest: float | None
+    """When that happened which the oldest letter tells."""
+
+
 Address = Callable[[TaskRecord, str, float], Sequence[Notice]]
 """Who is to be told of this: the task after the change, which of `TOLD` it is, and when it was. Called inside the
 store's transaction, in whatever thread that has; pure, quick, and it does not raise."""
@@ -73,6 +81,10 @@ class OutboxStore(Protocol):
 
     async def letters_about(self, task_id: int) -> list[Letter]:
         """Those that are still there, oldest first."""
+        ...
+
+    async def letters_pending(self) -> Pending:
+        """How many there are, and how old they are."""
         ...
 
     async def settle_letters(self, settled: Sequence[Settled]) -> None:
@@ -136,6 +148,10 @@ class Outbox:
     async def about(self, task_id: int) -> list[Letter]:
         """See `OutboxStore.letters_about`."""
         return await self._store.letters_about(task_id)
+
+    async def pending(self) -> Pending:
+        """See `OutboxStore.letters_pending`."""
+        return await self._store.letters_pending()
 
     async def settle(self, settled: Sequence[Settled]) -> None:
         """See `OutboxStore.settle_letters`."""

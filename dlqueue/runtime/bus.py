@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
 class Missed:
@@ -23,10 +25,13 @@ class Missed:
 
 
 class Subscription(Generic[T]):
-    """An endless async iterator over messages and `Missed` notices; ends after `close`."""
+    """An endless async iterator over messages and `Missed` notices; ends after `close`. Hears the buses that it joins.
 
-    def __init__(self, bus: Bus[T], wanted: Callable[[T], bool] | None, size: int) -> None:
-        self._bus = bus
+    :param size: messages that may wait to be read.
+    """
+
+    def __init__(self, wanted: Callable[[T], bool] | None = None, size: int = 1000) -> None:
+        self._leave: list[Callable[[], None]] = []
         self._wanted = wanted
         self._size = size
         self._messages: deque[T] = deque()
@@ -47,7 +52,8 @@ class Subscription(Generic[T]):
     def close(self) -> None:
         """Nothing more is taken; what waits to be read still is, and then the iteration ends, a pending read too."""
         self._closed = True
-        self._bus._subscriptions.discard(self)
+        for leave in self._leave:
+            leave()
         self._ready.set()
 
     def __aiter__(self) -> Subscription[T]:
@@ -66,17 +72,30 @@ class Subscription(Generic[T]):
             await self._ready.wait()
 
 
+class _Reader(Protocol[T_contra]):
+    """A subscription that takes such messages, and perhaps others."""
+
+    _leave: list[Callable[[], None]]
+
+    def _offer(self, message: T_contra) -> None: ...
+
+
 class Bus(Generic[T]):
     """Hands each published message to all subscribers. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._subscriptions: set[Subscription[T]] = set()
+        self._subscriptions: set[_Reader[T]] = set()
 
     def subscribe(self, wanted: Callable[[T], bool] | None = None, size: int = 1000) -> Subscription[T]:
         """A new subscription, from now on. ``size`` messages may wait for its reader."""
-        subscription = Subscription(self, wanted, size)
-        self._subscriptions.add(subscription)
+        subscription = Subscription(wanted, size)
+        self.join(subscription)
         return subscription
+
+    def join(self, subscription: _Reader[T]) -> None:
+        """Tell it too, from now on: one reader of several buses."""
+        self._subscriptions.add(subscription)
+        subscription._leave.append(partial(self._subscriptions.discard, subscription))
 
     def publish(self, message: T) -> None:
         """Never blocks, never fails because of a subscriber."""

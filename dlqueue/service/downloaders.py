@@ -8,7 +8,7 @@ from pathlib import Path
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.examine import examine
 from dlqueue.downloads.registry import find_kinds
-from dlqueue.protocol import messages
+from dlqueue.protocol import downloaders
 from dlqueue.protocol.errors import NotFound, did_you_mean
 from dlqueue.protocol.times import instant_text
 
@@ -22,7 +22,7 @@ def known(endpoints: Endpoints, name: str) -> str:
     return name
 
 
-def downloader_view(endpoints: Endpoints, name: str, node: str) -> messages.Downloader:
+def downloader_view(endpoints: Endpoints, name: str, node: str) -> downloaders.Downloader:
     coordinator, config = endpoints[name], endpoints.configs[name]
     down, up = coordinator.speeds()
     # Who has refused our credentials is not asked again before they are other ones.
@@ -46,19 +46,19 @@ def downloader_view(endpoints: Endpoints, name: str, node: str) -> messages.Down
     }
 
 
-async def test_view(endpoints: Endpoints, name: str, folders: list[Path]) -> messages.DownloaderTest:
+async def test_view(endpoints: Endpoints, name: str, folders: list[Path]) -> downloaders.DownloaderTest:
     coordinator = endpoints[name]
-    checks: list[messages.Check] = []
+    checks: list[downloaders.Check] = []
     for check in await examine(endpoints, name, folders):
-        told: messages.Check = {"name": check.name, "ok": check.ok, "message": check.message}
+        told: downloaders.Check = {"name": check.name, "ok": check.ok, "message": check.message}
         checks.append(told if check.cure is None else {**told, "cure": check.cure})
     return {"ok": all(check["ok"] for check in checks), "version": coordinator.version, "checks": checks}
 
 
-async def kinds_view(endpoints: Endpoints) -> messages.KindPage:
-    kinds = await asyncio.to_thread(find_kinds, quiet=True)
+async def kinds_view(endpoints: Endpoints) -> downloaders.KindPage:
+    kinds = await asyncio.to_thread(find_kinds)
     configured = {name: config.kind.kind for name, config in endpoints.configs.items()}
-    items: list[messages.Kind] = []
+    items: list[downloaders.Kind] = []
     for kind in sorted({*kinds.usable, *kinds.broken}):
         loaded = kinds.usable.get(kind)
         items.append(

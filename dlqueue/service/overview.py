@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ from urllib.parse import urlsplit
 
 import dlqueue
 from dlqueue.downloads.endpoints import Endpoints
-from dlqueue.downloads.room import why_missing
-from dlqueue.downloads.space import FileSystem
+from dlqueue.downloads.room import Disk, why_missing
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import overview as messages
 from dlqueue.protocol.caller import Caller
@@ -46,15 +44,13 @@ class Overview:
         self._access = access
         self._folders = folders
         self._speeds: deque[tuple[float, int, int]] = deque(maxlen=int(HISTORY / SAMPLED))
-        self._disks: list[FileSystem] = []
-        self._looking: asyncio.Task[list[FileSystem]] | None = None
 
     async def overview(self, caller: Caller) -> messages.Overview:
         admin = self._access.is_admin(caller)
         owner = self._access.owner_condition(caller, None)
         glance = await self._queue.glance(Look(owner=owner, holds=_HOLDS))
         queues = await self._queue.queues.list()
-        disks = await self._seen_disks()
+        disks = await self._endpoints.room.survey(self._folders(), DISK_PATIENCE)
         running = await self._running(glance, owner)
         counts = self._counts(caller, glance, running)
         needs = await self._needs(glance, queues, disks, owner, admin)
@@ -69,7 +65,7 @@ class Overview:
             "running": running[:SHOWN_RUNNING],
             "rates": self._rates(),
             "limit": self._limit(glance, queues, disks, counts),
-            "disks": [self._disk(seen) for seen in disks],
+            "disks": [self._disk(disk) for disk in disks],
             "errors": error_groups(glance.errors),
             "needs": needs,
         }
@@ -113,7 +109,7 @@ class Overview:
     # -- what keeps the next one waiting ------------------------------------------------------------------------------
 
     def _limit(
-        self, glance: Glance, queues: Sequence[NamedQueue], disks: Sequence[FileSystem], counts: messages.Counts
+        self, glance: Glance, queues: Sequence[NamedQueue], disks: Sequence[Disk], counts: messages.Counts
     ) -> messages.Binding:
         def said(kind: messages.Limit, name: str | None, message: str) -> messages.Binding:
             return {"kind": kind, "name": name, "message": message}
@@ -124,7 +120,7 @@ class Overview:
         paused = [queue.name for queue in busy if queue.paused]
         if paused:
             return said("queue_paused", paused[0], f"queue {paused[0]} is paused")
-        low = [seen.mount for seen in disks if seen.device in self._endpoints.room.ledger.low]
+        low = [disk.mount for disk in disks if disk.low]
         if low or glance.held["space:"]:
             where = low[0] if low else None
             return said("space", where, f"space on {where}" if where else "free space")
@@ -147,26 +143,15 @@ class Overview:
             return said("concurrency", None, f"all {self._queue.workers} workers are busy")
         return said("none", None, "no limit of ours: as fast as the sources give")
 
-    # -- disks --------------------------------------------------------------------------------------------------------
-
-    async def _seen_disks(self) -> list[FileSystem]:
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._endpoints.room.disks(self._folders()), name="dlqueue-disks")
-        looking = self._looking
-        done, _ = await asyncio.wait({looking}, timeout=DISK_PATIENCE)
-        if done:
-            self._disks = looking.result()
-        return self._disks
-
-    def _disk(self, seen: FileSystem) -> messages.Disk:
-        ledger = self._endpoints.room.ledger
+    @staticmethod
+    def _disk(disk: Disk) -> messages.Disk:
         return {
-            "path": seen.mount,
-            "total": seen.size,
-            "free": seen.free,
-            "reserved": max(ledger.promised(seen.device), 0),
-            "floor": ledger.floor(seen),
-            "low": seen.device in ledger.low or seen.free < ledger.floor(seen),
+            "path": disk.mount,
+            "total": disk.size,
+            "free": disk.free,
+            "reserved": disk.reserved,
+            "floor": disk.floor,
+            "low": disk.low,
         }
 
     # -- what needs a person ------------------------------------------------------------------------------------------
@@ -175,7 +160,7 @@ class Overview:
         self,
         glance: Glance,
         queues: Sequence[NamedQueue],
-        disks: Sequence[FileSystem],
+        disks: Sequence[Disk],
         owner: str | None,
         admin: bool,
     ) -> list[messages.NeedsYou]:
@@ -220,19 +205,19 @@ class Overview:
                 found.append(_need("downloader_paused", message, name, actions=resume))
         return found
 
-    def _space(self, disks: Sequence[FileSystem]) -> list[messages.NeedsYou]:
-        room = self._endpoints.room
+    def _space(self, disks: Sequence[Disk]) -> list[messages.NeedsYou]:
         found = [
             _need(
                 "space",
-                f"{seen.mount} is nearly full: {format_size(seen.free)} free; nothing begins there until"
-                f" {format_size(room.ledger.enough(seen))} are",
-                seen.mount,
+                f"{disk.mount} is nearly full: {format_size(disk.free)} free; nothing begins there until"
+                f" {format_size(disk.enough)} are",
+                disk.mount,
             )
-            for seen in disks
-            if seen.device in room.ledger.low
+            for disk in disks
+            if disk.low
         ]
-        return found + [_need("mount", why_missing(mount), mount) for mount in room.missing_mounts()]
+        missing = self._endpoints.room.missing_mounts()
+        return found + [_need("mount", why_missing(mount), mount) for mount in missing]
 
 
 def _role(caller: Caller, admin: bool) -> Any:

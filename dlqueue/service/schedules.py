@@ -10,8 +10,8 @@ import msgspec
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import schedules as messages
 from dlqueue.protocol.caller import Caller
+from dlqueue.protocol.checks import MAX_PARAMS
 from dlqueue.protocol.errors import LimitExceeded, NotFound
-from dlqueue.protocol.messages import MAX_PARAMS
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, Run, Schedule, ScheduleNotFound
 from dlqueue.queue.notices import ScheduleNotice

@@ -16,8 +16,21 @@ from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.notify.postman import Postman
+from dlqueue.protocol import (
+    checks,
+    downloaders,
+    events,
+    messages,
+    notify,
+    overview,
+    queues,
+    schedules,
+    statistics,
+    submissions,
+    times,
+    tokens,
+)
 from dlqueue.protocol import doctor as diagnosis
-from dlqueue.protocol import messages, notify, overview, queues, schedules, statistics, times, tokens
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
 from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
@@ -140,18 +153,18 @@ class Service:
     # -- submit -------------------------------------------------------------------------------------------------------
 
     @verb
-    async def tasks_submit(self, caller: Caller, params: messages.Submit) -> messages.Task:
+    async def tasks_submit(self, caller: Caller, params: submissions.Submit) -> messages.Task:
         (made,) = await self._submit(caller, [self._prepared(caller, params)], params.on_full)
         return made
 
     @verb
-    async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[messages.Task]:
+    async def tasks_submit_many(self, caller: Caller, params: submissions.SubmitMany) -> list[messages.Task]:
         waits = any(task.on_full == "wait" for task in params.tasks)  # all together, as they are all or nothing
         new = [self._prepared(caller, task) for task in params.tasks]
         return await self._submit(caller, new, "wait" if waits else None)
 
     @verb
-    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> messages.Task | messages.DryRun:
+    async def downloads_add(self, caller: Caller, params: submissions.AddDownload) -> messages.Task | messages.DryRun:
         if params.dry_run:
             request, cwd = self._place(caller, params.request())
             if params.notify is not None:
@@ -161,12 +174,12 @@ class Service:
         (made,) = await self._submit(caller, [new], params.on_full)
         return made
 
-    def _prepared(self, caller: Caller, submit: messages.Submit) -> NewTask:
+    def _prepared(self, caller: Caller, submit: submissions.Submit) -> NewTask:
         return self._new(caller, submit.type, submit.params, submit)
 
-    def _new(self, caller: Caller, type: str, params: dict[str, Any], options: messages.Submission) -> NewTask:
+    def _new(self, caller: Caller, type: str, params: dict[str, Any], options: submissions.Submission) -> NewTask:
         params, cwd = self._place(caller, params) if type == RemoteDownload.type else (params, None)
-        given = {field.name: getattr(options, field.name) for field in fields(messages.Submission)}
+        given = {field.name: getattr(options, field.name) for field in fields(submissions.Submission)}
         del given["on_full"], given["run_at"], given["delay"]
         if options.run_at is not None:
             given["run_at"] = times.instant(options.run_at)
@@ -177,9 +190,9 @@ class Service:
         given = {name: value for name, value in given.items() if value is not None}
         new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
         # Whatever is stored is sent again with every answer about the task.
-        if len(msgspec.json.encode(new.params)) > messages.MAX_PARAMS:
+        if len(msgspec.json.encode(new.params)) > checks.MAX_PARAMS:
             raise LimitExceeded(
-                f"the params of a task have at most {messages.MAX_PARAMS} bytes", kind="size", field="params"
+                f"the params of a task have at most {checks.MAX_PARAMS} bytes", kind="size", field="params"
             )
         if type != RemoteDownload.type or new.unique_key is not None:
             return new
@@ -353,34 +366,34 @@ class Service:
     # -- downloaders --------------------------------------------------------------------------------------------------
 
     @verb
-    async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> messages.DownloaderPage:
+    async def downloaders_list(self, caller: Caller, params: messages.NoParams) -> downloaders.DownloaderPage:
         items = [downloader_view(self._endpoints, name, self._queue.node) for name in self._endpoints.names()]
         return {"items": items, "next_cursor": None, "total": len(items)}
 
     @verb
-    async def downloaders_get(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+    async def downloaders_get(self, caller: Caller, params: downloaders.DownloaderName) -> downloaders.Downloader:
         return downloader_view(self._endpoints, known(self._endpoints, params.name), self._queue.node)
 
     @verb
-    async def downloaders_test(self, caller: Caller, params: messages.DownloaderName) -> messages.DownloaderTest:
+    async def downloaders_test(self, caller: Caller, params: downloaders.DownloaderName) -> downloaders.DownloaderTest:
         self._access.require_admin(caller, "downloaders.test")
         remote = self._queue.types[RemoteDownload.type]
         folders = remote.staging_folders() if isinstance(remote, RemoteDownload) else []
         return await test_view(self._endpoints, known(self._endpoints, params.name), folders)
 
     @verb
-    async def downloaders_pause(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+    async def downloaders_pause(self, caller: Caller, params: downloaders.DownloaderName) -> downloaders.Downloader:
         self._access.require_admin(caller, "downloaders.pause")
         return await self._steer_downloader(params, lambda name: self._endpoints.pause(name, caller.name))
 
     @verb
-    async def downloaders_resume(self, caller: Caller, params: messages.DownloaderName) -> messages.Downloader:
+    async def downloaders_resume(self, caller: Caller, params: downloaders.DownloaderName) -> downloaders.Downloader:
         self._access.require_admin(caller, "downloaders.resume")
         return await self._steer_downloader(params, self._endpoints.resume)
 
     async def _steer_downloader(
-        self, params: messages.DownloaderName, act: Callable[[str], Awaitable[None]]
-    ) -> messages.Downloader:
+        self, params: downloaders.DownloaderName, act: Callable[[str], Awaitable[None]]
+    ) -> downloaders.Downloader:
         name = known(self._endpoints, params.name)
         try:
             await act(name)
@@ -389,7 +402,7 @@ class Service:
         return downloader_view(self._endpoints, name, self._queue.node)
 
     @verb
-    async def downloaders_kinds(self, caller: Caller, params: messages.NoParams) -> messages.KindPage:
+    async def downloaders_kinds(self, caller: Caller, params: messages.NoParams) -> downloaders.KindPage:
         return await kinds_view(self._endpoints)
 
     # -- queues -------------------------------------------------------------------------------------------------------
@@ -431,12 +444,12 @@ class Service:
     # -- events -------------------------------------------------------------------------------------------------------
 
     @verb
-    async def events_list(self, caller: Caller, params: messages.ListEvents) -> messages.EventPage:
+    async def events_list(self, caller: Caller, params: events.ListEvents) -> events.EventPage:
         return await past_events(self._queue, params, lambda owner: self._access.sees(caller, owner))
 
     @verb
-    async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> EventStream:
-        return EventStream(self._queue, params, lambda owner: self._access.sees(caller, owner))
+    async def events_subscribe(self, caller: Caller, params: events.Subscribe) -> EventStream:
+        return EventStream(self._queue, self._endpoints.bus, params, lambda owner: self._access.sees(caller, owner))
 
     # -- schedules ----------------------------------------------------------------------------------------------------
 

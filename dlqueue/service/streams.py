@@ -6,12 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from dlqueue.protocol.messages import EventPage, ListEvents, PastEvent, Subscribe
+from dlqueue.downloads.notices import DownloaderNotice
+from dlqueue.protocol.events import EventPage, ListEvents, PastEvent, Subscribe
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
 from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice, ScheduleNotice
 from dlqueue.queue.record import Change, Event
-from dlqueue.runtime.bus import Missed
+from dlqueue.runtime.bus import Bus, Missed, Subscription
 from dlqueue.service.schedules import notice_data
 from dlqueue.service.views import error_view, progress_view
 
@@ -67,7 +68,9 @@ class EventStream:
     :param sees: may the subscriber see the tasks of this owner?
     """
 
-    def __init__(self, queue: Queue, params: Subscribe, sees: Callable[[str], bool]) -> None:
+    def __init__(
+        self, queue: Queue, downloaders: Bus[DownloaderNotice], params: Subscribe, sees: Callable[[str], bool]
+    ) -> None:
         self.id = uuid.uuid4().hex[:16]
         self._queue = queue
         self._since = params.since
@@ -75,14 +78,20 @@ class EventStream:
         self._ids = None if params.task_ids is None else frozenset(params.task_ids)
         self._sees = sees
         # Subscribed before anything is read from the store: nothing falls between the two.
-        self._live = queue.bus.subscribe(self._wanted, BUFFER)
+        self._live: Subscription[Notice | DownloaderNotice] = Subscription(self._wanted, BUFFER)
+        if self._topics - {"downloader"}:
+            queue.bus.join(self._live)
+        if "downloader" in self._topics:
+            downloaders.join(self._live)
         self._past = _Past(queue, self._ids, sees)
 
     def close(self) -> None:
         """End the iteration, a pending read too."""
         self._live.close()
 
-    def _wanted(self, notice: Notice) -> bool:
+    def _wanted(self, notice: Notice | DownloaderNotice) -> bool:
+        if isinstance(notice, DownloaderNotice):
+            return True  # everybody may list them
         if isinstance(notice, QueueNotice):
             return "queue" in self._topics
         task_id: int | None
@@ -112,6 +121,8 @@ class EventStream:
                 yield self._message(None, "progress", notice.at, notice.task_id, data)
             elif isinstance(notice, QueueNotice):
                 yield self._message(None, "queue", notice.at, None, _queue_data(notice))
+            elif isinstance(notice, DownloaderNotice):
+                yield self._message(None, "downloader", notice.at, None, _downloader_data(notice))
             elif isinstance(notice, ScheduleNotice):
                 yield self._message(None, "schedule", notice.at, notice.task_id, notice_data(notice))
             elif last is None or notice.sequence > last:
@@ -129,6 +140,17 @@ class EventStream:
 def _queue_data(notice: QueueNotice) -> dict[str, Any]:
     told = {"settings": notice.settings} if notice.settings else {}
     return {"kind": notice.kind, "queue": notice.queue, **told}
+
+
+def _downloader_data(notice: DownloaderNotice) -> dict[str, Any]:
+    return {
+        "kind": notice.kind,
+        "name": notice.name,
+        "health": notice.health,
+        "breaker": "open" if notice.open else "closed",
+        "paused": notice.paused,
+        "last_error": notice.last_error,
+    }
 
 
 def _change_data(change: Change) -> dict[str, Any]:

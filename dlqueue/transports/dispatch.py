@@ -102,12 +102,7 @@ class Dispatcher:
     def encoded(self, call: jsonrpc.Call, result: Any) -> bytes:
         """The line of a result."""
         try:
-            # Ten times as fast as the standard library's: a list of a thousand tasks must not hold up the others.
-            return msgspec.json.encode({"jsonrpc": "2.0", "id": call.id, "result": result}) + b"\n"
-        except (TypeError, ValueError, OverflowError, RecursionError):
-            pass  # it cannot say all that JSON can: lone surrogates, and integers beyond 64 bits
-        try:
-            return envelope.answer(call.id, result)
+            return _line(call.id, result)
         except (TypeError, ValueError, RecursionError) as error:
             return envelope.refusal(call.id, self.defect(call.method, error))
 
@@ -120,6 +115,16 @@ class Dispatcher:
         if self._document is None:
             self._document = openrpc.document()
         return self._document
+
+
+def _line(identity: envelope.Id, result: Any) -> bytes:
+    """As `envelope.answer`, and ten times as fast: a list of a thousand tasks must not hold up the others. What only
+    the standard library can say (lone surrogates, integers beyond 64 bits), and what is no JSON at all, is left to
+    that."""
+    try:
+        return msgspec.json.encode({"jsonrpc": "2.0", "id": identity, "result": result}) + b"\n"
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return envelope.answer(identity, result)
 
 
 _Answer = Callable[[Caller, Any], Awaitable[Any]]

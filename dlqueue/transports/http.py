@@ -31,9 +31,8 @@ from dlqueue.transports.problem import HttpRefusal, problem
 from dlqueue.transports.protocol import BoundedProtocol
 from dlqueue.transports.rest import Endpoint
 from dlqueue.transports.rpc import Rpc
-from dlqueue.transports.socketfile import socket_file
+from dlqueue.transports.socketfile import SocketError, make_way, socket_file
 from dlqueue.transports.sse import Events
-from dlqueue.transports.unix import SocketError
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +140,7 @@ class Gateway:
         path = self.address.path
         try:
             if path is not None:
-                return socket_file(path, self._mode, self._group)
+                return socket_file(path, self._mode, make_way(path, self._group))
             found = socket.getaddrinfo(
                 self.address.host, self.address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )

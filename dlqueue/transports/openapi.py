@@ -8,7 +8,7 @@ from typing import Any
 
 from dlqueue import __version__
 from dlqueue.protocol.errors import Code
-from dlqueue.protocol.messages import Subscribe
+from dlqueue.protocol.events import Subscribe
 from dlqueue.protocol.methods import METHODS, Method
 from dlqueue.protocol.routes import ROUTES, Route
 from dlqueue.transports import shapes

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from dlqueue.protocol import envelope
 from dlqueue.protocol.errors import InvalidParams, LimitExceeded
+from dlqueue.protocol.events import Subscribe
 from dlqueue.protocol.jsonrpc import Call
-from dlqueue.protocol.messages import Subscribe
 from dlqueue.transports.calls import Calls
 from dlqueue.transports.dispatch import EventStream
 from dlqueue.transports.query import read_query

@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import grp
 import logging
 import os
 import pwd
 import resource
 import socket
-import stat
 import struct
 import time
 from collections.abc import Callable
@@ -25,19 +23,15 @@ from dlqueue.protocol.errors import LimitExceeded, RpcError, Stopping
 from dlqueue.transports.backlog import Backlog
 from dlqueue.transports.connection import CHUNK, STALL_SECONDS, Connection
 from dlqueue.transports.dispatch import Dispatcher
+from dlqueue.transports.socketfile import SocketError, make_way, socket_file
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_PATH = 107
 _CONNECTIONS = 4000
 _CREDENTIALS = struct.Struct("3i")
 _REFUSAL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
 _ACCEPTED_AT_ONCE = 64
-
-
-class SocketError(Exception):
-    """The socket cannot be opened; the message says why and what to do."""
 
 
 class UnixServer:
@@ -126,30 +120,14 @@ class UnixServer:
     # ------------------------------------------------------------------------------------------------------- opening
 
     def _open(self) -> socket.socket:
-        path = str(self._path)
-        if len(os.fsencode(path)) > _LONGEST_PATH:
-            raise SocketError(f"the socket path {path} is longer than {_LONGEST_PATH} bytes; choose a shorter one")
-        group = self._group_id()
         try:
-            self._path.parent.mkdir(mode=0o700 if group is None else 0o750, parents=True, exist_ok=True)
+            group = make_way(self._path, self._group)
             self._take_lock()
-            self._remove_stale()
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            try:
-                # The file is made with the mode of the socket: at no moment may others connect.
-                os.fchmod(listening.fileno(), 0o600)
-                listening.bind(path)
-                if group is not None and self._path.stat().st_gid != group:  # chown may be forbidden altogether
-                    os.chown(path, -1, group)
-                self._path.chmod(self._mode)
-                listening.listen(1024)
-                listening.setblocking(False)
-            except BaseException:
-                listening.close()
-                raise
+            listening = socket_file(self._path, self._mode, group)
+            listening.listen(1024)
         except OSError as error:
             self._unlock()
-            raise SocketError(f"cannot listen on {path}: {error.strerror or error}") from error
+            raise SocketError(f"cannot listen on {self._path}: {error.strerror or error}") from error
         except SocketError:
             self._unlock()
             raise
@@ -166,14 +144,6 @@ class UnixServer:
             raise SocketError(f"cannot take over the socket {self._path}: {error.strerror or error}") from error
         return listening
 
-    def _group_id(self) -> int | None:
-        if self._group is None:
-            return None
-        try:
-            return grp.getgrnam(self._group).gr_gid
-        except KeyError:
-            raise SocketError(f'there is no group "{self._group}" for the socket; create it with groupadd') from None
-
     def _take_lock(self) -> None:
         """Two daemons that start at once must not both find the socket file stale."""
         self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -186,24 +156,6 @@ class UnixServer:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def _remove_stale(self) -> None:
-        try:
-            found = self._path.lstat()
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(found.st_mode):
-            raise SocketError(f"{self._path} is in the way: it is not a socket; remove it or choose another path")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(str(self._path))
-            except (ConnectionRefusedError, FileNotFoundError):
-                self._path.unlink(missing_ok=True)
-                return
-            except OSError as error:
-                raise SocketError(f"cannot tell whether {self._path} is in use: {error.strerror or error}") from error
-        raise SocketError(f"another program is listening on the socket {self._path}")
 
     def _forget_file(self) -> None:
         """Remove the socket file, if it is still ours."""

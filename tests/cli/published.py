@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from dlqueue.protocol import doctor, messages, notify, queues, schedules, statistics, tokens
+from dlqueue.protocol import doctor, downloaders, events, messages, notify, queues, schedules, statistics, tokens
 from dlqueue.transports import shapes
 
 FILE = Path(__file__).parents[2] / "docs" / "schemas" / "commands.json"
@@ -31,7 +31,7 @@ class ShownSchedule(schedules.Schedule):
     stats: schedules.ScheduleStats
 
 
-class NamedTest(messages.DownloaderTest):
+class NamedTest(downloaders.DownloaderTest):
     """`downloader test` of several."""
 
     name: str
@@ -132,7 +132,7 @@ COMMANDS: dict[str, Any] = {
     "show": ShownTask,
     "why": messages.Why | list[messages.Why],
     "watch": messages.Task,
-    "events": messages.PastEvent,
+    "events": events.PastEvent,
     "wait": Tasks,
     "pause": Tasks | messages.Count,
     "resume": Tasks | messages.Count,
@@ -157,12 +157,12 @@ COMMANDS: dict[str, Any] = {
     "schedule resume": schedules.Schedule | list[schedules.Schedule],
     "schedule run": schedules.Schedule | list[schedules.Schedule],
     "schedule rm": schedules.Schedule | list[schedules.Schedule],
-    "downloader ls": list[messages.Downloader],
-    "downloader show": messages.Downloader,
-    "downloader test": messages.DownloaderTest | list[NamedTest],
-    "downloader pause": messages.Downloader | list[messages.Downloader],
-    "downloader resume": messages.Downloader | list[messages.Downloader],
-    "downloader kinds": list[messages.Kind],
+    "downloader ls": list[downloaders.Downloader],
+    "downloader show": downloaders.Downloader,
+    "downloader test": downloaders.DownloaderTest | list[NamedTest],
+    "downloader pause": downloaders.Downloader | list[downloaders.Downloader],
+    "downloader resume": downloaders.Downloader | list[downloaders.Downloader],
+    "downloader kinds": list[downloaders.Kind],
     "config check": ConfigCheck,
     "config show": dict[str, Any],
     "config path": ConfigPath,

@@ -306,6 +306,10 @@ use = ["b"]
     assert (first.match.size, first.match.tag, first.match.owner) == ((">1GiB", 5, "1M..2M"), ("a",), ("b",))
     assert (second.match.host, second.match.type, second.all) == (("*.example.org",), ("iso",), True)
     assert (third.match, third.all) == (MatchSection(), False)
+    assert [route["match"] for route in config.as_shown()["routes"][1:]] == [
+        {"host": ["*.example.org"], "type": ["iso"]},
+        {},
+    ]
     assert config.as_shown()["routes"][0]["match"]["url"] == ["*.torrent"]
 
 

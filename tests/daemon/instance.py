@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,3 +191,17 @@ def as_json(result: subprocess.CompletedProcess[str]) -> Any:
     """What a command with --json printed."""
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
+
+
+@contextmanager
+def for_everybody(sections: str = "") -> Iterator[Instance]:
+    """One whose socket everybody can reach, as that of a system's instance can be by its group."""
+    with tempfile.TemporaryDirectory(prefix="dlqueue-open-") as made:
+        folder = Path(made)
+        folder.chmod(0o711)
+        with Instance(folder, fake_section(folder, sections)) as instance:
+            instance.start()
+            for path in (folder / "run", instance.socket.parent):
+                path.chmod(0o755)
+            instance.socket.chmod(0o666)
+            yield instance

@@ -6,11 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -21,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.fuzzing import Fuzzer
-from tests.daemon.instance import Instance, fake_section
+from tests.daemon.instance import Instance, for_everybody
 
 REQUESTS = 10_000
 SECONDS = 25.0
@@ -33,18 +31,8 @@ STRANGER = 54_320
 
 @pytest.fixture
 def daemon() -> Iterator[Instance]:
-    folder = Path(tempfile.mkdtemp(prefix="dlqueue-fuzz-"))
-    folder.chmod(0o711)
-    try:
-        limits = '[owners."*"]\nmax_tasks = 200\nmax_active = 2\nmax_bytes = "1GiB"\n'
-        with Instance(folder, fake_section(folder, limits)) as instance:
-            instance.start()
-            for path in (folder / "run", instance.socket.parent):
-                path.chmod(0o755)
-            instance.socket.chmod(0o666)
-            yield instance
-    finally:
-        shutil.rmtree(folder)
+    with for_everybody('[owners."*"]\nmax_tasks = 200\nmax_active = 2\nmax_bytes = "1GiB"\n') as instance:
+        yield instance
 
 
 def memory(daemon: Instance) -> int:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +16,7 @@ from typing import Any, Self
 import pytest
 
 from dlqueue.protocol.errors import Code
-from tests.daemon.instance import Instance, fake_section, until
+from tests.daemon.instance import Instance, for_everybody, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: to become another user takes root")
 
@@ -75,17 +73,8 @@ class OtherUser:
 @pytest.fixture
 def daemon() -> Iterator[Instance]:
     """One whose socket everybody can reach, as that of a system's instance can be by its group."""
-    folder = Path(tempfile.mkdtemp(prefix="dlqueue-other-"))
-    folder.chmod(0o711)
-    try:
-        with Instance(folder, fake_section(folder)) as instance:
-            instance.start()
-            for path in (folder / "run", instance.socket.parent):
-                path.chmod(0o755)
-            instance.socket.chmod(0o666)
-            yield instance
-    finally:
-        shutil.rmtree(folder)
+    with for_everybody() as instance:
+        yield instance
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -488,7 +489,7 @@ async def test_a_file_that_appears_between_the_plan_and_the_move(
     house = await build.puppets()
     real_move = delivery.move
 
-    def racing(entry: Entry, overwrite: bool, root: Path | None) -> None:
+    def racing(entry: Entry, overwrite: bool, root: Path | None, *more: Any) -> None:
         Path(entry.target).parent.mkdir(exist_ok=True)
         if not (house.destination / "file.bin").exists():
             (house.destination / "file.bin").write_bytes(b"mine")
@@ -586,7 +587,7 @@ async def test_a_full_destination_is_waited_for(build: Builder, monkeypatch: pyt
     house = await build.puppets()
     real_move = delivery.move
 
-    def full(entry: Entry, overwrite: bool, root: Path | None) -> None:
+    def full(entry: Entry, overwrite: bool, root: Path | None, *more: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(delivery, "move", full)
@@ -605,7 +606,7 @@ async def test_cancel_between_copy_and_rename_leaves_no_copy(
 ) -> None:
     house = await build.puppets(staging=elsewhere)
 
-    def broken(entry: Entry, overwrite: bool, root: Path | None) -> None:
+    def broken(entry: Entry, overwrite: bool, root: Path | None, *more: Any) -> None:
         if Path(entry.source).parent == house.destination:
             raise OSError(errno.EIO, "Input/output error")
         raise delivery.OtherFileSystem

@@ -41,7 +41,7 @@ class Quick(Task):
 
 
 def metrics_of(house: House, store: SqlStore | None = None, folders: Sequence[Path] = ()) -> Metrics:
-    return Metrics(house.queue, house.endpoints, store, lambda: folders)
+    return Metrics(house.queue, house.endpoints, store, lambda: folders, house.postman.sent)
 
 
 async def told(metrics: Metrics) -> dict[str, Metric]:

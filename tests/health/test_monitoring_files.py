@@ -37,7 +37,8 @@ async def families(build: Builder, tmp_path: Path) -> list[Metric]:
     house.pass_time_until(await house.waits_for_retry(task))
     house.puppet().finish(await house.runs(task))
     await house.queue.wait(task)
-    text = (await Metrics(house.queue, house.endpoints, store, lambda: [house.destination]).render()).decode()
+    metrics = Metrics(house.queue, house.endpoints, store, lambda: [house.destination], house.postman.sent)
+    text = (await metrics.render()).decode()
     found = list(text_string_to_metric_families(text))
     assert all(family.samples for family in found)
     return found

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+
+from tests.serving import Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Receiver:
+class Receiver(Serving):
     """:param reply: what to answer to each."""
 
     def __init__(self, reply: Callable[[Got], Reply] = lambda got: Reply()) -> None:
@@ -54,8 +54,8 @@ class Receiver:
             request_queue_size = 128
 
         self._changed = threading.Condition()
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_address[1]
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port: int = self.server.server_address[1]
 
     def url(self, path: str = "hook") -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -65,13 +65,3 @@ class Receiver:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.got) >= count, seconds), f"only {len(self.got)}"
             return list(self.got)
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()

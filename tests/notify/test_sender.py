@@ -228,6 +228,8 @@ async def test_a_hook_that_fails_is_tried_five_times(world: Make, tmp_path: Path
     await here.queue.wait(made.id, 30)
     await here.emptied()
     assert out.read_text().split() == ["x"] * sender.HOOK_TRIES
+    sent = here.postman.sent
+    assert (sent.arrived["hook"], sent.put_off["hook"], sent.given_up["hook"]) == (0, sender.HOOK_TRIES - 1, 1)
     assert "exit code 9" in ((await here.queue.history(made.id))[-1].message or "")
 
 

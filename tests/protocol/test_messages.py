@@ -7,22 +7,12 @@ from typing import Any
 import pytest
 
 from dlqueue.protocol import envelope, times
+from dlqueue.protocol.downloaders import DownloaderName
 from dlqueue.protocol.errors import Code, InvalidParams, NotFound, RpcError, from_error, nearest
-from dlqueue.protocol.messages import (
-    AddDownload,
-    DownloaderName,
-    Filter,
-    GetTask,
-    ListEvents,
-    ListTasks,
-    Steer,
-    Submit,
-    SubmitMany,
-    Subscribe,
-    UpdateTask,
-    Wait,
-)
+from dlqueue.protocol.events import ListEvents, Subscribe
+from dlqueue.protocol.messages import Filter, GetTask, ListTasks, Steer, UpdateTask, Wait
 from dlqueue.protocol.methods import METHODS
+from dlqueue.protocol.submissions import AddDownload, Submit, SubmitMany
 
 
 @pytest.mark.parametrize(

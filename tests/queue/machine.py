@@ -122,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         async def and_let_it_happen() -> T:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(300):  # for what hangs: a loaded machine is slow
                 answer = await work
                 await self.watched.quiet()
                 return answer

@@ -110,7 +110,7 @@ class Watched:
     async def quiet(self, rounds: int = 25) -> None:
         """Until nothing more happens by itself: no work in the store, and the loop has had its turns."""
         idle = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(200):
             while idle < rounds:
                 idle = 0 if self.under_way else idle + 1
                 await asyncio.sleep(0.0002 if self.under_way else 0)

@@ -88,3 +88,19 @@ async def test_closing_while_publishing_is_harmless() -> None:
     bus.publish(1)
     bus.publish(2)
     assert await read(first, 2) == [1, 2]
+
+
+async def test_one_reader_of_two_buses_hears_both_in_order_until_it_is_closed() -> None:
+    numbers, words = Bus[int](), Bus[str]()
+    both: Subscription[int | str] = Subscription(lambda message: message != 2, 10)
+    numbers.join(both)
+    words.join(both)
+    numbers.publish(1)
+    words.publish("one")
+    numbers.publish(2)
+    numbers.publish(3)
+    async with asyncio.timeout(10):
+        assert [await anext(both) for _ in range(3)] == [1, "one", 3]
+    both.close()
+    assert not numbers.listened_to
+    assert not words.listened_to

@@ -50,7 +50,7 @@ async def test_kinds(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.downloads.puppet import Puppet
 
     found = Kinds({"puppet": Puppet}, {"aria9": "needs the Python module aria9p: install dlqueue[aria9]"})
-    monkeypatch.setattr("dlqueue.service.downloaders.find_kinds", lambda quiet: found)
+    monkeypatch.setattr("dlqueue.service.downloaders.find_kinds", lambda: found)
     page = await Asking(await build.puppets("one", "two"))("downloaders.kinds")
     assert (page["total"], page["next_cursor"]) == (2, None)
     broken, usable = page["items"]

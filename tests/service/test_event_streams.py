@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.messages import Subscribe, Topic
+from dlqueue.protocol.events import Subscribe, Topic
 from dlqueue.queue import Progress
 from dlqueue.queue.sql import SqlStore
 from dlqueue.service import streams

@@ -160,6 +160,6 @@ async def test_events_of_queues(build: Builder) -> None:
 
 
 def _subscribe() -> Any:
-    from dlqueue.protocol.messages import Subscribe
+    from dlqueue.protocol.events import Subscribe
 
     return Subscribe(topics=["queue"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.protocol.messages import Subscribe
+from dlqueue.protocol.events import Subscribe
 from dlqueue.queue import Completed, Context, Outcome, Task
 from dlqueue.queue.testing import PATIENCE
 from tests.downloads.house import ME, Builder, House

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.protocol.messages import Subscribe
+from dlqueue.protocol.events import Subscribe
 from dlqueue.queue import Status
 from dlqueue.sdk import Rejected, TransferState, Unavailable
 from dlqueue.service.views import name_from, shown_url

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dlqueue.notify.plan import Hook, Plan
-from dlqueue.protocol import messages
+from dlqueue.protocol import events
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.envelope import DISCOVER, SUBSCRIBE, UNSUBSCRIBE
 from dlqueue.protocol.errors import RpcError
@@ -220,7 +220,7 @@ async def test_events_are_ones_own_the_past_and_the_present(build: Builder) -> N
     streams, listening = [], []
     for caller in (YOU, ROOT):
         stream = await house.service.events_subscribe(
-            caller, messages.Subscribe(topics=["task", "progress", "schedule"], since=0)
+            caller, events.Subscribe(topics=["task", "progress", "schedule"], since=0)
         )
         streams.append(stream)
 

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue import __version__
-from dlqueue.protocol import messages, notify, queues, schedules, statistics, status, tokens
+from dlqueue.protocol import (
+    downloaders,
+    events,
+    messages,
+    notify,
+    queues,
+    schedules,
+    statistics,
+    status,
+    submissions,
+    tokens,
+)
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Conflict, NotFound, RpcError, TimedOut
 from dlqueue.transports.dispatch import Dispatcher
@@ -179,7 +190,7 @@ class StubService:
     async def daemon_shutdown(self, caller: Caller, params: Any) -> dict[str, Any]:
         return {"stopping": True}
 
-    async def tasks_submit(self, caller: Caller, params: messages.Submit) -> dict[str, Any]:
+    async def tasks_submit(self, caller: Caller, params: submissions.Submit) -> dict[str, Any]:
         self._enter("tasks.submit", caller, params)
         await asyncio.sleep(0)
         if params.type != "remote_download":
@@ -189,11 +200,11 @@ class StubService:
         self.on_add(task)
         return task
 
-    async def tasks_submit_many(self, caller: Caller, params: messages.SubmitMany) -> list[dict[str, Any]]:
+    async def tasks_submit_many(self, caller: Caller, params: submissions.SubmitMany) -> list[dict[str, Any]]:
         self._enter("tasks.submit_many", caller, params)
         return [await self.tasks_submit(caller, one) for one in params.tasks]
 
-    async def downloads_add(self, caller: Caller, params: messages.AddDownload) -> dict[str, Any]:
+    async def downloads_add(self, caller: Caller, params: submissions.AddDownload) -> dict[str, Any]:
         self._enter("downloads.add", caller, params)
         begin = "paused" if params.paused else "queued"
         task = self.make_download(
@@ -322,19 +333,19 @@ class StubService:
             raise NotFound(f"no downloader {name!r}", kind="downloader", field="name")
         return self.downloaders[name]
 
-    async def downloaders_get(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+    async def downloaders_get(self, caller: Caller, params: downloaders.DownloaderName) -> dict[str, Any]:
         return self.downloader(params.name)
 
-    async def downloaders_test(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+    async def downloaders_test(self, caller: Caller, params: downloaders.DownloaderName) -> dict[str, Any]:
         self._enter("downloaders.test", caller, params)
         self.downloader(params.name)
         return self.tested
 
-    async def downloaders_pause(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+    async def downloaders_pause(self, caller: Caller, params: downloaders.DownloaderName) -> dict[str, Any]:
         self.downloader(params.name)["paused"] = True
         return self.downloader(params.name)
 
-    async def downloaders_resume(self, caller: Caller, params: messages.DownloaderName) -> dict[str, Any]:
+    async def downloaders_resume(self, caller: Caller, params: downloaders.DownloaderName) -> dict[str, Any]:
         self.downloader(params.name)["paused"] = False
         return self.downloader(params.name)
 
@@ -448,14 +459,14 @@ class StubService:
         ok = params.name != "broken"
         return {"ok": ok, "target": f"target {params.name}", "message": "it has arrived" if ok else "no answer"}
 
-    async def events_list(self, caller: Caller, params: messages.ListEvents) -> dict[str, Any]:
+    async def events_list(self, caller: Caller, params: events.ListEvents) -> dict[str, Any]:
         self._enter("events.list", caller, params)
         found = [event for event in self.events if event["sequence"] > params.after()]
         page = found[: params.limit or 100]
         more = len(page) < len(found)
         return {"items": page, "next_cursor": str(page[-1]["sequence"]) if more else None, "total": None}
 
-    async def events_subscribe(self, caller: Caller, params: messages.Subscribe) -> StubStream:
+    async def events_subscribe(self, caller: Caller, params: events.Subscribe) -> StubStream:
         stream = StubStream(f"s{len(self.streams) + 1}")
         self.streams.append(stream)
         return stream

@@ -14,7 +14,7 @@ import pytest
 from dlqueue.downloads import task as download_task
 from dlqueue.protocol.errors import Code
 from dlqueue.transports import body, protocol, sse
-from dlqueue.transports.unix import SocketError
+from dlqueue.transports.socketfile import SocketError
 from tests.transports.gateway_world import PATIENCE, World, world
 
 
@@ -351,6 +351,13 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SocketError, match="not a socket"):
         World(tmp_path / "house", f"unix:{path}").start()
     assert path.read_text() == "mine"
+
+
+def test_a_path_or_a_group_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(SocketError, match="longer than"):
+        World(tmp_path / "house", f"unix:{tmp_path / ('x' * 200)}").start()
+    with pytest.raises(SocketError, match="no group"):
+        World(tmp_path / "other", f"unix:{tmp_path / 'http.sock'}", group="no-such-group-here").start()
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dlqueue.downloads import task as download_task
 from dlqueue.protocol.errors import Code
 from dlqueue.transports.problem import STATUS
 from tests.transports.gateway_world import USER, World, world
 
 FILE = {"url": "http://host.invalid/file.bin"}
-
-
-@pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download_task, "LINGER", 0.0)
-        with world(tmp_path_factory.mktemp("gateway")) as made:
-            yield made
 
 
 def added(http: World, name: str, **more: Any) -> int:

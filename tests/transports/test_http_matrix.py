@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,13 +16,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from dlqueue.downloads import task as download_task
 from dlqueue.protocol.caller import ROLES, Role
 from dlqueue.protocol.errors import Code
 from dlqueue.protocol.methods import METHODS
 from dlqueue.protocol.routes import API, ROUTES, Route
 from dlqueue.transports import openapi
-from tests.transports.gateway_world import World, world
+from tests.transports.gateway_world import World
 
 EXAMPLES = 12
 CHECKS: list[Any] = [
@@ -33,14 +31,6 @@ CHECKS: list[Any] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-
-
-@pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(download_task, "LINGER", 0.0)
-        with world(tmp_path_factory.mktemp("gateway")) as made:
-            yield made
 
 
 # ------------------------------------------------------------------------------------------------------------ the table

@@ -21,7 +21,8 @@ from dlqueue.protocol.errors import Code
 from dlqueue.protocol.framing import MAX_LINE
 from dlqueue.transports import connection as connection_module
 from dlqueue.transports.dispatch import Dispatcher
-from dlqueue.transports.unix import SocketError, UnixServer
+from dlqueue.transports.socketfile import SocketError
+from dlqueue.transports.unix import UnixServer
 from tests.transports.stub_service import StubService
 
 pytestmark = pytest.mark.anyio

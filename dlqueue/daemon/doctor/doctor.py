@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlqueue.config import Config
-from dlqueue.daemon.doctor import database, disks, downloaders, files, machine
+from dlqueue.daemon.doctor import database, disks, downloaders, files, machine, notices
 from dlqueue.daemon.doctor.finding import SEVERITIES, Finding
 from dlqueue.daemon.reading import Reader
 from dlqueue.daemon.staging import staging_rule
@@ -153,6 +153,7 @@ class _Examination:
         return [
             self._guarded("database", partial(database.file, file, living is not None)),
             self._guarded("tasks", tasks),
+            self._guarded("notices", partial(notices.notices, config, inspection if file.exists() else None)),
             self._guarded("space", partial(disks.space, folders, config.daemon.keep_free, ledger)),
             self._guarded("rename", partial(disks.renames, pairs)),
             self._guarded("mounts", mounts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import stat
 import tomllib
@@ -21,8 +22,14 @@ CHANGED_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _TASKS = "the tasks, and the passwords in their URLs"
 PRIVATE = {"dlqueue.db": _TASKS, "dlqueue.db-wal": _TASKS, "tokens.json": "the tokens of the HTTP gateway"}
 """What is in the state folder."""
-EXTRA_MODULES = {"http": ("starlette", "uvicorn", "sse_starlette", "prometheus_client")}
+EXTRA_MODULES = {
+    "http": ("starlette", "uvicorn", "sse_starlette", "prometheus_client"),
+    "notify": ("apprise",),
+    "tui": ("textual",),
+}
 """What the libraries of an extra are called when they are imported."""
+LOOKED_INTO = re.compile(r"notify|notify\.targets|hooks\..+\.command")
+"""Doubts about these the checks of extras and of notices settle."""
 
 
 def configuration(read: Reader, in_force: Config | None) -> tuple[Config | None, list[Finding]]:
@@ -41,6 +48,7 @@ def configuration(read: Reader, in_force: Config | None) -> tuple[Config | None,
             "config", "warning", str(warning), "correct it, then: dlqueue config reload; or leave it if it is meant"
         )
         for warning in config.warnings
+        if not LOOKED_INTO.fullmatch(warning.key)
     ]
     changed = [] if in_force is None else difference(in_force, config)
     if changed:
@@ -62,12 +70,19 @@ def _kinds(read: Reader) -> Iterator[Finding]:
 
 
 def _extras(config: Config) -> Iterator[Finding]:
-    asked = {"http": ("http.listen", config.http.listen is not None)}
-    for extra, (setting, wanted) in asked.items():
-        missing = [name for name in EXTRA_MODULES[extra] if wanted and importlib.util.find_spec(name) is None]
-        if missing:
-            text = f"{setting} is set, and the daemon will not start: it needs {', '.join(missing)}"
+    asked = {
+        "http": ("http.listen", config.http.listen is not None, "the daemon will not start"),
+        "notify": ("notify.targets", bool(config.notify.targets), "nobody there gets a message"),
+    }
+    for extra, modules in EXTRA_MODULES.items():
+        missing = ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
+        setting, wanted, result = asked.get(extra, ("", False, ""))
+        if missing and wanted:
+            text = f"{setting} is set, and {result}: it needs {missing}"
             yield Finding("extras", "error", text, f"pip install 'dlqueue[{extra}]', or remove {setting}")
+        elif missing and extra == "tui":
+            text = f"dlqueue top cannot be used: it needs {missing}"
+            yield Finding("extras", "info", text, f"nothing, unless you want to use it: pip install 'dlqueue[{extra}]'")
 
 
 def permissions(places: Places, files: list[Path], system: bool) -> list[Finding]:

@@ -113,6 +113,16 @@ class Inspection:
         )
         return {hold.removeprefix(prefix): count for hold, count in rows}
 
+    def letters(self, before: float | None = None) -> list[tuple[str, int, float, str | None]]:
+        """What waits in the outbox, about what was before then, by lane: the target of one of them, how many there are,
+        since when the oldest, and what came of an attempt."""
+        return self._ask(
+            "SELECT target, count(*), min(at), max(last_error) FROM outbox WHERE namespace = ? AND at < ?"
+            " GROUP BY lane ORDER BY count(*) DESC LIMIT 1000",
+            self._namespace,
+            time.time() if before is None else before,
+        )
+
     def mentioned(self, words: Collection[str]) -> set[str]:
         """Which of these stand in the private state of a task, finished or not."""
         left, found = set(words), set[str]()

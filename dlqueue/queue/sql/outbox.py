@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
-from dlqueue.queue.outbox import Address, Letter, Settled, post
+from dlqueue.queue.outbox import Address, Letter, Pending, Settled, post
 from dlqueue.queue.record import Change
 from dlqueue.queue.sql.rows import Driver, Statement
 from dlqueue.queue.sql.tables import outbox
@@ -64,6 +64,11 @@ class OutboxRows:
     def about(self, connection: Connection, task_id: int) -> list[Letter]:
         """Those of one task."""
         return _letters(connection, self._all().where(outbox.c.task_id == task_id).order_by(outbox.c.id))
+
+    def pending(self, connection: Connection) -> Pending:
+        """How many there are, and how old they are."""
+        asked = select(func.count(), func.min(outbox.c.at)).where(outbox.c.namespace == self._namespace)
+        return Pending(*connection.execute(asked).one())
 
     def _all(self) -> Select[Any]:
         return select(*_COLUMNS).where(outbox.c.namespace == self._namespace)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dlqueue.queue.errors import QueueClosed, StorageError, TaskNotFound
 from dlqueue.queue.figures import Figure, figures_of, pieces
 from dlqueue.queue.glance import Glance, Look
-from dlqueue.queue.outbox import Address, Letter, Settled
+from dlqueue.queue.outbox import Address, Letter, Pending, Settled
 from dlqueue.queue.record import (
     Answer,
     Decide,
@@ -329,6 +329,9 @@ class SqlStore(SqlSchedules):
 
     async def letters_about(self, task_id: int) -> list[Letter]:
         return await self._read(lambda connection: self._verbs.outbox.about(connection, task_id))
+
+    async def letters_pending(self) -> Pending:
+        return await self._read(self._verbs.outbox.pending)
 
     async def settle_letters(self, settled: Sequence[Settled]) -> None:
         await self._do(self._verbs.outbox.settle, settled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dlqueue.queue import transitions
-from dlqueue.queue.outbox import Letter, Notice, Settled
+from dlqueue.queue.outbox import Letter, Notice, Pending, Settled
 from dlqueue.queue.record import NewTask, Options, TaskRecord
 from dlqueue.queue.status import Status
 from dlqueue.queue.testing.bench import NOW, Bench, Suite, settle
@@ -146,6 +146,17 @@ class Outbox(Suite):
         )  # fmt: skip
         assert await bench.store.letters_about(first.task_id) == [left[1]]
         assert await bench.store.letters_about(second.task_id) == []
+
+    async def test_what_is_pending_is_counted(self, bench: Bench) -> None:
+        bench.store.address(everything)
+        assert await bench.store.letters_pending() == Pending(0, None)
+        tasks = [await bench.submit() for _ in range(3)]
+        for task, at in zip(tasks, (NOW + 5, NOW + 3, NOW + 9), strict=True):
+            await bench.end(task.id, S.ERROR, now=at)
+        assert await bench.store.letters_pending() == Pending(3, NOW + 3)
+        (oldest,) = await bench.store.letters_about(tasks[1].id)
+        await bench.store.settle_letters([Settled(oldest.id)])
+        assert await bench.store.letters_pending() == Pending(2, NOW + 5)
 
     async def test_lanes_can_be_left_out(self, bench: Bench) -> None:
         bench.store.address(everything)

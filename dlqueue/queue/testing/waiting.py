@@ -10,7 +10,7 @@ from dlqueue.queue.record import Change, TaskRecord
 from dlqueue.queue.status import UNFINISHED, Status, Want
 from dlqueue.queue.testing.clock import FakeClock
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds of real time in which what ought to happen at once has to happen."""
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 import bencode2
 
 from tests.plugins.aria2.live import Aria2, until
+from tests.serving import Serving
 
 PIECE = 1 << 14
 
@@ -49,7 +50,7 @@ def make_torrent(name: str, files: dict[str, bytes] | bytes, tracker: str = "htt
     return Torrent(name, content, hashlib.sha1(bencode2.bencode(info)).hexdigest(), tracker)
 
 
-class Tracker:
+class Tracker(Serving):
     """Knows who has announced. ``closed`` keeps its doors shut: nobody finds anybody."""
 
     def __init__(self) -> None:
@@ -72,9 +73,9 @@ class Tracker:
                 except ConnectionError:
                     pass  # aria2 does not wait for the answer to its good-bye
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/announce"
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/announce"
 
     def _answer(self, query: str, address: str) -> bytes:
         # The info-hash is raw bytes, no text.
@@ -90,16 +91,6 @@ class Tracker:
         packed = b"".join(socket.inet_aton(host) + struct.pack("!H", port) for host, port in others)
         answer: bytes = bencode2.bencode({"interval": 1, "min interval": 1, "peers": packed})
         return answer
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class Swarm:

@@ -333,6 +333,6 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     find = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "yt_dlp" else find(name, *rest))
-    kinds = find_kinds(quiet=True)
+    kinds = find_kinds()
     assert kinds.broken["ytdlp"] == "needs the Python module yt_dlp: install dlqueue[ytdlp]"
     assert "ytdlp" not in kinds.usable and "http" in kinds.usable
