@@ -7,7 +7,7 @@ import json
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -215,7 +215,7 @@ def test_a_revoked_token_hears_no_more_of_the_past(http: World, monkeypatch: pyt
     goes_on = asyncio.Event()
     events = http.house.queue.events
 
-    async def slowly(after: int, limit: int) -> list[Event]:
+    async def slowly(after: int, limit: int) -> Sequence[Event]:
         if after:
             await goes_on.wait()
         return await events(after, limit)
