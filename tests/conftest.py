@@ -4,6 +4,7 @@ is a failed one."""
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -24,6 +25,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("dlqueue")
+
+# A shell starts what it puts into the background deaf to Ctrl-C, and programs pass that on to those they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _FORBIDDEN = os.environ.get("DLQUEUE_FORBID_SKIPS", "") not in ("", "0")
 

@@ -23,7 +23,7 @@ def notify_command() -> None:
 @everywhere
 @pass_session
 def test(session: Session, /, name: str) -> int:
-    """Send a test to a target or hook of the configuration, or to a webhook. Exit code 1 if it does not arrive."""
+    """Send a test to a target, a hook or a webhook. Exit code 1 if it does not arrive."""
     answer: dict[str, Any] = {**session.client.notify.test(name=name)}
     if session.json:
         put_json(answer)

@@ -50,7 +50,7 @@ def setup_command(
     ports: dict[str, int],
     root: Path | None,
 ) -> int:
-    """Install and start the service, and use the downloaders that run here. May be given again at any time."""
+    """Make a service of it, with the downloaders that run here. May be given again at any time."""
     if mode is None:
         raise click.UsageError("say for whom: --user (for you alone) or --system (for the machine)")
     if session.config or session.socket:

@@ -14,10 +14,7 @@ Access = Literal["read", "write"]
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One row: what it takes and gives, what it may touch, and who may call it through the gateway.
-
-    ``later`` are params of the contract whose feature this version does not have: refused by name, never ignored.
-    """
+    """One row: what it takes and gives, what it may touch, and who may call it through the gateway."""
 
     name: str
     params: type[Any]
@@ -26,7 +23,6 @@ class Method:
     role: Role
     doc: str
     since: str = "0.1"
-    later: frozenset[str] = frozenset()
 
     @property
     def waits(self) -> bool:
@@ -34,10 +30,8 @@ class Method:
         return self.name in WAITING
 
 
-def _row(
-    name: str, params: type[Any], result: Any, access: Access, role: Role, doc: str, later: tuple[str, ...] = ()
-) -> Method:
-    return Method(name=name, params=params, result=result, access=access, role=role, doc=doc, later=frozenset(later))
+def _row(name: str, params: type[Any], result: Any, access: Access, role: Role, doc: str) -> Method:
+    return Method(name=name, params=params, result=result, access=access, role=role, doc=doc)
 
 
 _m = messages

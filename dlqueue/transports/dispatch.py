@@ -50,7 +50,7 @@ class Dispatcher:
                 answer = self._discover
             elif answer is None and name != envelope.UNSUBSCRIBE:
                 raise TypeError(f"the service has no {methods.attribute(name)}")
-            self._rows[name] = (row, shapes.reader(row.params, row.later), answer)
+            self._rows[name] = (row, shapes.reader(row.params), answer)
         self._document: dict[str, Any] | None = None
         self.stopping = False
 

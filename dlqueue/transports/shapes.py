@@ -72,11 +72,10 @@ def schema(hint: Any) -> dict[str, Any]:
     return TypeAdapter(shape(hint)).json_schema(ref_template="#/components/schemas/{model}")
 
 
-def reader(declared: type[Any], later: frozenset[str]) -> Callable[[dict[str, Any]], Any]:
+def reader(declared: type[Any]) -> Callable[[dict[str, Any]], Any]:
     """A function that makes ``declared`` (a params dataclass) out of a JSON object.
 
-    It raises :class:`InvalidParams` naming the first field that is wrong; params in ``later`` are refused as not
-    supported yet.
+    It raises :class:`InvalidParams` naming the first field that is wrong.
     """
     adapter = TypeAdapter(shape(declared))
     build = _builder(declared)
@@ -85,7 +84,7 @@ def reader(declared: type[Any], later: frozenset[str]) -> Callable[[dict[str, An
         try:
             return build(adapter.validate_python(params))
         except ValidationError as error:
-            raise _translated(error, declared, later) from None
+            raise _translated(error, declared) from None
 
     return read
 
@@ -132,7 +131,7 @@ def _placed(place: str, build: Callable[[dict[str, Any]], Any], value: dict[str,
         raise InvalidParams(field, error.message.removeprefix(f"{error.field}: "), kind=error.kind) from None
 
 
-def _translated(error: ValidationError, declared: type[Any], later: frozenset[str]) -> InvalidParams:
+def _translated(error: ValidationError, declared: type[Any]) -> InvalidParams:
     found = error.errors(include_url=False)
     # A misspelt name explains the missing one, not the other way round.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
@@ -140,11 +139,10 @@ def _translated(error: ValidationError, declared: type[Any], later: frozenset[st
     field = ".".join(str(part)[:100] for part in location) or None
     kind, context = first["type"], first.get("ctx", {})
     if kind == "extra_forbidden":
-        name = str(first["loc"][-1])
-        if name in later:
-            return InvalidParams(field, "is not supported yet by this version", kind="unsupported")
         known = _names_at(declared, location[:-1])
-        meant = did_you_mean(name, known) or (f"; there is {', '.join(known)}" if 0 < len(known) < 8 else "")
+        meant = did_you_mean(str(first["loc"][-1]), known) or (
+            f"; there is {', '.join(known)}" if 0 < len(known) < 8 else ""
+        )
         return InvalidParams(field, f"no such param{meant}", kind="unknown_param")
     if kind == "missing":
         return InvalidParams(field, "is required", kind="missing_param")

@@ -46,7 +46,9 @@ def test_the_daemon_killed_in_the_middle(tmp_path: Path) -> None:
         url = server.put("film.mp4", BODY, gate=gate, gate_at=200_000)
         daemon.start()
         number = daemon.add(url, downloader="tube")
-        until(lambda: daemon.task(number)["download"]["state"] == "downloading", "its first bytes")
+        staging = daemon.destination / ".dlqueue"
+        until(lambda: any(part.stat().st_size for part in staging.rglob("*.part")), "its first bytes")
+        until(lambda: daemon.task(number)["download"]["state"] == "downloading", "somebody has seen them")
         daemon.kill()
         gate.set()
         daemon.start()

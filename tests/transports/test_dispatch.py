@@ -102,17 +102,6 @@ async def test_wrong_params(service: StubService, method: str, params: dict[str,
     assert not service.calls
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [(row.name, name) for row in METHODS.values() for name in sorted(row.later)]
-)
-async def test_later_params_are_refused_by_name(service: StubService, method: str, name: str) -> None:
-    base: dict[str, Any] = {"url": "http://a"} if method == "downloads.add" else {"type": "a", "params": {}}
-    params = {"tasks": [{**base, name: None}]} if method == "tasks.submit_many" else {**base, name: None}
-    error = await refused(service, method, **params)
-    assert error["code"] == Code.INVALID_PARAMS and error["data"]["kind"] == "unsupported"
-    assert error["data"]["field"].endswith(name) and "not supported yet" in error["message"]
-
-
 async def test_error_of_the_service(service: StubService) -> None:
     error = await refused(service, "tasks.get", id=99)
     assert error["code"] == Code.NOT_FOUND and error["data"] == {"kind": "not_found", "field": "id", "task_id": 99}
