@@ -19,7 +19,7 @@ from dlqueue.downloads.task import RemoteDownload
 from dlqueue.notify.postman import Postman
 from dlqueue.protocol import messages
 from dlqueue.protocol.errors import Conflict
-from dlqueue.queue import Queue, QueueClosed, QueueError
+from dlqueue.queue import Queue, QueueClosed, QueueError, StorageError
 from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import Downloader
 from dlqueue.service.access import Access
@@ -169,28 +169,48 @@ class Reloader:
         """What may fail comes first, and has then changed nothing."""
         parts, downloaders, plan = self._parts, settings.endpoints(new, self._parts.kinds), settings.plan(new)
         parts.endpoints.prepare(downloaders)
-        await parts.queue.configure(new.daemon.workers, settings.queues(new))
+        await self._limit(new)
+        try:
+            await parts.queue.configure(new.daemon.workers, settings.queues(new))
+        except BaseException:
+            await self._limit(self.config)
+            raise
         await parts.endpoints.reconfigure(downloaders, settings.disabled(new), settings.rules(new))
         parts.endpoints.room.adapt(new.daemon.keep_free)
         parts.queue.keep(new.retention.finished)
         settings.steer(parts.policy, new)
         logs.adapt(new.daemon.log, new.daemon.log_level)
-        parts.access.appoint(new.daemon.admins)
-        await self._limit(new)
         parts.postman.configure(plan)
         parts.download.default_directory = new.daemon.downloads
         parts.download.seed_rule = settings.seed_rule(new)
-        if new.seeding != self.config.seeding:
-            await parts.queue.wake("transfer:*")  # those that seed look whether it is enough now
+        try:
+            await self._tell_who_waits(new)
+        except StorageError as error:
+            log.warning("who waits cannot be told now that the configuration is another one: %s", error)
 
     async def _limit(self, new: Config) -> None:
-        """Also where no rule has changed: who is an admin, and so exempt, may be another one."""
+        """Also where no rule has changed: who is an admin, and so exempt, may be another one.
+
+        :raises StorageError: nothing has changed.
+        """
         parts = self._parts
+        parts.access.appoint(new.daemon.admins)
         parts.owners.adapt(new)
+        if new.owners or parts.queue.quotas.any:
+            try:
+                await parts.queue.quotas.limit(parts.owners.quota if new.owners else None)
+            except BaseException:
+                parts.access.appoint(self.config.daemon.admins)
+                parts.owners.adapt(self.config)
+                raise
+
+    async def _tell_who_waits(self, new: Config) -> None:
+        parts = self._parts
         if new.owners or self.config.owners:
-            await parts.queue.quotas.limit(parts.owners.quota if new.owners else None)
             await parts.endpoints.shares.changed(parts.queue.quotas.owners())
             await parts.queue.quotas.look_again()
+        if new.seeding != self.config.seeding:
+            await parts.queue.wake("transfer:*")  # those that seed look whether it is enough now
 
 
 def _one_of(problems: Sequence[object]) -> str:

@@ -26,7 +26,7 @@ from dlqueue.downloads.slots import Slots
 from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState, Obligation
 from dlqueue.downloads.uses import Uses
-from dlqueue.queue import InvalidTask
+from dlqueue.queue import InvalidTask, StorageError
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock
 from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
@@ -211,18 +211,18 @@ class Endpoints:
         if rerouted:
             self._find_groups()
             for hold in ("slot:*", "downloader:*", "paused:*"):  # they may be somebody else's now
-                await self._wake(hold, None)
+                await self._woken(hold, None)
             await asyncio.to_thread(self.note_groups)
         for name in configs:
             await self.offer(name)
-        await self._wake("route", None)
+        await self._woken("route", None)
 
     async def _take_away(self, name: str, coordinator: Coordinator) -> None:
         self._publish(coordinator, "removed")
         await coordinator.close()
         await coordinator.dismiss()
         for hold in ("slot", "paused"):
-            await self._wake(f"{hold}:{name}", None)
+            await self._woken(f"{hold}:{name}", None)
 
     async def _adapt(self, config: EndpointConfig) -> None:
         name, former = config.name, self._coordinators.get(config.name)
@@ -342,11 +342,14 @@ class Endpoints:
             return True
 
     def note_groups(self) -> None:
-        """:raises OSError: it cannot be written."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """For `groups_changed`, also after a restart."""
         new = self._folder / f"{_GROUPS}.new"
-        new.write_text(self._listed())
-        new.replace(self._folder / _GROUPS)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            new.write_text(self._listed())
+            new.replace(self._folder / _GROUPS)
+        except OSError as error:  # no more is lost than some looks in vain at the next start
+            log.warning("which downloaders are waited for together cannot be noted: %s", error)
 
     def _listed(self) -> str:
         return "\n".join([*sorted(self.configs), *self._groups])
@@ -391,8 +394,16 @@ class Endpoints:
         free = self.slots.free(name)
         for whose in self._waited_for_with(name) if free else ():
             asked = self.slots.asked(whose)
-            if asked and not await self._wake(f"slot:{whose}", free):
+            if asked and not await self._woken(f"slot:{whose}", free):
                 self.slots.nobody(whose, asked)
+
+    async def _woken(self, hold: str, count: int | None) -> bool:
+        """Was there anybody? In the middle of going over to other settings nothing must fail with it."""
+        try:
+            return bool(await self._wake(hold, count))
+        except StorageError as error:  # it is done when the store works again
+            log.warning("could not wake who waits for %s now: %s", hold, error)
+            return True
 
     async def release(self, task_id: int) -> None:
         """Give up a task's slot, or its turn for one, and let the next one have it; its share of the transfers of its

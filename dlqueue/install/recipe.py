@@ -246,10 +246,13 @@ class Recipe:
         if self.mode == "system" and config is not None:
             staging = [config.daemon.staging] if config.daemon.staging is not None else []
             outside = [one for one in (*config.daemon.allow_destinations, *staging) if not self._is_ours(one)]
+            for one in [one for one in outside if not str(one).isprintable()]:
+                self.site.note(f"NOTE: the service cannot write into {one}: systemd knows no such names; rename it")
+                outside.remove(one)
             if outside or self.site.at(drop_ins / "10-folders.conf").exists():
                 files[drop_ins / "10-folders.conf"] = units.writable(outside)
         if self.mode == "user" and (told := [n for n in ("XDG_CONFIG_HOME", "XDG_STATE_HOME") if self.environ.get(n)]):
-            lines = [f'Environment="{name}={self.environ[name].replace("%", "%%")}"' for name in told]
+            lines = [f"Environment={units.quoted(f'{name}={self.environ[name]}')}" for name in told]
             files[drop_ins / "10-places.conf"] = "\n".join(["# Written by dlqueue setup.", "[Service]", *lines]) + "\n"
         for path, text in files.items():
             self.moved |= self.site.write(path, text)

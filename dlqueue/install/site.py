@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _SECONDS = 120.0
+_LINKS = 40  # as many as Linux follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,12 @@ class Site:
         return self.root == Path("/")
 
     def at(self, path: Path) -> Path:
-        """Where a path of the machine is for us."""
-        return self.root / path.relative_to("/")
+        """Where a path of the machine is for us. In a folder that will be a machine its links lead to where they will
+        lead then: one to ``/usr`` must not lead to our own.
+
+        :raises OSError: they lead in a circle.
+        """
+        return self.root / path.relative_to("/") if self.is_real else _inside(self.root, path)
 
     def note(self, what: str, *, changed: bool = False) -> None:
         """Something a person should read."""
@@ -84,7 +90,7 @@ class Site:
         :param keep: leave one that is there, whatever is in it.
         """
         there = self.at(path)
-        if there.exists() and (keep or (there.read_text("utf-8") == text and _is(there, mode, owner))):
+        if there.exists() and (keep or (there.read_bytes() == text.encode() and _is(there, mode, owner))):
             return self._done(str(path), None)
         return self._done(str(path), lambda: _write(there, text, mode, owner), verb="write")
 
@@ -131,6 +137,24 @@ class Site:
             act()
             self.note(f"{'wrote' if verb == 'write' else 'made'} {what}", changed=True)
         return act is not None
+
+
+def _inside(root: Path, path: Path) -> Path:
+    found, rest, links = root, [*reversed(path.parts[1:])], 0
+    while rest:
+        part = rest.pop()
+        if part == "..":
+            found = found if found == root else found.parent
+            continue
+        found = found / part
+        if found.is_symlink():
+            links += 1
+            if links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(found))
+            target = found.readlink()
+            found = root if target.is_absolute() else found.parent
+            rest += [one for one in reversed(target.parts) if one != "/"]
+    return found
 
 
 def has_program(name: str) -> bool:

@@ -36,15 +36,15 @@ def writable(folders: Iterable[Path]) -> str:
     folders = sorted(set(folders))
     homes = [folder for folder in folders if any(folder.is_relative_to(home) for home in _HOMES)]
     lines = ["# Written by dlqueue setup from allow_destinations and staging: after a change there, run it again."]
-    lines += ["[Service]", *(f"ReadWritePaths={_quoted(f'-{folder}')}" for folder in folders)]
+    lines += ["[Service]", *(f"ReadWritePaths={quoted(f'-{folder}')}" for folder in folders)]
     if homes:
         # Of the home directories nothing is seen but these folders.
         escaped = (str(folder).replace(":", "\\:") for folder in homes)
-        lines += ["ProtectHome=tmpfs", *(f"BindPaths={_quoted(f'-{folder}')}" for folder in escaped)]
+        lines += ["ProtectHome=tmpfs", *(f"BindPaths={quoted(f'-{folder}')}" for folder in escaped)]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """One word of a unit file (systemd.syntax(7)); ``%`` begins a specifier there."""
     plain = word.replace("%", "%%")
     if all(character.isalnum() or character in "-_./%@+,=" for character in plain):
@@ -53,4 +53,4 @@ def _quoted(word: str) -> str:
 
 
 def _quoted_command(word: str) -> str:
-    return _quoted(word.replace("$", "$$"))
+    return quoted(word.replace("$", "$$"))

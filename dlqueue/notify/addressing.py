@@ -46,7 +46,10 @@ class Addressing:
             if not found:
                 return []
             body = json.dumps(message(event, at, self._view(record)), ensure_ascii=False)
-            return [Notice(target, targets.lane(target), body) for target in found]
+            own = () if record.options.notify is None else [*_targets_of(read_wish(record.options.notify))]
+            return [
+                Notice(target, targets.lane(target, record.owner if target in own else None), body) for target in found
+            ]
         except Exception:
             # The change itself must not fail with it.
             log.exception("nobody is told that a task is %s", event, extra={"task_id": record.id})

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 16
 AT_ONCE_IN_A_LANE = 4
 """So that a receiver that does not answer leaves threads for the others."""
+AT_ONCE_IN_A_BUNDLE = 12
+"""So that somebody with many receivers that do not answer leaves threads for other people."""
 WINDOW = 64
 LONGEST_WAIT = 3600.0
 TRIES = 35
@@ -63,6 +65,7 @@ class Sender:
         self._threads = Threads(AT_ONCE, "dlqueue-notify")
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._lanes: Counter[str] = Counter()
+        self._bundles: Counter[str] = Counter()
         self._ended: set[int] = set()
         """Letters that went while the outbox was being read: what was read of them is old."""
         self._loop: asyncio.Task[None] | None = None
@@ -117,6 +120,7 @@ class Sender:
         while True:
             self._ended.clear()
             full = {lane for lane, count in self._lanes.items() if count >= AT_ONCE_IN_A_LANE}
+            full |= {bundle for bundle, count in self._bundles.items() if count >= AT_ONCE_IN_A_BUNDLE}
             letters = await self._outbox.letters(WINDOW, full)
             now, began, due = self._clock.time(), False, None
             for letter in letters:
@@ -127,8 +131,12 @@ class Sender:
                     break
                 if len(self._under_way) >= AT_ONCE:
                     return None  # the next one that ends looks again
-                if self._lanes[letter.lane] < AT_ONCE_IN_A_LANE:
+                bundle = targets.bundle(letter.lane)
+                many = 0 if bundle is None else self._bundles[bundle]
+                if self._lanes[letter.lane] < AT_ONCE_IN_A_LANE and many < AT_ONCE_IN_A_BUNDLE:
                     self._lanes[letter.lane] += 1
+                    if bundle is not None:
+                        self._bundles[bundle] += 1
                     self._under_way[letter.id] = asyncio.create_task(self._send(letter))
                     began = True
             if not began:
@@ -141,9 +149,12 @@ class Sender:
         finally:
             self._ended.add(letter.id)
             del self._under_way[letter.id]
-            self._lanes[letter.lane] -= 1
-            if not self._lanes[letter.lane]:
-                del self._lanes[letter.lane]
+            bundle = targets.bundle(letter.lane)
+            for counts, one in ((self._lanes, letter.lane), (self._bundles, bundle)):
+                if one is not None:
+                    counts[one] -= 1
+                    if not counts[one]:
+                        del counts[one]
             self._outbox.arrived.set()
 
     def _carried(self, letter: Letter) -> Failed | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from dlqueue.queue.outbox import BUNDLE
 from dlqueue.runtime.redaction import HIDDEN
 
 WEBHOOK, HOOK, NAMED, MESSAGE = "webhook", "hook", "to", "url"
@@ -24,12 +25,23 @@ def parts(target: str) -> tuple[str, str]:
     return kind, value
 
 
-def lane(target: str) -> str:
-    """Letters of one lane go to one receiver. What is behind a scheme of apprise only apprise knows: one lane each."""
+def lane(target: str, chosen_by: str | None = None) -> str:
+    """Letters of one lane go to one receiver. What is behind a scheme of apprise only apprise knows: one lane each.
+
+    :param chosen_by: whose own idea the receiver is; None = the configuration says so.
+    """
     kind, value = parts(target)
     if kind in (WEBHOOK, MESSAGE):
         value = _origin(value)
+        if chosen_by is not None:  # such receivers are as many as somebody likes; those of the configuration are few
+            return f"{chosen_by}{BUNDLE}{kind}:{value}"[:512]
     return f"{kind}:{value}"[:512]
+
+
+def bundle(lane: str) -> str | None:
+    """What the lanes to the receivers that one person has chosen begin with."""
+    whose, found, _ = lane.partition(BUNDLE)
+    return whose + BUNDLE if found else None
 
 
 def shown(target: str) -> str:

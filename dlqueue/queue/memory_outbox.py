@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from dlqueue.queue.outbox import Address, Letter, Pending, Settled, post
+from dlqueue.queue.outbox import BUNDLE, Address, Letter, Pending, Settled, post
 from dlqueue.queue.record import Change
 
 
@@ -28,7 +28,12 @@ class MemoryOutbox:
             self._letters[self._last_letter] = msgspec.structs.replace(letter, id=self._last_letter)
 
     async def letters(self, limit: int, without: Collection[str] = ()) -> list[Letter]:
-        found = [letter for letter in self._letters.values() if letter.lane not in without]
+        lanes, bundles = frozenset(without), tuple(one for one in without if one.endswith(BUNDLE))
+        found = [
+            letter
+            for letter in self._letters.values()
+            if letter.lane not in lanes and not letter.lane.startswith(bundles)
+        ]
         return sorted(found, key=lambda letter: (letter.due_at, letter.id))[:limit]
 
     async def letters_about(self, task_id: int) -> list[Letter]:

@@ -17,6 +17,10 @@ TOLD = frozenset({"delivered", "completed", "error", "canceled"})
 """What letters are about: the result is there, and the three ends."""
 
 
+BUNDLE = "|"
+"""What stands before it in a lane is common to several lanes."""
+
+
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """A letter before it is posted."""
 
@@ -76,7 +80,10 @@ class OutboxStore(Protocol):
         ...
 
     async def letters(self, limit: int, without: Collection[str] = ()) -> list[Letter]:
-        """Those due first, whether they are due yet or not; none of these lanes."""
+        """Those due first, whether they are due yet or not.
+
+        :param without: none of these lanes; one that ends in `BUNDLE` stands for all that begin so.
+        """
         ...
 
     async def letters_about(self, task_id: int) -> list[Letter]:

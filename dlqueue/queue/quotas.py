@@ -204,7 +204,7 @@ class Quotas:
         size = known
         if size is None and task is not None and not (record.hold or "").startswith(f"{HOLD}:"):
             size = task.size(record.params, record.state)
-        if not size or record.delivered_at is not None:
+        if not size or size < 0 or record.delivered_at is not None:
             return 0
         self._sizes[record.id] = size
         self._bytes[record.owner] = self._bytes.get(record.owner, 0) + size
@@ -268,7 +268,8 @@ class Quotas:
 
     def _size(self, type: str, params: Any) -> int | None:
         task = self._types.get(type)
-        return 0 if task is None else task.size(params, None)
+        size = 0 if task is None else task.size(params, None)
+        return size if size is None else max(size, 0)
 
     def _promise(self, wanted: Promises) -> Promises:
         for owner, new in wanted.items():
@@ -348,6 +349,8 @@ class Quotas:
         quota = self.of(owner)
         if quota is None or quota.bytes is None:
             return None
+        if size is not None and size < 0:  # who says that is not believed, and makes no room for others
+            size = None
         had = self._sizes.get(task_id, 0)
         rest = self._with_promised(owner)[1] - had
         wanted = max(size or 1, 1)

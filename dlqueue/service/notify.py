@@ -9,7 +9,7 @@ from dlqueue.notify.addressing import read_wish
 from dlqueue.notify.postman import Postman
 from dlqueue.protocol import notify as messages
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import NotFound, did_you_mean
+from dlqueue.protocol.errors import Forbidden, NotFound, did_you_mean
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Status, TaskRecord
 from dlqueue.service.access import Access
@@ -46,6 +46,9 @@ class NotifyVerbs:
 
     async def test(self, caller: Caller, params: messages.TestNotify) -> messages.NotifyTest:
         self._access.require_admin(caller, "notify.test")
+        if "://" in params.name and not caller.has_role("admin"):
+            # Such a URL reaches whatever the daemon reaches. A token that root made for somebody is not root.
+            raise Forbidden("only the role admin may give a URL; others name a target or hook", kind="role")
         target = self._postman.find(params.name)
         if target is None:
             known = sorted((*self._postman.plan.targets, *self._postman.plan.hooks))

@@ -76,6 +76,10 @@ class Tokens:
         self._used[found.name] = self._now()
         return Caller(uid=found.uid, gid=found.gid, name=found.owner, role=found.role, token=found.name)
 
+    def knows(self, caller: Caller) -> bool:
+        """Has the token of this caller not been revoked?"""
+        return caller.token in self._kept
+
     async def list(self, caller: Caller) -> messages.TokenPage:
         items = [self._view(one) for _, one in sorted(self._kept.items()) if self._sees(caller, one)]
         return {"items": items, "next_cursor": None, "total": len(items)}

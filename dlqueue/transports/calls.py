@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
 
 from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Stopping
+from dlqueue.protocol.errors import LimitExceeded, Stopping, Unauthenticated
 from dlqueue.protocol.jsonrpc import Call
 from dlqueue.transports.body import Intake
 from dlqueue.transports.dispatch import Dispatcher, EventStream
 
+MOST_WAITING = 4096
+"""Calls that wait, at once: as many as one connection of the Unix socket may have. Each costs some kilobytes, and a
+batch has a thousand of them."""
+
 
 class Calls:
-    """The way from a request to the dispatcher."""
+    """The way from a request to the dispatcher.
+
+    :ivar knows: is the token of this caller worth something still?
+    """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.dispatcher = dispatcher
         self.intake = Intake()
-        self._waiting: set[asyncio.Task[Any]] = set()
+        self.knows: Callable[[Caller], bool] = lambda caller: True
+        self._waiting: dict[asyncio.Task[Any], Caller] = {}
         self.streams: dict[EventStream, Caller] = {}
         """The event streams that are open, and whose."""
 
     async def result(self, request: Request, call: Call) -> Any:
         """What the service answers. :raises RpcError:"""
         caller: Caller = request.scope["caller"]
+        self._check(caller)  # the body may have taken its time
         if not envelope.waits(call.method, call.params):
             return await self.dispatcher.result(caller, call)
+        if len(self._waiting) >= MOST_WAITING:
+            raise LimitExceeded(f"{MOST_WAITING} calls wait already", kind="waits", retry_after=5)
         work = asyncio.create_task(self.dispatcher.result(caller, call))
         gone = asyncio.create_task(_left(request))
-        self._waiting.add(work)
+        self._waiting[work] = caller
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             work.cancel()
@@ -40,8 +52,9 @@ class Calls:
         finally:
             gone.cancel()
             work.cancel()
-            self._waiting.discard(work)
+            del self._waiting[work]
         if work.cancelled():
+            self._check(caller)
             raise Stopping("the daemon is stopping", retry_after=5)
         return work.result()
 
@@ -53,10 +66,18 @@ class Calls:
             stream.close()
 
     def end_token(self, name: str) -> None:
-        """End the streams of a token that was revoked."""
+        """End what a token that was revoked still waits for."""
+        for work, caller in self._waiting.items():
+            if caller.token == name:
+                work.cancel()
         for stream, caller in list(self.streams.items()):
             if caller.token == name:
+                del self.streams[stream]  # what waits to be read is not told any more
                 stream.close()
+
+    def _check(self, caller: Caller) -> None:
+        if not self.knows(caller):
+            raise Unauthenticated("the token has been revoked", kind="token")
 
 
 async def _left(request: Request) -> None:

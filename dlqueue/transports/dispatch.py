@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -10,10 +11,14 @@ import msgspec
 
 from dlqueue.protocol import envelope, jsonrpc, methods
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Forbidden, Internal, MethodNotFound, RpcError, Stopping, did_you_mean
+from dlqueue.protocol.errors import Forbidden, Internal, LimitExceeded, MethodNotFound, RpcError, Stopping, did_you_mean
 from dlqueue.transports import openrpc, shapes
 
 _log = logging.getLogger(__name__)
+
+
+MOST_WAITING = 16_384
+"""Calls of one user that wait, over all connections: each costs some kilobytes."""
 
 
 class EventStream(Protocol):
@@ -52,6 +57,7 @@ class Dispatcher:
                 raise TypeError(f"the service has no {methods.attribute(name)}")
             self._rows[name] = (row, shapes.reader(row.params), answer)
         self._document: dict[str, Any] | None = None
+        self._waiting: Counter[int] = Counter()
         self.stopping = False
 
     def row(self, name: str) -> methods.Method:
@@ -85,7 +91,15 @@ class Dispatcher:
             answer = self._rows[call.method][2]
             if answer is None:
                 raise MethodNotFound(f"{call.method} needs a connection that stays")
-            return await answer(caller, params)
+            if not envelope.waits(call.method, call.params):
+                return await answer(caller, params)
+            if self._waiting[caller.uid] >= MOST_WAITING:
+                raise LimitExceeded(f"{MOST_WAITING} calls of yours wait already", kind="waits", retry_after=5)
+            self._waiting[caller.uid] += 1
+            try:
+                return await answer(caller, params)
+            finally:
+                self._waiting[caller.uid] -= 1
         except RpcError:
             raise
         except Exception as error:  # noqa: BLE001 - the one border where a defect becomes an answer

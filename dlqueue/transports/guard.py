@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dlqueue.address import Address
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Forbidden, LimitExceeded, RpcError, Unauthenticated
+from dlqueue.protocol.errors import Forbidden, InvalidRequest, LimitExceeded, RpcError, Unauthenticated
 from dlqueue.transports.problem import problem
 
 FAILURES = 10
@@ -104,10 +104,13 @@ class Guard:
         try:
             headers = Headers(scope=scope)
             self._names.check(headers)
+            if "transfer-encoding" in headers and "content-length" in headers:
+                # A proxy in front may have taken the other one for the end of it (RFC 9112, 6.1 and 11.2).
+                raise InvalidRequest("Transfer-Encoding and Content-Length do not go together", kind="http")
             if scope["path"] not in self._public:
                 scope["caller"] = self._identify(scope, headers)
         except RpcError as error:
-            answer = problem(error)
+            answer = problem(error, headers={"Connection": "close"} if error.kind == "http" else None)
         await answer(scope, receive, _hardened(send, scope["path"] in self._public))
 
     def _identify(self, scope: Scope, headers: Headers) -> Caller:

@@ -110,6 +110,7 @@ class Gateway:
         await self._server.startup(sockets=[self._socket])
         self._tokens.url = str(self.address)
         self._tokens.on_revoked = self._calls.end_token
+        self._calls.knows = self._tokens.knows
         _log.info("http gateway: %s", self.address)
 
     def interrupt(self) -> None:
@@ -169,6 +170,7 @@ class Gateway:
                 Exception: _defect,
             },
         )
+        app.router.redirect_slashes = False
         public = {"/healthz", "/readyz", *files.paths}
         return Guard(app, Names(self.address, self._hosts, self._origins), self._tokens.caller, public)
 

@@ -49,7 +49,7 @@ class _Response(EventSourceResponse):
     """Lets go of the stream, whatever ends it."""
 
     def __init__(self, calls: Calls, stream: EventStream) -> None:
-        super().__init__(_lines(stream), ping=KEEP_ALIVE, sep="\n")
+        super().__init__(_lines(stream, calls), ping=KEEP_ALIVE, sep="\n")
         self._calls = calls
         self._stream = stream
 
@@ -61,9 +61,11 @@ class _Response(EventSourceResponse):
             self._calls.streams.pop(self._stream, None)
 
 
-async def _lines(stream: EventStream) -> AsyncIterator[dict[str, Any]]:
+async def _lines(stream: EventStream, calls: Calls) -> AsyncIterator[dict[str, Any]]:
     yield {"comment": "dlqueue"}
     async for event in stream:
+        if stream not in calls.streams:
+            return
         told = {name: value for name, value in event.items() if name != "subscription"}
         line: dict[str, Any] = {"event": event["topic"], "data": envelope.encode(told).decode().rstrip("\n")}
         if event["sequence"] is not None:

@@ -122,6 +122,10 @@ def test_what_is_there_is_not_replaced_unless_told_to(daemon: Instance, tmp_path
     assert schema_of(copy) == tables.SCHEMA
     itself = daemon.cli("db", "backup", str(database_of(daemon)), "--force")
     assert itself.returncode == exits.FAILURE and "the database itself" in itself.stderr
+    for ending in ("-wal", "-shm", ".lock"):
+        beside = daemon.cli("db", "backup", f"{database_of(daemon)}{ending}", "--force")
+        assert beside.returncode == exits.FAILURE and "belongs to the database" in beside.stderr
+    assert daemon.call("tasks.count") == 0
     assert daemon.cli("db", "backup", str(tmp_path)).returncode == exits.USAGE
     assert daemon.cli("db", "backup", str(tmp_path / "no" / "x.db")).returncode == exits.NOT_FOUND
 

@@ -390,3 +390,14 @@ def test_a_stop_in_the_middle_of_a_reload(tmp_path: Path) -> None:
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGHUP)
         assert daemon.stop() == 0
+
+
+def test_what_cannot_be_noted_down_leaves_no_half_of_a_reload(tmp_path: Path) -> None:
+    with Instance(tmp_path, WEB) as daemon:
+        daemon.start()
+        in_the_way = tmp_path / "state" / "dlqueue" / "downloaders" / ".groups.new"
+        in_the_way.mkdir(parents=True)
+        write(daemon, WEB + '[downloaders.more]\nkind = "http"\n[seeding]\nratio = 3.0\n')
+        assert set(reload(daemon)) == {"downloaders.more", "seeding.ratio"}
+        assert daemon.call("daemon.config")["seeding"]["ratio"] == 3.0
+        assert "cannot be noted" in daemon.log.read_text()

@@ -173,6 +173,40 @@ def test_the_folder_of_downloads_is_asked_for_and_let_into_the_service(house: Ho
     }
 
 
+def test_links_in_a_machine_to_be_lead_to_places_of_that_machine(house: House) -> None:
+    house.stubs()
+    ours = house.folder / "ours"
+    (ours / "systemd").mkdir(parents=True)
+    before = sorted(ours.rglob("*"))
+    house.at("/etc").mkdir()
+    house.at("/etc/systemd").symlink_to(ours / "systemd")
+    house.at("/etc/dlqueue").symlink_to("../../../../../../../../opt/conf")
+    house.system("--yes")
+    assert sorted(ours.rglob("*")) == before
+    assert (house.root / str(ours).lstrip("/") / "systemd/system/dlqueue.service").is_file()
+    assert house.at("/opt/conf/dlqueue.toml").is_file()
+    house.at("/loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        Site(house.root, dry_run=True, tell=lambda step: None).at(Path("/loop/x"))
+
+
+def test_a_file_that_is_no_text_is_replaced(house: House) -> None:
+    house.stubs()
+    unit = house.at("/etc/systemd/system/dlqueue.service")
+    unit.parent.mkdir(parents=True)
+    unit.write_bytes(b"\xff\xfe")
+    house.system("--yes")
+    assert "[Service]" in unit.read_text()
+
+
+def test_a_folder_whose_name_is_more_than_a_line_gives_systemd_no_orders(house: House) -> None:
+    house.stubs()
+    done = house.system("--yes", "--downloads", "/srv/a\nExecStartPre=/evil")
+    units = house.at("/etc/systemd/system")
+    assert not any("evil" in path.read_text() for path in units.rglob("*") if path.is_file())
+    assert "systemd knows no such names" in done.stdout
+
+
 def test_destinations_that_somebody_has_written_down_stay(house: House) -> None:
     house.stubs()
     house.at("/etc/dlqueue").mkdir(parents=True)

@@ -21,7 +21,7 @@ from dlqueue.notify import sender
 from dlqueue.notify.failure import Failed
 from dlqueue.notify.plan import Hook, NotifyRule, Plan, Wish
 from dlqueue.notify.postman import Postman
-from dlqueue.notify.sender import AT_ONCE_IN_A_LANE, LONGEST_WAIT, TRIES, wait_after
+from dlqueue.notify.sender import AT_ONCE_IN_A_BUNDLE, AT_ONCE_IN_A_LANE, LONGEST_WAIT, TRIES, wait_after
 from dlqueue.queue import Completed, CriticalError, Queue
 from dlqueue.queue.outbox import Letter
 from dlqueue.queue.sql import SqlStore
@@ -200,6 +200,40 @@ async def test_a_receiver_that_hangs_leaves_the_others_alone(world: Make, monkey
         release.set()
         await here.still()
         assert len(set(hanging)) == len(hanging) == 200
+
+
+async def test_somebody_with_many_receivers_that_hang_leaves_others_alone(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    hanging: list[str] = []
+
+    with Receiver() as receiver:
+        here = await world(Plan(allow_private=True))
+        carry = here.postman._sender._carrier.carry
+
+        def stuck(letter: Letter) -> None:
+            if "stuck" in letter.target:
+                hanging.append(letter.key)
+                asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
+            else:
+                carry(letter)
+
+        monkeypatch.setattr(here.postman._sender._carrier, "carry", stuck)
+        for number in range(100):
+            notify = {"webhook": f"http://stuck{number}.example/x"}
+            await here.queue.submit("probe", {}, notify=notify, owner="mallory")
+        made = await here.queue.submit("probe", {}, notify={"webhook": receiver.url()}, owner="ann")
+        await here.queue.wait(made.id, 30)
+        async with asyncio.timeout(30):
+            while not receiver.got:
+                await asyncio.sleep(0.002)
+        assert len(hanging) == AT_ONCE_IN_A_BUNDLE
+        release.set()
+        await here.still()
+        assert len(set(hanging)) == len(hanging) == 100
+        assert not here.postman._sender._bundles and not here.postman._sender._lanes
 
 
 async def test_by_rule_and_by_task_is_told_once(world: Make, tmp_path: Path) -> None:

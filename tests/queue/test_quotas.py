@@ -152,6 +152,20 @@ async def test_bytes_are_counted_where_they_are_known(rig: Rig) -> None:
     assert queue.quotas.used("ann")[1] == 60
 
 
+async def test_less_than_nothing_makes_no_room(rig: Rig) -> None:
+    """A hostile downloader may say so."""
+    queue = await shut(rig, {"ann": Quota(bytes=100)})
+    [first] = await made(queue, "ann", params=-1000)
+    assert queue.quotas.used("ann") == (1, 0)
+    assert queue.quotas.fits("ann", first, -1000) is None
+    assert queue.quotas.used("ann") == (1, 0)
+    await made(queue, "ann", params=90)
+    with pytest.raises(QuotaExceeded):
+        await made(queue, "ann", params=20)
+    await queue.cancel(first)
+    assert queue.quotas.used("ann") == (1, 90)
+
+
 async def test_it_is_all_counted_again_after_a_restart(rig: Rig) -> None:
     queue = await shut(rig, {"ann": Quota(tasks=2, bytes=100)})
     await made(queue, "ann", "ann", params=40)

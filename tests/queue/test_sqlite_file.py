@@ -79,6 +79,19 @@ async def test_a_second_open_is_refused_and_the_first_undisturbed(tmp_path: Path
     await second.close()
 
 
+async def test_a_link_to_the_file_is_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "there" / "queue.db")
+    first = await opened(f"sqlite:///{tmp_path}/there/queue.db")
+    with pytest.raises(StorageError, match="in use by process"):
+        await opened(f"sqlite:///{tmp_path}/link.db")
+    await first.close()
+    second = await opened(f"sqlite:///{tmp_path}/link.db")
+    with pytest.raises(StorageError, match="in use by process"):
+        await opened(f"sqlite:///{tmp_path}/there/queue.db")
+    await second.close()
+
+
 async def test_another_process_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/queue.db"
     store = await opened(url)

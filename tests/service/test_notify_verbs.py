@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dlqueue.notify.plan import Hook, Plan
+from dlqueue.protocol.caller import ROLES
 from dlqueue.queue import Completed
 from tests.downloads.house import Builder, House
 from tests.notify.receiver import Receiver, Reply
@@ -99,6 +101,20 @@ async def test_a_trial(house: House) -> None:
     assert answer["ok"] is False and "HTTP 404" in answer["message"] and "tokentoken" not in str(answer)
     assert (await root.refused("notify.test", name="phone")).code == -32003
     assert (await Asking(house).refused("notify.test", name="ok")).code == -32002
+
+
+async def test_a_token_with_a_small_role_tries_no_url(house: House) -> None:
+    house.postman.configure(replace(PLAN, allow_private=True))
+    with Receiver() as receiver:
+        for role in ROLES[ROLES.index("operate") :]:
+            ask = Asking(house, replace(ROOT, role=role, token="mine"))
+            assert (await ask("notify.test", name="ok"))["ok"] is True
+            for name in (receiver.url(), receiver.url().replace("http:", "json:")):
+                if role == "admin":
+                    assert (await ask("notify.test", name=name))["ok"] is True
+                else:
+                    assert (await ask.refused("notify.test", name=name)).kind == "role"
+                    assert receiver.got == []
 
 
 async def test_private_webhooks_are_not_tried(house: House) -> None:

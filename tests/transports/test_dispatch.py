@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import Code, RpcError
+from dlqueue.protocol.errors import Code, LimitExceeded, RpcError
 from dlqueue.protocol.jsonrpc import Call
 from dlqueue.protocol.methods import METHODS
+from dlqueue.transports import dispatch
 from dlqueue.transports.dispatch import Dispatcher
 from tests.transports.stub_service import StubService
 
@@ -128,6 +131,30 @@ async def test_what_comes_near_to_json_is_made_json(service: StubService) -> Non
         task = service.make(result=result)
         line = await Dispatcher(service).answer(CALLER, Call(1, "tasks.result", {"id": task["id"]}))
         assert line == b'{"jsonrpc":"2.0","id":1,"result":' + said + b"}\n"
+
+
+async def test_one_user_waits_for_so_many_at_once(service: StubService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MOST_WAITING", 2)
+    dispatcher, number = Dispatcher(service), service.make(status="paused")["id"]
+
+    def wait(caller: Caller = CALLER) -> asyncio.Task[Any]:
+        return asyncio.create_task(dispatcher.result(caller, Call(1, "tasks.wait", {"id": number})))
+
+    waiting = [wait(), wait(), wait(replace(CALLER, uid=1001))]
+    async with asyncio.timeout(10):
+        while service.waiting < 3:
+            await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded, match="2 calls of yours"):
+            await wait()
+        waiting[0].cancel()
+        await asyncio.wait(waiting[:1])
+        again = wait()
+        while service.waiting < 3:
+            await asyncio.sleep(0)
+    for task in (*waiting, again):
+        task.cancel()
+    await asyncio.gather(*waiting, again, return_exceptions=True)
+    assert not any(dispatcher._waiting.values())
 
 
 async def test_stopping(service: StubService) -> None:

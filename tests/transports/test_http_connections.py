@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dlqueue.downloads import task as download_task
 from dlqueue.protocol.errors import Code
-from dlqueue.transports import body, protocol, sse
+from dlqueue.queue.record import Event
+from dlqueue.service import streams
+from dlqueue.transports import body, calls, protocol, sse
 from dlqueue.transports.socketfile import SocketError
 from tests.transports.gateway_world import PATIENCE, World, world
 
@@ -165,6 +168,70 @@ def test_a_wait_is_answered_when_the_task_ends(http: World) -> None:
     peer.close()
 
 
+def test_waits_have_a_limit_whatever_batch_they_come_in(http: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MOST_WAITING", 2)
+    number = add(http, "a")
+    wait = {"jsonrpc": "2.0", "method": "tasks.wait", "params": {"id": number}}
+    batch = http.connection()
+    data = json.dumps([{**wait, "id": index} for index in range(5)])
+    batch.request("POST", "/rpc", data, {"Authorization": f"Bearer {http.tokens['read']}"})
+    until(http, lambda: len(http.gateway._calls._waiting) == 2)
+    refused = http.rpc("tasks.wait", id=number).body["error"]
+    assert (refused["code"], refused["data"]["kind"]) == (Code.LIMIT, "waits")
+    assert http.api("POST", f"/tasks/{number}/cancel").status == 200
+    answers = json.loads(batch.getresponse().read())
+    assert sorted("result" in one for one in answers) == [False] * 3 + [True] * 2
+    until(http, lambda: not http.gateway._calls._waiting)
+    batch.close()
+
+
+def test_a_revoked_token_waits_for_nothing_any_more(http: World) -> None:
+    number = add(http, "a")
+    secret = http.run(http.token("short", "operate"))
+    waiting = http.connection()
+    told = {"jsonrpc": "2.0", "id": 1, "method": "tasks.wait", "params": {"id": number}}
+    waiting.request("POST", "/rpc", json.dumps(told), {"Authorization": f"Bearer {secret}"})
+    until(http, lambda: len(http.gateway._calls._waiting) == 1)
+    slow = http.connection()  # its head came in time, its body is still to come
+    slow.putrequest("POST", f"/api/v1/tasks/{number}/cancel")
+    slow.putheader("Authorization", f"Bearer {secret}")
+    slow.putheader("Content-Length", "2")
+    slow.endheaders(b"{")
+    until(http, lambda: http.gateway._calls.intake._held == 1)
+    assert http.rpc("tokens.revoke", name="short").status == 200
+    assert json.loads(waiting.getresponse().read())["error"]["code"] == Code.UNAUTHENTICATED
+    slow.send(b"}")
+    assert slow.getresponse().status == 401
+    assert http.api("GET", f"/tasks/{number}").body["status"] == "paused"
+    waiting.close()
+    slow.close()
+
+
+def test_a_revoked_token_hears_no_more_of_the_past(http: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "REPLAY", 1)
+    for name in "abc":
+        add(http, name)
+    secret = http.run(http.token("short", "read"))
+    goes_on = asyncio.Event()
+    events = http.house.queue.events
+
+    async def slowly(after: int, limit: int) -> Sequence[Event]:
+        if after:
+            await goes_on.wait()
+        return await events(after, limit)
+
+    async def go_on() -> None:
+        goes_on.set()
+
+    monkeypatch.setattr(http.house.queue, "events", slowly)
+    stream = http.events("?since=0", secret)
+    assert stream.next() is not None
+    assert http.rpc("tokens.revoke", name="short").status == 200
+    http.run(go_on())
+    assert stream.next() is None
+    stream.close()
+
+
 def test_a_batch_may_hold_what_its_wait_is_for(http: World) -> None:
     number = add(http, "a")
     batch = [
@@ -300,6 +367,17 @@ def test_what_is_no_http_is_told_so(http: World) -> None:
     huge.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000)
     assert b" 400 " in received(huge)
     huge.close()
+
+
+def test_a_body_of_two_lengths_is_refused_and_nothing_behind_it_is_read(http: World) -> None:
+    peer = http.raw()
+    head = f"Host: 127.0.0.1:{http.gateway.address.port}\r\nAuthorization: Bearer {http.tokens['admin']}\r\n"
+    lengths = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n"
+    smuggled = f"GET /healthz HTTP/1.1\r\n{head}\r\n"
+    peer.sendall(f"POST /rpc HTTP/1.1\r\n{head}{lengths}\r\n2\r\n{{}}\r\n0\r\n\r\n{smuggled}".encode())
+    answers = received(peer)
+    assert answers.startswith(b"HTTP/1.1 400 ") and answers.count(b"HTTP/1.1 ") == 1
+    peer.close()
 
 
 def test_more_clients_than_there_may_be(http: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,7 +339,7 @@ def test_a_verb_that_is_not_known(http: World, verb: str, path: str) -> None:
 
 @pytest.mark.parametrize("verb", ["GET", "POST", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize(
-    "path", ["/api/v1", "/api/v1/", "/api/v2/tasks", "/tasks", "/api/v1/tasks/1/x", "//", "/%2e%2e/x"]
+    "path", ["/api/v1", "/api/v1/", "/api/v2/tasks", "/tasks", "/api/v1/tasks/1/x", "/rpc/", "//", "/%2e%2e/x"]
 )
 def test_a_path_that_is_not_known(http: World, verb: str, path: str) -> None:
     answer = http.ask(verb, path)

@@ -37,11 +37,18 @@ def parse_url(store: str) -> URL:
     return url
 
 
+def beside(database: Path, ending: str) -> Path:
+    """A file that belongs to a database: the lock, or one of SQLite's."""
+    real = Path(os.path.realpath(database))
+    return real.with_name(real.name + ending)
+
+
 class FileLock:
     """Held as long as the process lives: two queues on one file would each take the other's tasks for orphans."""
 
     def __init__(self, database: Path) -> None:
-        self.path = database.with_name(database.name + ".lock")
+        # Of the file itself, whatever links lead to it; SQLite keeps its log there too.
+        self.path = beside(database, ".lock")
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:

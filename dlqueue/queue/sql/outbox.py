@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, or_, select, update
 
-from dlqueue.queue.outbox import Address, Letter, Pending, Settled, post
+from dlqueue.queue.outbox import BUNDLE, Address, Letter, Pending, Settled, post
 from dlqueue.queue.record import Change
 from dlqueue.queue.sql.rows import Driver, Statement
 from dlqueue.queue.sql.tables import outbox
@@ -57,8 +57,11 @@ class OutboxRows:
     def first(self, connection: Connection, limit: int, without: Collection[str]) -> list[Letter]:
         """Those due first."""
         statement = self._all().order_by(outbox.c.due_at, outbox.c.id).limit(limit)
+        bundles = sorted(one for one in without if one.endswith(BUNDLE))
         if without:
             statement = statement.where(outbox.c.lane.not_in(sorted(without)))
+        for one in bundles:
+            statement = statement.where(or_(outbox.c.lane < one, outbox.c.lane >= f"{one}\U0010ffff"))
         return _letters(connection, statement)
 
     def about(self, connection: Connection, task_id: int) -> list[Letter]:

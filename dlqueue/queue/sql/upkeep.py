@@ -17,10 +17,12 @@ from urllib.parse import quote
 
 from dlqueue.queue.errors import StorageError
 from dlqueue.queue.sql import tables
-from dlqueue.queue.sql.engine import LOCK_WAIT, FileLock, parse_url, prepare_schema, sqlite_engine
+from dlqueue.queue.sql.engine import LOCK_WAIT, FileLock, beside, parse_url, prepare_schema, sqlite_engine
 
 _PAGES = 4096
 """Of a step of the copy; between two of them it can be interrupted."""
+_ENDINGS = ("", "-wal", "-shm", "-journal", ".lock")
+"""Without its log a database has lost what was written last; without its lock a second daemon would start on it."""
 
 
 class DatabaseBusy(StorageError):
@@ -59,6 +61,8 @@ def back_up(database: Path, target: Path) -> None:
     """
     if schema_of(database) is None:
         raise StorageError(f"{database} is empty")
+    if Path(os.path.realpath(target)) in [beside(database, ending) for ending in _ENDINGS]:
+        raise StorageError(f"{target} belongs to the database itself")
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     part = Path(name)
     try:

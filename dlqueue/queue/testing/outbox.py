@@ -170,6 +170,13 @@ class Outbox(Suite):
         assert [letter.lane for letter in await found(10, {"a", "c"})] == ["b"]
         assert [letter.lane for letter in await found(2, {"b"})] == ["a", "c"]
 
+    async def test_lanes_that_begin_alike_can_be_left_out_together(self, bench: Bench) -> None:
+        lanes = ["ann", "ann|a", "ann|b", "anna|a", "an|n", "b"]
+        bench.store.address(lambda record, event, at: [Notice("x", lane, "") for lane in lanes])
+        await bench.cancel((await bench.submit()).id)
+        assert [letter.lane for letter in await bench.store.letters(10, {"ann|"})] == ["ann", "anna|a", "an|n", "b"]
+        assert [letter.lane for letter in await bench.store.letters(10, {"an|", "ann|", "b"})] == ["ann", "anna|a"]
+
     async def test_a_step_ends_beside_a_remark(self, bench: Bench) -> None:
         """A line in the history of a running task costs its step nothing."""
         made = await bench.submit()
