@@ -199,7 +199,9 @@ class Recipe:
                 self._run("systemctl", at, "enable", "dlqueue.socket", "dlqueue.service", why="at every start")
             return False
         if not self._manager_answers():
-            self.site.note(f"systemd does not run here{self._why()}; the units are installed. Now: {self._by_hand()}")
+            units = "would be" if self.site.dry_run else "are"
+            then = f"the units {units} installed. Then: {self._by_hand()}"
+            self.site.note(f"systemd does not run here{self._why()}; {then}")
             return False
         self._systemctl("daemon-reload", why="it reads the units")
         self._systemctl("enable", "dlqueue.socket", "dlqueue.service", why="at every start")
