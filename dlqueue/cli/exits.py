@@ -45,6 +45,7 @@ _HINTS_BY_KIND = {
     "downloader": "see what there is: dlqueue downloader ls",
     "queue": "see what there is: dlqueue queue ls",
     "capacity": "try again later, or wait for room: --on-full wait",
+    "receiver": "see what there is: dlqueue config show",
     "schedule": "see what there is: dlqueue schedule ls",
     "token": "see what there is: dlqueue token ls",
 }

@@ -6,7 +6,6 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,20 +86,25 @@ async def _path_map(endpoints: Endpoints, name: str, folders: Iterable[Path], re
 
 
 def _prove(folder: Path) -> str | None:
-    """What is wrong with it. Leaves nothing behind."""
+    """What is wrong with it, or, where it has still to be made, with the folder that it will be made in.
+
+    Makes no folder: several downloaders are looked at together, and would take it away from each other.
+    """
     if folder.is_symlink():
         return f"{folder}: is a symbolic link"
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    there = nearest(folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"dlqueue")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return f"{folder}: {error.strerror or error}"
-    finally:
-        for path in missing:
-            with suppress(OSError):  # somebody else uses it by now
-                path.rmdir()
+        if isinstance(error, FileNotFoundError) and not there.exists():
+            return _prove(folder)  # a download has ended meanwhile, and its folder with it
+        return f"{there}: {error.strerror or error}"
     return None
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -113,7 +113,7 @@ class Policy:
         roots = own or (*self.destinations, *(() if extra is None else (extra,)))
         root: Path | None = next((root for root in roots if real.is_relative_to(resolved(root))), None)
         if root is None:
-            allowed = ", ".join(map(str, roots)) or "none"
+            allowed = ", ".join(dict.fromkeys(map(str, roots))) or "none"
             which = f"allow_destinations of [owners] for {owner}" if own else "daemon.allow_destinations"
             raise PolicyRefused(
                 f"{directory} is outside the allowed destinations ({allowed}); to allow it, name it in"

@@ -46,8 +46,13 @@ class NotMounted(OSError):
 def measure(folder: Path) -> FileSystem:
     """Of a folder, or of the nearest one above it that is there. Blocks. :raises OSError: it cannot be asked."""
     path = _existing(folder)
-    device, mount = _mount(path)
-    found = os.statvfs(path)
+    try:
+        device, mount = _mount(path)
+        found = os.statvfs(path)
+    except FileNotFoundError:
+        if Path(path).exists():
+            raise
+        return measure(folder)  # a download has ended meanwhile, and its folder with it
     return FileSystem(device, found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail, mount)
 
 

@@ -80,7 +80,8 @@ def _use(recipe: Recipe, config: Config, found: Found, person: Person, chosen_be
         note(f"{found.kind} on port {found.port}: not used")
         return None
     if found.needs != "nothing" and not person.answers:
-        note(f"{found.kind} on port {found.port}: wants a {_wanted(found)}: left out; run setup without --yes")
+        unasked = "--dry-run" if recipe.site.dry_run else "--yes"
+        note(f"{found.kind} on port {found.port}: wants a {_wanted(found)}: left out; run setup without {unasked}")
         return None
     for _ in range(_TRIES if found.needs != "nothing" else 1):
         options = _credentials(found, person)

@@ -165,16 +165,19 @@ class Recipe:
 
     def reachable(self) -> bool:
         """Can the system's daemon run this program at all? It cannot if that is in somebody's home."""
-        if self.mode == "user" or not self.site.is_real or self.owner is None:
+        if self.mode == "user" or not self.site.is_real:
             return True
         for path in (Path(units.program()[0]), Path(sys.executable), Path(units.__file__)):
             real = path.resolve()
             hidden = next((folder for folder in _HIDDEN if real.is_relative_to(folder)), None)
-            why = f"the service does not see {hidden}" if hidden else hindrance(real, self.owner, os.R_OK)
+            if hidden:
+                why: str | None = f"the service does not see {hidden}"
+            else:  # in a dry run there may be no such user yet
+                why = None if self.owner is None else hindrance(real, self.owner, os.R_OK)
             if why is not None:
                 self.site.note(
                     f"FAILED: the user {USER} cannot run {real}: {why}; install dlqueue for the machine, such as: "
-                    "python3 -m venv /opt/dlqueue && /opt/dlqueue/bin/pip install dlqueue, and use that one"
+                    "/usr/bin/python3 -m venv /opt/dlqueue && /opt/dlqueue/bin/pip install dlqueue, and use that one"
                 )
                 self.failed = True
                 return False
@@ -199,7 +202,9 @@ class Recipe:
                 self._run("systemctl", at, "enable", "dlqueue.socket", "dlqueue.service", why="at every start")
             return False
         if not self._manager_answers():
-            self.site.note(f"systemd does not run here{self._why()}; the units are installed. Now: {self._by_hand()}")
+            units = "would be" if self.site.dry_run else "are"
+            then = f"the units {units} installed. Then: {self._by_hand()}"
+            self.site.note(f"systemd does not run here{self._why()}; {then}")
             return False
         self._systemctl("daemon-reload", why="it reads the units")
         self._systemctl("enable", "dlqueue.socket", "dlqueue.service", why="at every start")

@@ -34,7 +34,7 @@ def text(event: str, task: Mapping[str, Any]) -> tuple[str, str]:
     lines = [
         f"Where: {download['location']}" if download.get("location") else None,
         f"Why: {error['message']}" if error and event == "error" else None,
-        f"Task {task['id']} of {task['owner']}" if task.get("owner") else f"Task {task['id']}",
+        f"Task {task['id']}, owner {task['owner']}" if task.get("owner") else f"Task {task['id']}",
     ]
     return f"{_TITLES[event]}: {name}", "\n".join(line for line in lines if line)
 

@@ -142,6 +142,12 @@ async def test_sort_and_filter(daemon: Instance) -> None:
         assert ids_shown(text) == [numbers[index] for index in (1, 0, 2)]
 
 
+async def test_the_graph_is_flat_as_long_as_nothing_is_known(tmp_path: Path) -> None:
+    async with Top(tmp_path / "nobody.sock").run_test(size=SIZE) as pilot:
+        text = await until_shown(pilot, lambda text: "not live: " in text, "nobody answers")
+        assert "█" not in text
+
+
 async def test_a_restart_of_the_daemon(daemon: Instance) -> None:
     number = running(daemon, "one.iso")
     async with Top(daemon.socket).run_test(size=SIZE, notifications=True) as pilot:

@@ -62,6 +62,13 @@ def test_a_file_system_that_cannot_be_asked() -> None:
     assert found.cure is not None and found.cure.startswith("mount it")
 
 
+def test_a_folder_that_goes_away_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [str(tmp_path / "gone"), str(tmp_path)]
+    monkeypatch.setattr("dlqueue.downloads.space._existing", lambda _: answers.pop(0))
+    assert only(disks.space([tmp_path / "gone"], 0, None)).severity == "ok"
+    assert answers == []
+
+
 # -- rename -----------------------------------------------------------------------------------------------------------
 
 

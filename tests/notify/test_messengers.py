@@ -28,12 +28,12 @@ def test_a_message_arrives() -> None:
         (got,) = receiver.got
     said = json.loads(got.body)
     assert said["title"] == "Downloaded: big.iso"
-    assert said["message"] == "Where: /srv/big.iso\nTask 7 of alice"
+    assert said["message"] == "Where: /srv/big.iso\nTask 7, owner alice"
 
 
 def test_what_it_says_of_a_failure() -> None:
     task = {**TASK, "download": {"name": "a"}, "error": {"kind": "http_404", "message": "HTTP 404", "at": ""}}
-    assert messengers.text("error", task) == ("Failed: a", "Why: HTTP 404\nTask 7 of alice")
+    assert messengers.text("error", task) == ("Failed: a", "Why: HTTP 404\nTask 7, owner alice")
     assert messengers.text("completed", {"id": 3, "type": "probe"}) == ("Completed: probe 3", "Task 3")
 
 

@@ -128,6 +128,14 @@ async def test_path_map_names_the_folder_that_cannot_be_written(build: Builder) 
     assert "symbolic link" in check(await Asking(house, ROOT)("downloaders.test", name="box"), "path map")["message"]
 
 
+def test_looking_makes_no_folder_that_another_look_would_take_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Path, "mkdir", lambda self, *_, **__: pytest.fail(f"{self} is made"))
+    assert examine._prove(tmp_path / "downloads" / STAGING) is None
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_file_system_that_hangs_does_not_hang_the_test(
     build: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

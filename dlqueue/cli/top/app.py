@@ -60,7 +60,7 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="verdict", markup=False)
-        yield Sparkline([0], id="speed")
+        yield Sparkline(list(self.feed.speeds), id="speed")
         yield Static(id="downloaders", markup=False)
         yield TaskList()
         yield Static(id="detail", markup=False)

@@ -53,7 +53,8 @@ class Feed:
         self.details: tuple[dict[str, Any], dict[str, Any]] | None = None
         """That task, and why it is where it is."""
         self.downloaders: list[dict[str, Any]] = []
-        self.speeds: deque[int] = deque([0], maxlen=round(MINUTES * 60 / _LOOK_SECONDS))
+        # Two, since the graph draws a single value as a full bar.
+        self.speeds: deque[int] = deque([0, 0], maxlen=round(MINUTES * 60 / _LOOK_SECONDS))
         """Bytes per second over all downloaders, one value a second."""
 
     async def run(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dlqueue.config import Config
 from dlqueue.daemon.doctor.finding import Finding, listed
+from dlqueue.downloads.examine import nearest
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.space import FileSystem, Ledger, Measure, measure
 from dlqueue.units import format_size
@@ -81,10 +82,9 @@ def renames(places: Mapping[Path, Path]) -> list[Finding]:
 
 def _tried(destination: Path, staging: Path) -> Finding:
     name = f".dlqueue-doctor-{secrets.token_hex(8)}"
-    source, target = staging / name, destination / name
-    missing = [folder for folder in (staging, *staging.parents) if not folder.exists()]
+    there = nearest(staging)  # it may have still to be made: nothing is, since downloaders are looked at meanwhile
+    source, target = there / name, destination / name
     try:
-        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(source, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         source.rename(target)
     except OSError as error:
@@ -95,6 +95,8 @@ and needs its space twice for that time"
             )
             cure = "leave [daemon] staging unset, so that it lies on the file system of each destination"
             return Finding("rename", "warning", text, cure)
+        if isinstance(error, FileNotFoundError) and not there.exists():
+            return _tried(destination, staging)  # a download has ended meanwhile, and its folder with it
         where = error.filename if source.exists() is False else destination
         text = f"nothing can be delivered to {destination}: {where}: {error.strerror or error}"
         return Finding("rename", "error", text, f"let the user that runs dlqueue write in {staging} and {destination}")
@@ -102,9 +104,6 @@ and needs its space twice for that time"
         for left in (source, target):
             with suppress(OSError):
                 left.unlink()
-        for folder in missing:
-            with suppress(OSError):  # somebody else uses it by now
-                folder.rmdir()
     return Finding("rename", "ok", f"what lies in {staging} is delivered to {destination} by a rename")
 
 

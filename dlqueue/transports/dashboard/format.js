@@ -24,12 +24,13 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-// "in 5 m 00 s", "3 h 10 m ago"
+// "in 5 m 00 s", "3 h 10 m ago"; never broken over two lines
 export function relative(time, now = Date.now()) {
   if (!time) return "–";
   const seconds = (Date.parse(time) - now) / 1000;
   if (Math.abs(seconds) < 1) return "now";
-  return seconds > 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
+  const words = seconds > 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
+  return words.replaceAll(" ", "\u00a0");
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, {

@@ -44,6 +44,7 @@ export function Add() {
   const picker = useRef(null);
   const common = shared(options);
   const items = [...state.dropped, ...lines(text).map((url) => ({ name: url, source: { url } }))];
+  const good = items.filter((item) => !(seen.get(item.name) instanceof Error)).length; // as far as a look has said
   const key = JSON.stringify([items.map((item) => item.name), common]);
   useEffect(() => {
     let over = false;
@@ -102,7 +103,7 @@ export function Add() {
       <label>Tags<input name="tags" placeholder="linux, iso" spellcheck="false" value=${options.tags} onInput=${set("tags")} /></label>
       <label class="check"><input type="checkbox" name="paused" checked=${options.paused} onChange=${set("paused")} />Add paused</label>
     </div>
-    <p class="buttons"><button type="button" onClick=${() => show(null)}>Close</button><button class="primary" disabled=${!items.length || waiting}>${waiting ? "Adding …" : items.length > 1 ? `Add ${items.length} downloads` : "Add"}</button></p>
+    <p class="buttons"><button type="button" onClick=${() => show(null)}>Close</button><button class="primary" disabled=${!items.length || waiting}>${waiting ? "Adding …" : items.length > 1 && good ? `Add ${plural(good, "download")}` : "Add"}</button></p>
   </form>`;
 }
 
