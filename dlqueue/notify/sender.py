@@ -126,9 +126,10 @@ class Sender:
             for letter in letters:
                 if letter.id in self._under_way or letter.id in self._ended:
                     continue
-                if letter.due_at > now:
-                    due = letter.due_at
-                    break
+                # None is ever put off for longer: what is due later than that is from before the clock was set back.
+                if now < letter.due_at <= now + LONGEST_WAIT:
+                    due = letter.due_at if due is None else due
+                    continue
                 if len(self._under_way) >= AT_ONCE:
                     return None  # the next one that ends looks again
                 bundle = targets.bundle(letter.lane)

@@ -86,6 +86,22 @@ async def world(tmp_path: Path) -> AsyncIterator[Make]:
         await one.queue.shutdown(0)
 
 
+async def test_a_clock_that_is_set_back_holds_up_nothing(world: Make) -> None:
+    replies = iter([Reply(500)])
+    with Receiver(lambda got: next(replies, Reply())) as receiver:
+        here = await world(Plan(allow_private=True))
+        made = await here.queue.submit("probe", {}, notify={"webhook": receiver.url()})
+        await here.queue.wait(made.id, 60)
+        await here.still()
+        assert len(await here.left()) == 1, "put off"
+        here.clock.set_back(86400)
+        here.queue.outbox.arrived.set()
+        async with asyncio.timeout(60):
+            while await here.left():
+                await asyncio.sleep(0.002)
+    assert len(receiver.got) == 2
+
+
 async def test_an_unreliable_receiver_gets_all_of_a_thousand(world: Make) -> None:
     chance = random.Random(4)
     arrived: Counter[str] = Counter()
