@@ -4,10 +4,11 @@
   and every tenth time `tasks.submit`. p99 of all answers, in ms: alone, and beside the 1,050. The rounds alternate in
   one run, each side's median counts.
 - *never read*: each asks for lists of all 1,000 tasks (2 MB an answer) over and over, half of them in batches,
-  subscribes to events, and takes nothing. Whoever is dropped connects again at once.
+  subscribes to events, and takes nothing. Whoever is dropped stays away; with ``--return`` he is there again at once
+  and asks the same.
 - *memory*: what the daemon's resident memory has more at its highest than before the 1,050 came.
 
-    python -m benchmarks.service.clients [--idle 1000] [--deaf 50] [--seconds 15] [--rounds 3]
+    python -m benchmarks.service.clients [--idle 1000] [--deaf 50] [--seconds 15] [--rounds 3] [--return]
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ async def idle(daemon: Daemon) -> None:
         writer.close()
 
 
-async def deaf(daemon: Daemon, number: int, dropped: list[int]) -> None:
+async def deaf(daemon: Daemon, number: int, dropped: list[int], returns: bool) -> None:
     """Asks, and never reads. What it asks fits into the daemon's side of the socket, or stays unsent."""
     while True:
         with contextlib.suppress(OSError):
@@ -100,6 +101,8 @@ async def deaf(daemon: Daemon, number: int, dropped: list[int]) -> None:
                             await writer.drain()
             except OSError:
                 dropped.append(number)
+                if not returns:
+                    return
             finally:
                 writer.transport.abort()
 
@@ -131,7 +134,7 @@ async def crowd(arguments: argparse.Namespace, daemon: Daemon) -> tuple[list[flo
     """With the 1,050: p99 of each round, most memory, and how many were dropped."""
     dropped: list[int] = []
     people = [asyncio.create_task(idle(daemon)) for _ in range(arguments.idle)]
-    people += [asyncio.create_task(deaf(daemon, n, dropped)) for n in range(arguments.deaf)]
+    people += [asyncio.create_task(deaf(daemon, n, dropped, arguments.returns)) for n in range(arguments.deaf)]
     highest = 0
 
     async def watch() -> None:
@@ -181,6 +184,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--deaf", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--return", dest="returns", action="store_true")
     arguments = parser.parse_args([] if given is None else given)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from dlqueue.address import parse_address
 from dlqueue.config import Config
 from dlqueue.daemon import extras, settings
-from dlqueue.daemon.doctor.doctor import Doctor, Living
 from dlqueue.daemon.doctor.machine import Stopwatch
 from dlqueue.daemon.owners import Owners
 from dlqueue.daemon.reading import Reader
@@ -32,7 +32,8 @@ from dlqueue.service.tokens import Tokens
 from dlqueue.service.views import task_view
 from dlqueue.transports.dispatch import Dispatcher
 
-if TYPE_CHECKING:  # needs what only the extra has
+if TYPE_CHECKING:  # imported when they are needed
+    from dlqueue.daemon.doctor.doctor import Doctor
     from dlqueue.transports.http import Gateway
 
 
@@ -108,7 +109,15 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     postman = Postman(queue, settings.plan(config), lambda record: task_view(record, None))
     parts = Parts(read.usable, queue, endpoints, policy, access, owners, downloads, postman)
     reloader = Reloader(config, read, parts, notifier)
-    doctor = Doctor(read, Living(lambda: reloader.config, queue, endpoints, Stopwatch()))
+    watch = Stopwatch()
+
+    @cache
+    def doctor() -> Doctor:
+        # Only now: it is seldom asked, and importing it takes a twentieth of the start.
+        from dlqueue.daemon.doctor.doctor import Doctor, Living
+
+        return Doctor(read, Living(lambda: reloader.config, queue, endpoints, watch))
+
     service = Service(
         queue,
         endpoints,
@@ -121,7 +130,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
         postman,
         believes_cwd=config.mode == "user",
         tokens=tokens,
-        doctor=doctor.answer,
+        doctor=lambda: doctor().answer(),
     )
     dispatcher = Dispatcher(service)
     gateway = _gateway(config, queue, dispatcher, tokens, endpoints, store, downloads, postman)
