@@ -486,7 +486,7 @@ class Coordinator:
         asked = {key: watch for key in keys if (watch := self._watches.get(key)) is not None}
         began = time.monotonic()
         try:
-            seen, instance = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
+            seen, instance, as_of = await self.call(self._seen, list({watch.handle: True for watch in asked.values()}))
         except DownloaderError:
             self.meters.failed_polls += 1
             raise
@@ -498,6 +498,9 @@ class Coordinator:
         for key, watch in asked.items():
             if self._watches.get(key) is not watch:
                 continue  # begun anew meanwhile: the answer may be about what was before
+            if as_of < watch.as_of:
+                continue  # two looked at once, and the one that began later was through first
+            watch.as_of = as_of
             new = seen.get(watch.handle)
             if watch.note(new, instance, self.clock.time(), self.poll_interval) and new is not None:
                 self.meters.saw(key, new, watch.fresh)
@@ -514,9 +517,10 @@ class Coordinator:
         for start in range(0, len(news), TOLD_AT_ONCE):
             await asyncio.gather(*map(self._tell, news[start : start + TOLD_AT_ONCE]))
 
-    def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None]:
+    def _seen(self, handles: list[Handle]) -> tuple[Mapping[Handle, TransferStatus], str | None, float]:
+        as_of = time.monotonic()
         seen, instance = self.downloader.poll(handles), self.downloader.instance()
-        return {handle: self.paths.seen(status) for handle, status in seen.items()}, instance
+        return {handle: self.paths.seen(status) for handle, status in seen.items()}, instance, as_of
 
     def _local_path(self, path: str) -> Path:
         return self.paths.to_local(path)

@@ -49,6 +49,8 @@ class Watch:
     """Set instead of waking it, while its step waits a moment."""
     still: float = 0.0
     told_still: bool = False
+    as_of: float = 0.0
+    """When the look began that this is from; monotonic seconds."""
     seen_at: float | None = None
     """When it was seen last; None = not since its downloader was down, and that time does not count."""
 
