@@ -394,10 +394,10 @@ class Pool:
                     await self._write(record.id, partial(_abandon, token=record.lease_token, now=self._clock.time()))
                 finally:
                     self._forget(interrupt)
-                self._admission.ended(record)
-                turn = interrupt.following
-                if turn is None:
-                    self._in_lane[record.queue] -= 1
+                    self._admission.ended(record)
+                    turn = interrupt.following
+                    if turn is None:
+                        self._in_lane[record.queue] -= 1
 
     def _take_turn(self) -> asyncio.Future[TaskRecord]:
         """A worker is free, or will be in the transaction that is handed over next."""

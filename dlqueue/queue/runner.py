@@ -71,7 +71,7 @@ async def run_step(
     left_behind: asyncio.Future[object] | None = None
     limits = [_Limit(clock, when, interrupt, reason) for when, reason in _limits(task, interrupt.record, started)]
     try:
-        if _is_async(type(task).run):
+        if _is_async(task.run):
             outcome = await _in_loop(task, context, interrupt)
         else:
             outcome, left_behind = await _in_thread(task, context, interrupt)

@@ -188,23 +188,26 @@ async def test_gone_is_given_up_at_once_though_its_task_is_removed(world: Make) 
         assert (await here.left(), len(receiver.got)) == ([], 1)
 
 
-async def test_a_receiver_that_hangs_leaves_the_others_alone(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    hanging: list[str] = []
+def some_hang(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, list[str]]:
+    """Receivers with "stuck" in their names hang until the event is set; the list has the letters they were given."""
+    release, hanging, loop = asyncio.Event(), list[str](), asyncio.get_running_loop()
+    carry = world.postman._sender._carrier.carry
 
+    def stuck(letter: Letter) -> None:
+        if "stuck" in letter.target:
+            hanging.append(letter.key)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
+        else:
+            carry(letter)
+
+    monkeypatch.setattr(world.postman._sender._carrier, "carry", stuck)
+    return release, hanging
+
+
+async def test_a_receiver_that_hangs_leaves_the_others_alone(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with Receiver() as receiver:
         here = await world(Plan(allow_private=True))
-        carry = here.postman._sender._carrier.carry
-
-        def stuck(letter: Letter) -> None:
-            if "stuck" in letter.target:
-                hanging.append(letter.key)
-                asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
-            else:
-                carry(letter)
-
-        monkeypatch.setattr(here.postman._sender._carrier, "carry", stuck)
+        release, hanging = some_hang(here, monkeypatch)
         given = {"notify": {"webhook": "http://stuck.example/x"}}
         await here.queue.submit_many([("probe", {}, given) for _ in range(200)])
         made = await here.queue.submit("probe", {}, notify={"webhook": receiver.url()})
@@ -221,22 +224,9 @@ async def test_a_receiver_that_hangs_leaves_the_others_alone(world: Make, monkey
 async def test_somebody_with_many_receivers_that_hang_leaves_others_alone(
     world: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    hanging: list[str] = []
-
     with Receiver() as receiver:
         here = await world(Plan(allow_private=True))
-        carry = here.postman._sender._carrier.carry
-
-        def stuck(letter: Letter) -> None:
-            if "stuck" in letter.target:
-                hanging.append(letter.key)
-                asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
-            else:
-                carry(letter)
-
-        monkeypatch.setattr(here.postman._sender._carrier, "carry", stuck)
+        release, hanging = some_hang(here, monkeypatch)
         for number in range(100):
             notify = {"webhook": f"http://stuck{number}.example/x"}
             await here.queue.submit("probe", {}, notify=notify, owner="mallory")
