@@ -41,6 +41,7 @@ async def in_phase(house: House, task_id: int) -> TaskRecord:
 
 
 async def pass_time(house: House, seconds: float) -> None:
+    await house.settled()  # a step that is not over yet would count its wait from the time that it comes to
     while seconds > 0:
         house.clock.advance(min(seconds, LOOK_AGAIN))
         seconds -= LOOK_AGAIN
