@@ -145,7 +145,7 @@ async def test_a_restart_that_forgot_it_is_seeded_on_and_counts_go_on(build: Bui
     await pass_time(house, LOOK_AGAIN)
     house.puppet().program = "second"
     house.puppet().forget(key)
-    await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun anew")
+    await begun_anew(house, task_id, key, 1)
     content = (str(house.puppet().requests[key].directory / "T"),)
     house.puppet().seed(key, downloaded=6, total=6, uploaded=4, content=content)
     await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 4, "seen")
@@ -168,7 +168,7 @@ async def test_losses_in_a_row_end_the_seeding_and_others_do_not(build: Builder,
         house.puppet().forget(key)
         if between == "nothing" and number == LOST_MAX:
             break
-        await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
+        await begun_anew(house, task_id, key, number + 1)
         content = (str(house.puppet().requests[key].directory / "T"),)
         sent = int(between == "bytes")
         house.puppet().seed(key, downloaded=6, total=6, uploaded=sent, content=content)
@@ -186,6 +186,12 @@ async def test_losses_in_a_row_end_the_seeding_and_others_do_not(build: Builder,
         assert house.files() == DELIVERED
     else:
         assert (await house.queue.get(task_id)).status is Status.SUSPENDING
+
+
+async def begun_anew(house: House, task_id: int, key: str, times: int) -> None:
+    """Created once more, and seen with the counter that a new transfer has: 0."""
+    await house.eventually(lambda: house.puppet().log.count(f"create {key}") == times + 1, "begun anew")
+    await house.runs(task_id)
 
 
 async def has_lost(house: House, task_id: int, times: int) -> bool:
