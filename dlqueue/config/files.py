@@ -10,11 +10,12 @@ from typing import Any
 
 from dlqueue.config.lines import key_lines
 from dlqueue.config.problems import Key, Problem, dotted
+from dlqueue.runtime.files import read_whole
 
 _MERGED_DEPTH = 2
 """``[section]`` and ``[section.name]`` of several files are merged; a value below them is replaced as a whole."""
 
-_LARGEST_FILE = 1 << 20
+LARGEST_FILE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -103,12 +104,11 @@ class _Unreadable(Exception):
 
 def _read_text(file: Path) -> str:
     try:
-        with open(file, "rb") as stream:
-            raw = stream.read(_LARGEST_FILE + 1)
+        raw = read_whole(file, LARGEST_FILE)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise _Unreadable(f"cannot be read: {error.strerror or error}", missing=missing) from None
-    if len(raw) > _LARGEST_FILE:
+    if len(raw) > LARGEST_FILE:
         raise _Unreadable("larger than 1 MiB: not a configuration file")
     try:
         return raw.decode("utf-8")

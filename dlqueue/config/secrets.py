@@ -8,6 +8,7 @@ from typing import Any
 
 from dlqueue.config.problems import nearest, quoted
 from dlqueue.places import home
+from dlqueue.runtime.files import read_whole
 
 SOURCES = ("credential", "env", "file")
 _LARGEST = 64 * 1024
@@ -60,8 +61,7 @@ def _credential(name: str, environ: Mapping[str, str]) -> Path:
 
 def _read(file: Path) -> str:
     try:
-        with open(file, "rb") as stream:
-            raw = stream.read(_LARGEST + 1)
+        raw = read_whole(file, _LARGEST)
     except OSError as error:
         raise ValueError(f"the file {quoted(str(file))} cannot be read: {error.strerror or error}") from None
     if len(raw) > _LARGEST:

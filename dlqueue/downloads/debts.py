@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dlqueue.downloads.state import Obligation
+from dlqueue.runtime.files import write_whole
 
 _SUFFIX = ".owed"
 
@@ -41,20 +41,7 @@ class Debts:
 
     def write(self, owed: Obligation) -> None:
         """On disk when it returns. :raises OSError: it cannot be written."""
-        file = self._file(owed)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = file.with_name(file.name + ".new")
-        with new.open("wb") as output:
-            output.write(msgspec.json.encode(owed))
-            output.flush()
-            os.fsync(output.fileno())
-        new.replace(file)
-        for folder in (file.parent, self._folder):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        write_whole(self._file(owed), msgspec.json.encode(owed))
 
     def of(self, downloader: str) -> list[Obligation]:
         """All that is owed to it. What cannot be read is left alone."""

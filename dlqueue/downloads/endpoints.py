@@ -29,6 +29,7 @@ from dlqueue.downloads.uses import Uses
 from dlqueue.queue import InvalidTask, StorageError
 from dlqueue.runtime.bus import Bus
 from dlqueue.runtime.clock import Clock
+from dlqueue.runtime.files import write_whole
 from dlqueue.sdk import Context, Downloader, DownloaderError, Handle, Rejected, TransferStatus, Unavailable
 
 log = logging.getLogger(__name__)
@@ -343,11 +344,8 @@ class Endpoints:
 
     def note_groups(self) -> None:
         """For `groups_changed`, also after a restart."""
-        new = self._folder / f"{_GROUPS}.new"
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            new.write_text(self._listed())
-            new.replace(self._folder / _GROUPS)
+            write_whole(self._folder / _GROUPS, self._listed().encode())
         except OSError as error:  # no more is lost than some looks in vain at the next start
             log.warning("which downloaders are waited for together cannot be noted: %s", error)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dlqueue.downloads.policy import PolicyRefused, resolved
 from dlqueue.downloads.state import MadeFolder
+from dlqueue.runtime.files import fsync
 
 
 def make_folders(folder: Path, root: Path | None = None, made: list[MadeFolder] | None = None) -> None:
@@ -37,15 +38,6 @@ def check_below(found: Path, folder: Path, root: Path) -> None:
     """:raises PolicyRefused: ``folder``, which is at ``found``, is not below ``root``."""
     if not found.is_relative_to(resolved(root)):
         raise PolicyRefused(f"{folder} leads outside the allowed destination {root} by now", "directory", "destination")
-
-
-def fsync(path: Path) -> None:
-    """Flush it to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_made(made: Iterable[MadeFolder], root: Path) -> None:

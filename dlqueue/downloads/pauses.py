@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from dlqueue.runtime.files import fsync, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,10 @@ class Pauses:
 
     def write(self, name: str, pause: Pause) -> None:
         """On disk when it returns. :raises OSError: it cannot be written."""
-        file = self._file(name)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = file.with_name(file.name + ".new")
-        with new.open("w", encoding="utf-8") as output:
-            json.dump(asdict(pause), output)
-            output.flush()
-            os.fsync(output.fileno())
-        new.replace(file)
-        _flush(file.parent)
+        write_whole(self._file(name), json.dumps(asdict(pause)).encode())
 
     def forget(self, name: str) -> None:
         """:raises OSError: it cannot be removed."""
         with suppress(FileNotFoundError):
             self._file(name).unlink()
-            _flush(self._folder)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            fsync(self._folder)

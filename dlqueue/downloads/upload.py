@@ -14,10 +14,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from dlqueue.runtime.files import write_whole
+
 KEPT = 30 * 86400.0
 """Seconds that a file stays after the last start of a daemon with an unfinished task for it: that long a failed one can
 be retried."""
-_NAME = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[0-9a-f]{64}(\.|$)")
 
 
 def name_of(content: bytes) -> str:
@@ -36,22 +38,7 @@ class Uploads:
         if path.exists():
             os.utime(path)
             return
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        try:
-            with new.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(path)
-        except OSError:
-            new.unlink(missing_ok=True)
-            raise
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_whole(path, content)
 
     def has(self, name: str) -> bool:
         return (self._folder / name).is_file()
@@ -69,7 +56,7 @@ class Uploads:
         found = []
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError):
-                if path.stat().st_mtime < limit and _NAME.fullmatch(path.stem):
+                if path.stat().st_mtime < limit and _NAME.match(path.name):
                     found.append(path.name)
         return found
 

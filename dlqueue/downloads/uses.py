@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from dlqueue.downloads.policy import resolved
+from dlqueue.runtime.files import write_whole
 
 
 class Uses:
@@ -75,10 +75,4 @@ class Uses:
         if not users:
             file.unlink(missing_ok=True)
             return
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = file.with_name(file.name + ".new")
-        with new.open("w") as output:
-            json.dump(sorted(users), output)
-            output.flush()
-            os.fsync(output.fileno())
-        new.replace(file)
+        write_whole(file, json.dumps(sorted(users)).encode())

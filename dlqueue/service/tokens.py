@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +16,14 @@ from dlqueue.protocol import tokens as messages
 from dlqueue.protocol.caller import Caller, Role
 from dlqueue.protocol.errors import Conflict, LimitExceeded, NotFound, StorageError
 from dlqueue.protocol.times import instant_text
+from dlqueue.runtime.files import read_whole, write_whole
 from dlqueue.service.access import Access
 
 PREFIX = "dlq_"
 """How tokens begin: programs that look for secrets in files find them by it."""
 MOST = 100
 """Tokens that one user may have."""
+_LARGEST = 64 << 20
 
 
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,7 +142,7 @@ class Tokens:
         }
         data = msgspec.json.format(msgspec.json.encode(_File(version=1, tokens=list(kept.values()))))
         try:
-            await asyncio.to_thread(_write, self._path, data)
+            await asyncio.to_thread(write_whole, self._path, data)
         except OSError as error:
             raise StorageError(f"the tokens cannot be kept: {error.filename}: {error.strerror}") from error
         self._kept = kept
@@ -155,7 +155,7 @@ def _digest(token: str) -> str:
 
 def _read(path: Path) -> list[Kept]:
     try:
-        data = path.read_bytes()
+        data = read_whole(path, _LARGEST)
     except FileNotFoundError:
         return []
     try:
@@ -166,22 +166,3 @@ def _read(path: Path) -> list[Kept]:
         cure = "is no file of tokens that this version knows; restore it, or remove it and make new tokens"
         raise OSError(errno.EINVAL, cure, str(path))
     return found.tokens
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing, and for nobody else to read."""
-    beside = path.with_name(f"{path.name}.new")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        beside.unlink()
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -504,6 +504,12 @@ def test_a_huge_file(file: Path) -> None:
         load(file, mode="user", kinds=KINDS, environ={"HOME": "/"})
 
 
+def test_a_pipe_is_not_waited_for(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="a pipe, not a file"):
+        load(file, mode="user", kinds=KINDS, environ={"HOME": "/"})
+
+
 def test_a_broken_file_does_not_hide_the_other_one_nor_invent_problems(read: Load, tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "a.toml").write_text('[downloaders.b]\nurl = "http://b\n')

@@ -395,7 +395,7 @@ def test_a_stop_in_the_middle_of_a_reload(tmp_path: Path) -> None:
 def test_what_cannot_be_noted_down_leaves_no_half_of_a_reload(tmp_path: Path) -> None:
     with Instance(tmp_path, WEB) as daemon:
         daemon.start()
-        in_the_way = tmp_path / "state" / "dlqueue" / "downloaders" / ".groups.new"
+        in_the_way = tmp_path / "state" / "dlqueue" / "downloaders" / ".groups"
         in_the_way.mkdir(parents=True)
         write(daemon, WEB + '[downloaders.more]\nkind = "http"\n[seeding]\nratio = 3.0\n')
         assert set(reload(daemon)) == {"downloaders.more", "seeding.ratio"}

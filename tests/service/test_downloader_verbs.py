@@ -258,9 +258,9 @@ async def test_pausing_and_testing_are_not_for_everybody(build: Builder) -> None
 
 async def test_pause_that_cannot_be_remembered_is_refused(build: Builder) -> None:
     house = await build.puppets()
-    (house.folder / "downloaders" / "box.paused.new").mkdir()
+    (house.folder / "downloaders" / "box.paused").mkdir()
     error = await Asking(house, ROOT).refused("downloaders.pause", name="box")
-    assert error.code == -32007 and "box.paused.new" in error.message
+    assert error.code == -32007 and "box.paused" in error.message
     assert house.endpoints["box"].paused is None
 
 

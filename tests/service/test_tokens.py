@@ -99,7 +99,7 @@ async def test_what_cannot_be_kept_is_not_in_force(tmp_path: Path, monkeypatch: 
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(module, "_write", full)
+    monkeypatch.setattr(module, "write_whole", full)
     with pytest.raises(StorageError, match="No space left"):
         await kept.create(ME, CreateToken(name="b", role="read"))
     with pytest.raises(StorageError):
@@ -119,7 +119,12 @@ async def test_a_file_that_is_not_understood_lets_nobody_in_and_is_left_alone(tm
 
 
 async def test_what_a_crash_left_beside_it_is_in_nobodys_way(tmp_path: Path) -> None:
-    (tmp_path / "tokens.json.new").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "tokens.json.1.new").write_text("half")
     await tokens(tmp_path).create(ME, CreateToken(name="a", role="read"))
-    assert not (tmp_path / "elsewhere").exists()
     assert len(json.loads((tmp_path / "tokens.json").read_text())["tokens"]) == 1
+
+
+async def test_a_pipe_in_its_place_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokens.json")
+    with pytest.raises(OSError, match="a pipe, not a file"):
+        tokens(tmp_path)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dlqueue.config import Config, ConfigError, difference
+from dlqueue.config.files import LARGEST_FILE
 from dlqueue.config.secrets import expand_home
 from dlqueue.daemon.doctor.finding import Finding, listed
 from dlqueue.daemon.reading import Reader
 from dlqueue.places import Places
+from dlqueue.runtime.files import read_whole
 
 CHANGED_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _TASKS = "the tasks, and the passwords in their URLs"
@@ -130,7 +132,7 @@ def _own_group(path: Path, mode: int) -> bool:
 def secret_files(file: Path) -> Iterator[Path]:
     """The files that a config file names for its secrets."""
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_whole(file, LARGEST_FILE).decode())
     except (OSError, ValueError, RecursionError):
         return  # a problem of the configuration, which is told there
 

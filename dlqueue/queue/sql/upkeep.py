@@ -18,6 +18,7 @@ from urllib.parse import quote
 from dlqueue.queue.errors import StorageError
 from dlqueue.queue.sql import tables
 from dlqueue.queue.sql.engine import LOCK_WAIT, FileLock, beside, parse_url, prepare_schema, sqlite_engine
+from dlqueue.runtime.files import fsync
 
 _PAGES = 4096
 """Of a step of the copy; between two of them it can be interrupted."""
@@ -79,9 +80,9 @@ def back_up(database: Path, target: Path) -> None:
             said = [row[0] for row in copy.execute("PRAGMA quick_check(3)")]
             if said != ["ok"]:
                 raise StorageError(f"{database} is damaged, and so would be its copy: {'; '.join(said)}")
-        _sync(part)
+        fsync(part)
         part.replace(target)
-        _sync(target.parent)
+        fsync(target.parent)
     except sqlite3.Error as error:
         raise StorageError(f"{database} cannot be copied to {target}: {error}") from error
     finally:
@@ -133,11 +134,3 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise StorageError(f"{database} cannot be read: {error}") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
