@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent.parent
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-_MARK = "/usr/bin/env dlqueue daemon"
+_MARK = "/usr/bin/env dlqueue "
 
 
 def shipped(name: str) -> str:
@@ -28,7 +28,7 @@ def program() -> list[str]:
 
 def service(name: str, command: Iterable[str]) -> str:
     """A shipped service that runs this command."""
-    return shipped(name).replace(_MARK, f"{' '.join(map(_quoted_command, command))} daemon")
+    return shipped(name).replace(_MARK, f"{' '.join(map(_quoted_command, command))} ")
 
 
 def writable(folders: Iterable[Path]) -> str:

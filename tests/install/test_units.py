@@ -96,7 +96,7 @@ def settings(name: str) -> dict[str, list[str]]:
 def test_what_the_daemon_counts_on() -> None:
     service = settings("dlqueue.service")
     assert service["Type"] == ["notify"], "systemd 252 knows no notify-reload"
-    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert service["ExecReload"] == ["/usr/bin/env dlqueue config reload --socket %t/dlqueue/dlqueue.sock"]
     assert service["NotifyAccess"] == ["main"]
     assert service["PrivateUsers"] == ["no"], "else every client of the socket is nobody"
     assert service["RestartPreventExitStatus"] == ["78"]
@@ -109,6 +109,7 @@ def test_what_the_daemon_counts_on() -> None:
 def test_the_command_is_filled_in_and_quoted() -> None:
     text = units.service("dlqueue.service", ["/opt/my tools/50% $x/dlqueue"])
     assert 'ExecStart="/opt/my tools/50%% $$x/dlqueue" daemon --system\n' in text
+    assert 'ExecReload="/opt/my tools/50%% $$x/dlqueue" config reload --socket ' in text
     assert "/usr/bin/env" not in text
     assert "ExecStart=/opt/x/python -m dlqueue daemon --user\n" in units.service(
         "user/dlqueue.service", ["/opt/x/python", "-m", "dlqueue"]
