@@ -21,8 +21,8 @@ from dlqueue.downloads.search import Found, search
 from dlqueue.downloads.state import Obligation
 from dlqueue.sdk import DownloaderError, Handle, Rejected, Request, TransferState, TransferStatus
 
-PROOF_TIMEOUT = 15.0
-"""Seconds that the transfer may take."""
+PROOF_TIMEOUT = 35.0
+"""Seconds that the transfer may take: libtorrent asks a web seed that did not answer at once again after 30."""
 _AGAIN = 0.1
 _SETTLE = 1.0
 """Seconds that a network file system may show a file later than it was written."""

@@ -14,8 +14,9 @@ from tests.dashboard.conftest import GATEWAY
 from tests.dashboard.looking import FAKE, Dashboard, row
 
 MANY = 10_000
-NODES = 3000
-"""Elements and texts of the document, with all that the browser keeps of former ones."""
+NODES = 6000
+"""Elements and texts of the document, with all that the browser keeps of former ones: two or three screens of rows. All
+the rows that were scrolled through would be 60,000."""
 
 
 def fill(instance: Instance) -> None:
