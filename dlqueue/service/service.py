@@ -52,6 +52,9 @@ from dlqueue.service.tokens import Tokens
 
 CLEANING = 3.0
 """Seconds that the cancelling of one task with its data waits for the data to go."""
+STEERED_AT_ONCE = 32
+"""Of many tasks, so many are cancelled (paused, …) at a time: they share commits, and one that takes long holds up
+few. Not all: others want to write too."""
 LARGE = 100
 """Tasks of a page that takes long to make; and the default."""
 SLICE = 20
@@ -340,13 +343,22 @@ class Service:
             await self._record(caller, params.id)
             return self._view(await act(params.id))
         wanted = self._filter(caller, params, fitting)
+        rest = iter(() if wanted is None else await self._queue.ids(wanted))
         count = 0
-        for task_id in () if wanted is None else await self._queue.ids(wanted):
-            try:
-                await act(task_id)
-            except (Conflict, TaskNotFound):
-                continue
-            count += 1
+
+        async def one_by_one() -> None:
+            nonlocal count
+            for task_id in rest:
+                with contextlib.suppress(Conflict, TaskNotFound):
+                    await act(task_id)
+                    count += 1
+
+        try:
+            async with asyncio.TaskGroup() as several:
+                for _ in range(STEERED_AT_ONCE):
+                    several.create_task(one_by_one())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return {"count": count}
 
     # -- downloads ----------------------------------------------------------------------------------------------------

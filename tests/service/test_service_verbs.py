@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import grp
 from pathlib import Path
@@ -30,13 +31,16 @@ from dlqueue.queue import (
     StorageError,
     Task,
     TaskNotFound,
+    TaskRecord,
     UnknownType,
     WaitTimeout,
 )
 from dlqueue.queue.sql import SqlStore
 from dlqueue.queue.task import Context
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.sdk import Rejected
 from dlqueue.service.faults import as_rpc_error
+from dlqueue.service.service import STEERED_AT_ONCE
 from tests.downloads.house import ME, Builder, House
 from tests.service.asking import ROOT, YOU, Asking
 
@@ -361,6 +365,43 @@ async def test_steering_many(build: Builder) -> None:
     assert ids(await ask("tasks.list")) == [mine[2], mine[0]]
     assert await Asking(house, ROOT)("tasks.remove", all=True) == {"count": 3}
     assert await other("tasks.count") == 0
+
+
+async def test_of_many_several_are_steered_at_once(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    for number in range(STEERED_AT_ONCE + 2):
+        await paused(ask, f"{URL}{number}")
+    cancel, begun, all_there = house.queue.cancel, 0, asyncio.Event()
+
+    async def together(task_id: int, intent: dict[str, Any] | None = None) -> TaskRecord:
+        nonlocal begun
+        begun += 1
+        if begun == STEERED_AT_ONCE:
+            all_there.set()
+        await all_there.wait()
+        return await cancel(task_id, intent)
+
+    monkeypatch.setattr(house.queue, "cancel", together)
+    async with asyncio.timeout(PATIENCE):
+        assert await ask("tasks.cancel", all=True) == {"count": STEERED_AT_ONCE + 2}
+    assert await ask("tasks.count", status="canceled") == STEERED_AT_ONCE + 2
+
+
+async def test_many_that_cannot_be_steered_give_the_reason_of_the_first(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    for number in range(3):
+        await paused(ask, f"{URL}{number}")
+
+    async def full(task_id: int) -> TaskRecord:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(house.queue, "resume", full)
+    error = await ask.refused("tasks.resume", all=True)
+    assert error.code == -32007 and "the disk is full" in error.message
 
 
 @pytest.mark.parametrize("method", ["cancel", "remove", "pause", "resume", "retry"])
