@@ -120,6 +120,8 @@ class Coordinator:
     def __post_init__(self) -> None:
         self._local = threading.local()
         self._threads = Threads(2, f"dlqueue-{self.name}")
+        # One thread is left for the others: neither a look nor an end waits behind all that would begin.
+        self._creating = asyncio.Semaphore(1)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -252,7 +254,9 @@ class Coordinator:
             return self.downloader.create(asked, key), instance
 
         async def alone() -> tuple[Handle, str | None]:
-            async with self._busy.setdefault(key, asyncio.Lock()):
+            async with self._busy.setdefault(key, asyncio.Lock()), self._creating:
+                if self.down:  # by now
+                    raise Unavailable(self.last_error or f"{self.name} is down")
                 return await self.call(prepared)
 
         return await asyncio.shield(asyncio.ensure_future(alone()))

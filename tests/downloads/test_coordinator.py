@@ -434,6 +434,33 @@ async def test_two_threads_and_no_more(bench: Bench) -> None:
     assert most <= 2
 
 
+async def test_a_look_and_an_end_do_not_wait_behind_all_that_would_begin(bench: Bench) -> None:
+    gate = bench.puppet.gate("create")
+    creating = [asyncio.create_task(bench.create(f"k{number}")) for number in range(3)]
+    await bench.until(gate.reached.is_set, "create")
+    async with asyncio.timeout(5):
+        assert (await bench.coordinator.look(1, "me", "other", Handle("other"))).status is None
+        await bench.coordinator.remove("z", Handle("z"), False, lambda: None)
+    assert bench.puppet.log == ["remove z"]
+    gate.open.set()
+    await asyncio.gather(*creating)
+    assert bench.puppet.log[1:] == ["create k0", "create k1", "create k2"]
+
+
+async def test_what_waits_to_be_created_is_not_tried_in_a_downloader_that_went_down(bench: Bench) -> None:
+    gate = bench.puppet.gate("create")
+    first, second = (asyncio.create_task(bench.create(name)) for name in ("first", "second"))
+    await bench.until(gate.reached.is_set, "create")
+    bench.puppet.goes("test", Unavailable("away"))
+    with pytest.raises(Unavailable):
+        await bench.coordinator.ask()
+    gate.open.set()
+    await first
+    with pytest.raises(Unavailable, match="away"):
+        await second
+    assert bench.puppet.log == ["create first"]
+
+
 async def test_close_does_not_wait_for_a_plug_in_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1 - 1.0)
     bench = await Bench(tmp_path).open()
