@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from dlqueue.queue import transitions
+from dlqueue.queue import wants
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueError, TaskNotFound, WaitTimeout
 from dlqueue.queue.notices import Notices
 from dlqueue.queue.pool import Pool
@@ -70,19 +70,17 @@ class Intents:
 
     async def resume(self, task_id: int) -> TaskRecord:
         """Go on. Not paused is no error. :raises Conflict: it is final."""
-        await self._decide(task_id, partial(transitions.resume, now=self._clock.time()))
+        await self._decide(task_id, partial(wants.resume, now=self._clock.time()))
         return await self._store.get(task_id)
 
     async def reword(self, task_id: int, reworded: Callable[[Json], Json], message: str) -> TaskRecord:
         """Give it other params. :raises Conflict: it has completed."""
-        await self._decide(
-            task_id, partial(transitions.reword, now=self._clock.time(), reworded=reworded, message=message)
-        )
+        await self._decide(task_id, partial(wants.reword, now=self._clock.time(), reworded=reworded, message=message))
         return await self._store.get(task_id)
 
     async def retry(self, task_id: int) -> TaskRecord:
         """Begin again, with the state it had. :raises Conflict: it has not failed and was not canceled."""
-        await self._decide(task_id, partial(transitions.retry, now=self._clock.time()))
+        await self._decide(task_id, partial(wants.retry, now=self._clock.time()))
         return await self._store.get(task_id)
 
     async def update(
@@ -106,7 +104,7 @@ class Intents:
 
         def decide(record: TaskRecord) -> Change | None:
             ranked = None if priority is None else self._rank(record, priority)
-            return transitions.update(
+            return wants.update(
                 record, now, priority=priority, rank=ranked, labels=given, run_at=run_at, if_revision=if_revision
             )
 
@@ -158,16 +156,16 @@ class Intents:
 
 
 def _cancel(record: TaskRecord, *, now: float, needs_cleanup: bool, intent: dict[str, Json] | None) -> Change | None:
-    return transitions.cancel(record, now, needs_cleanup, intent)
+    return wants.cancel(record, now, needs_cleanup, intent)
 
 
 def _fence(record: TaskRecord, *, token: int, now: float) -> Change | None:
-    return transitions.fence(record, token, now)
+    return wants.fence(record, token, now)
 
 
 def _pause(record: TaskRecord, *, now: float, runs_step: bool) -> Change | None:
-    return transitions.pause(record, now, runs_step)
+    return wants.pause(record, now, runs_step)
 
 
 def _remove(record: TaskRecord, *, now: float, needs_cleanup: bool, intent: dict[str, Json] | None) -> Change | None:
-    return transitions.remove(record, now, needs_cleanup, intent)
+    return wants.remove(record, now, needs_cleanup, intent)

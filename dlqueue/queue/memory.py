@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, TaskNotFound, full
 from dlqueue.queue.figures import DAYS_KEPT, Figure, Ledger, ended_at, figures_of
@@ -194,7 +194,7 @@ class MemoryStore(MemoryOutbox, MemorySchedules):
     async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
         needed = {other for r in self._tasks.values() if not r.final for other in r.depends_on}
         found = self.load([task_id for task_id in ids if task_id not in needed]).values()
-        changes = [c for r in found if (c := transitions.purge(r, now, before, r.type in cleaned)) is not None]
+        changes = [c for r in found if (c := wants.purge(r, now, before, r.type in cleaned)) is not None]
         self._commit(changes)
         return len(changes)
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from dlqueue.queue import transitions
+from dlqueue.queue import wants
 from dlqueue.queue.cron import Timing, timing
 from dlqueue.queue.errors import Conflict, QueueError
 from dlqueue.queue.record import Decide, Json, NewTask, TaskRecord
@@ -194,7 +194,7 @@ def resolve(schedule: Schedule, tick: Tick, unfinished: Sequence[int]) -> Sequen
 
 def supersede(tick: Tick) -> Decide:
     """What becomes of the tasks that ``overlap`` = ``replace`` replaces."""
-    return lambda record: transitions.cancel(record, tick.at, tick.needs_cleanup(record.type))
+    return lambda record: wants.cancel(record, tick.at, tick.needs_cleanup(record.type))
 
 
 def marked(new: NewTask, run_id: int) -> NewTask:

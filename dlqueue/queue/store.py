@@ -87,7 +87,7 @@ class Store(ScheduleStore, OutboxStore, Protocol):
     async def purge(self, ids: Collection[int], before: float, cleaned: Collection[str], now: float) -> int:
         """Delete those of these tasks that ended before ``before``, whose clean-up is not due and that no unfinished
         task depends on, with all that belongs to them. A failed or canceled task of a type in ``cleaned`` that has
-        ever run goes when its clean-up has run once more (as `transitions.remove` says). Answers how many went or
+        ever run goes when its clean-up has run once more (as `wants.remove` says). Answers how many went or
         will."""
         ...
 

@@ -12,7 +12,7 @@ from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 from msgspec import UNSET
 
-from dlqueue.queue import dependencies, transitions
+from dlqueue.queue import dependencies, transitions, wants
 from dlqueue.queue.errors import StorageError
 from dlqueue.queue.memory import MemoryStore
 from dlqueue.queue.queue import Queue
@@ -113,14 +113,14 @@ def a_failed_dependency_is_as_good_as_any(patch: Patch) -> None:
 
 
 def what_has_ended_can_be_canceled(patch: Patch) -> None:
-    cancel = transitions.cancel
+    cancel = wants.cancel
 
     def careless(record: TaskRecord, *rest: Any, **more: Any) -> Change | None:
         if record.final and record.status is not Status.CANCELED:
             return transitions.amend(record, rest[0], "canceled", status=Status.CANCELED)
         return cancel(record, *rest, **more)
 
-    patch.setattr(transitions, "cancel", careless)
+    patch.setattr(wants, "cancel", careless)
 
 
 def a_change_without_a_revision(patch: Patch) -> None:
@@ -136,10 +136,8 @@ def a_change_without_a_revision(patch: Patch) -> None:
 
 
 def an_update_of_what_has_changed(patch: Patch) -> None:
-    update = transitions.update
-    patch.setattr(
-        transitions, "update", lambda record, now, **more: update(record, now, **{**more, "if_revision": None})
-    )
+    update = wants.update
+    patch.setattr(wants, "update", lambda record, now, **more: update(record, now, **{**more, "if_revision": None}))
 
 
 def keys_are_not_looked_at(patch: Patch) -> None:

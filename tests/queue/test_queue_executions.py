@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from dlqueue.queue import Completed, Context, Outcome, Status, transitions
+from dlqueue.queue import Completed, Context, Outcome, Status, transitions, wants
 from dlqueue.queue.record import Event
 from tests.queue.rig import Gate, Rig, task
 
@@ -58,9 +58,9 @@ async def test_a_step_that_was_cut_off_is_told(memory_rig: Rig) -> None:
     record = await queue.submit("test")
     await gate.entered()
     running = await queue.get(record.id)
-    wanted = transitions.cancel(running, rig.clock.time(), needs_cleanup=False)
+    wanted = wants.cancel(running, rig.clock.time(), needs_cleanup=False)
     assert wanted is not None
-    cut = transitions.fence(wanted.record, wanted.record.lease_token, rig.clock.time() + 5)
+    cut = wants.fence(wanted.record, wanted.record.lease_token, rig.clock.time() + 5)
     assert cut is not None
     assert (cut.started_at, cut.node) == (running.since, queue.node)
     settle = partial(transitions.settle, running, running.lease_token, now=0.0)

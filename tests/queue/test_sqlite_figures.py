@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dlqueue.queue import Filter, StorageError, transitions
+from dlqueue.queue import Filter, StorageError, transitions, wants
 from dlqueue.queue.record import Change, NewTask, TaskRecord
 from dlqueue.queue.sql import SqlStore
 from dlqueue.queue.sql.rows import Driver
@@ -114,10 +114,10 @@ def anything(record: TaskRecord, *, luck: random.Random) -> Change | None:
         partial(transitions.settle, token=token, end=end, now=NOW + 5),
         partial(transitions.settle, token=token, end=end, now=NOW + 5000),
         partial(transitions.rescue, now=NOW),
-        partial(transitions.pause, now=NOW, runs_step=False),
-        partial(transitions.resume, now=NOW),
-        partial(transitions.cancel, now=NOW, needs_cleanup=False),
-        partial(transitions.retry, now=NOW),
+        partial(wants.pause, now=NOW, runs_step=False),
+        partial(wants.resume, now=NOW),
+        partial(wants.cancel, now=NOW, needs_cleanup=False),
+        partial(wants.retry, now=NOW),
     )
     change: Change | None = luck.choice(choices)(record)
     return change

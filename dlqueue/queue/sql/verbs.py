@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, or_, select, text, update
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.dependencies import MAY_BE_BLOCKED, carry_out, follow
 from dlqueue.queue.errors import Conflict, InvalidTask, QueueFull, full
 from dlqueue.queue.figures import DAY, DAYS_KEPT, HOURS_KEPT
@@ -223,7 +223,7 @@ class Verbs:
         for ids, before, cleaned, now in payloads:
             free = [i for i in ids if not (self.has_dependencies(driver) and _NEEDED.run(driver, {"id": i}))]
             found = rows.load(driver, self.namespace, free).values()
-            made = [c for r in found if (c := transitions.purge(r, now, before, r.type in cleaned)) is not None]
+            made = [c for r in found if (c := wants.purge(r, now, before, r.type in cleaned)) is not None]
             self.write(driver, made)
             changes += made
             counts.append(len(made))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.record import Change, Decide, Event, NewTask, Submission, TaskRecord
 from dlqueue.queue.status import Status
 from dlqueue.queue.store import Store
@@ -63,16 +63,16 @@ class Bench:
         return await self.end(task_id, Status.SUSPENDING, hold=hold, run_at=run_at)
 
     async def pause(self, task_id: int) -> TaskRecord:
-        return (await self.decide(task_id, partial(transitions.pause, now=NOW, runs_step=False))).record
+        return (await self.decide(task_id, partial(wants.pause, now=NOW, runs_step=False))).record
 
     async def cancel(self, task_id: int) -> TaskRecord:
-        return (await self.decide(task_id, partial(transitions.cancel, now=NOW, needs_cleanup=False))).record
+        return (await self.decide(task_id, partial(wants.cancel, now=NOW, needs_cleanup=False))).record
 
     async def resume(self, task_id: int) -> TaskRecord:
-        return (await self.decide(task_id, partial(transitions.resume, now=NOW))).record
+        return (await self.decide(task_id, partial(wants.resume, now=NOW))).record
 
     async def remove(self, task_id: int, needs_cleanup: bool = False) -> Change:
-        return await self.decide(task_id, partial(transitions.remove, now=NOW, needs_cleanup=needs_cleanup))
+        return await self.decide(task_id, partial(wants.remove, now=NOW, needs_cleanup=needs_cleanup))
 
     async def all_events(self) -> Sequence[Event]:
         return await self.store.events(0, 10_000)

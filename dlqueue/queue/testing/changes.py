@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.errors import Conflict, TaskNotFound
 from dlqueue.queue.rank import rank
 from dlqueue.queue.record import Answer, Change, Filter, Options, Progress, TaskError, TaskRecord
@@ -76,7 +76,7 @@ class Changes(Suite):
         await bench.pause(other.id)
         await bench.resume(record.id)
         await bench.end(record.id, S.ERROR, error=TaskError("k", "why", NOW))
-        await bench.decide(record.id, partial(transitions.retry, now=NOW))
+        await bench.decide(record.id, partial(wants.retry, now=NOW))
         await bench.end(record.id)
         changes = [change for change in bench.told if change.record.id == record.id]
         assert [change.record.revision for change in changes] == list(range(1, len(changes) + 1))
@@ -107,7 +107,7 @@ class Changes(Suite):
                 (record.id, partial(transitions.claim, node=NODE, now=NOW)),
                 (record.id, refuse),
                 (record.id, settle(1, end)),
-                (record.id, partial(transitions.cancel, now=NOW, needs_cleanup=False)),
+                (record.id, partial(wants.cancel, now=NOW, needs_cleanup=False)),
             ]
         )
         assert [status_of(answers[0]), status_of(answers[2])] == [S.PROCESSING, S.COMPLETED]
@@ -343,7 +343,7 @@ class Changes(Suite):
         token = (await bench.claim(a.id)).lease_token
         await bench.store.transact(
             [
-                (task.id, partial(transitions.resume, now=NOW)),
+                (task.id, partial(wants.resume, now=NOW)),
                 (a.id, settle(token, Settlement(target=S.COMPLETED, kind="completed"))),
             ]
         )

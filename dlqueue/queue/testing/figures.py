@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.errors import TaskNotFound
 from dlqueue.queue.figures import DAY, HOUR, HOURS_KEPT, Figure, bucket_of
 from dlqueue.queue.glance import Look
@@ -61,9 +61,9 @@ class Figures(Suite):
             if what < 5 and record.status in (S.QUEUED, S.SUSPENDING):
                 await bench.end(task_id, luck.choice([S.COMPLETED, S.ERROR, S.SUSPENDING]))
             elif what == 5 and not record.final:
-                await bench.store.transact([(task_id, partial(transitions.pause, now=NOW, runs_step=False))])
+                await bench.store.transact([(task_id, partial(wants.pause, now=NOW, runs_step=False))])
             elif what == 6:
-                await bench.store.transact([(task_id, partial(transitions.retry, now=NOW))])
+                await bench.store.transact([(task_id, partial(wants.retry, now=NOW))])
             elif record.final:
                 await bench.remove(task_id)
                 ids.remove(task_id)
@@ -83,7 +83,7 @@ class Figures(Suite):
         with pytest.raises(Exception, match="unique key"):
             await bench.submit_all(NewTask(type="test", params=1), NewTask(type="test", params=2, unique_key="k"))
         assert await bench.store.tally() == {S.QUEUED: 1}
-        await bench.store.transact([(record.id, partial(transitions.resume, now=NOW))])
+        await bench.store.transact([(record.id, partial(wants.resume, now=NOW))])
         assert await bench.store.tally() == {S.QUEUED: 1}
 
     async def test_every_end_is_in_its_hour(self, bench: Bench) -> None:
@@ -111,7 +111,7 @@ class Figures(Suite):
         (figure,) = await hours(Filter(type="x"), None, None)
         assert figure.bucket == bucket_of(20.0)
         await bench.remove(first.id)
-        await bench.decide(later.id, partial(transitions.retry, now=NOW))
+        await bench.decide(later.id, partial(wants.retry, now=NOW))
         assert kinds(await hours(Filter(), None, None)) == sorted([x, y, gone]), "an end stays an end"
 
     async def test_any_range_of_hours_adds_up(self, bench: Bench) -> None:
@@ -197,7 +197,7 @@ class Figures(Suite):
         await bench.end(due.id, S.ERROR, cleanup=True)
         await bench.end(retried.id, S.ERROR)
         waits = await bench.submit(depends_on=(needed.id,), paused=True)
-        await bench.decide(retried.id, partial(transitions.retry, now=NOW + 1))
+        await bench.decide(retried.id, partial(wants.retry, now=NOW + 1))
         ids = [young.id, needed.id, due.id, retried.id]
         assert await bench.store.purge(ids, NOW + 10, (), NOW + 20) == 0
         for task_id in ids:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dlqueue.queue import transitions
+from dlqueue.queue import transitions, wants
 from dlqueue.queue.outbox import Letter, Notice, Pending, Settled
 from dlqueue.queue.record import NewTask, Options, TaskRecord
 from dlqueue.queue.status import Status
@@ -79,7 +79,7 @@ class Outbox(Suite):
         made = await bench.submit()
         for _ in range(2):
             await bench.end(made.id, S.ERROR)
-            await bench.decide(made.id, partial(transitions.retry, now=NOW))
+            await bench.decide(made.id, partial(wants.retry, now=NOW))
         await bench.end(made.id)
         events = [letter.event for letter in await bench.store.letters(10)]
         assert events == ["error", "error", "delivered", "completed"]
@@ -106,7 +106,7 @@ class Outbox(Suite):
     async def test_many_at_once(self, bench: Bench) -> None:
         bench.store.address(everything)
         made = await bench.submit_all(*[NewTask(type="test", params=None) for _ in range(50)])
-        cancel = partial(transitions.cancel, now=NOW, needs_cleanup=False)
+        cancel = partial(wants.cancel, now=NOW, needs_cleanup=False)
         await bench.store.transact([(submission.record.id, cancel) for submission in made])
         found = await bench.store.letters(100)
         assert [letter.task_id for letter in found] == [submission.record.id for submission in made]

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dlqueue.queue import transitions
+from dlqueue.queue import wants
 from dlqueue.queue.errors import Conflict
 from dlqueue.queue.record import Filter, NewTask, TaskError
 from dlqueue.queue.schedule import RUNS_KEPT, Run, Schedule, ScheduleNotFound, ScheduleStats, Tick, Ticked, Wanted
@@ -286,7 +286,7 @@ class Schedules(Suite):
         await put(bench, schedule(overlap="skip"))
         task_id = task_of(await fire(bench))
         await bench.end(task_id, S.ERROR)
-        await bench.decide(task_id, partial(transitions.retry, now=NOW))
+        await bench.decide(task_id, partial(wants.retry, now=NOW))
         found = await bench.store.schedule("s")
         assert (found.failed, found.running, found.last_status) == (0, 1, "running")
         assert (await fire(bench)).runs[0].status == "skipped", "it is not over any more"
