@@ -2,6 +2,7 @@
 
 from dlqueue.sdk.downloader import Context, Downloader
 from dlqueue.sdk.endpoint import check_endpoint
+from dlqueue.sdk.engine import Engine, OwnTransfer
 from dlqueue.sdk.errors import AuthFailed, DownloaderError, Final, NotFound, Rejected, Unavailable
 from dlqueue.sdk.model import Handle, Request, TransferFile, TransferState, TransferStatus
 
@@ -10,9 +11,11 @@ __all__ = [
     "Context",
     "Downloader",
     "DownloaderError",
+    "Engine",
     "Final",
     "Handle",
     "NotFound",
+    "OwnTransfer",
     "Rejected",
     "Request",
     "TransferFile",

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from dlqueue.sdk import (
-    Context,
-    Downloader,
-    Handle,
-    NotFound,
-    Rejected,
-    Request,
-    TransferFile,
-    TransferStatus,
-    Unavailable,
-)
+from dlqueue.sdk import Context, Engine, Rejected, Request
 from dlqueue_http import names, web
 from dlqueue_http.control import KEY, Journal
 from dlqueue_http.transfer import Tools, Transfer
@@ -71,20 +59,13 @@ class HttpConfig:
             raise ValueError("user_agent must be one line of Latin-1 text")
 
 
-class HttpDownloader(Downloader):
+class HttpDownloader(Engine[Transfer]):
     """Fetches over HTTP and HTTPS with threads of this process. A handle is the creation key."""
 
     kind: ClassVar[str] = "http"
     schemes: ClassVar[frozenset[str]] = frozenset({"http", "https"})
     proves_bytes: ClassVar[bool] = True
     config_type: ClassVar[type[HttpConfig]] = HttpConfig
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._transfers: dict[str, Transfer] = {}
-        self._changes = 0
-        self._changed = threading.Condition()
-        self._closed = False
 
     @classmethod
     def default_config(cls) -> HttpConfig:
@@ -112,90 +93,33 @@ class HttpDownloader(Downloader):
             connections=config.connections,
             min_segment=config.min_segment,
             split_after=config.split_after,
-            changed=self._wake,
+            changed=self.changed,
         )
         for key, record in list(self._journal.records.items()):
             try:
-                self._transfers[key] = Transfer.stored(key, record, self._tools)
+                self.transfers[key] = Transfer.stored(key, record, self._tools)
             except (KeyError, TypeError, ValueError, AttributeError):
                 # Only what was written whole has been promised to anybody.
                 context.logger.warning("what is written about transfer %s cannot be read; it is forgotten", key)
                 self._journal.drop(key)
-        for transfer in self._transfers.values():
+        for transfer in self.transfers.values():
             transfer.go_on()
 
     def test(self) -> str:
         return f"dlqueue {_version()} with urllib3 {importlib.metadata.version('urllib3')}"
 
-    def create(self, request: Request, key: str) -> Handle:
+    def begin(self, there: Transfer | None, request: Request, key: str) -> Transfer:
         _check(request, key)
-        with self._lock:
-            if self._closed:
-                raise Unavailable("the built-in engine is closed")
-            transfer = self._transfers.get(key)
-            if transfer is None:
-                self._transfers[key] = Transfer.new(key, request, self._tools)
-            else:
-                transfer.again(request)
-        return Handle(key)
-
-    def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
-        found = ((handle, self._transfers.get(handle.id)) for handle in handles)
-        return {handle: transfer.status() for handle, transfer in found if transfer is not None}
-
-    def files(self, handle: Handle) -> Sequence[TransferFile]:
-        return self._find(handle).files()
-
-    def pause(self, handle: Handle) -> None:
-        self._find(handle).pause()
-
-    def resume(self, handle: Handle) -> None:
-        self._find(handle).resume()
-
-    def remove(self, handle: Handle, delete_data: bool) -> None:
-        # Under the lock, so that a `create` with this key cannot meet half of it.
-        with self._lock:
-            transfer = self._transfers.get(handle.id)
-            if transfer is None:
-                return
-            try:
-                transfer.discard(delete_data)
-            except OSError as error:
-                raise Rejected(f"cannot remove the transfer: {error.strerror}", kind="file") from error
-            del self._transfers[handle.id]
-
-    def events(self) -> Iterator[None]:
-        seen = 0
-        while True:
-            with self._changed:
-                while not self._closed and self._changes == seen:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                seen = self._changes
-            yield
+        if there is None:
+            return Transfer.new(key, request, self._tools)
+        there.again(request)
+        return there
 
     def close(self) -> None:
-        with self._lock, self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            transfers = list(self._transfers.values())
-        for transfer in transfers:
-            transfer.halt()
+        super().close()
         self._workers.close(1.5)
         self._web.close()
         self._journal.close()
-
-    def _find(self, handle: Handle) -> Transfer:
-        transfer = self._transfers.get(handle.id)
-        if transfer is None:
-            raise NotFound(f"the built-in engine has no transfer {handle.id}")
-        return transfer
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._changes += 1
-            self._changed.notify_all()
 
 
 def _check(request: Request, key: str) -> None:

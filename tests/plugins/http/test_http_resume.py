@@ -320,7 +320,7 @@ def test_a_run_that_was_stopped_writes_nothing(bench: Bench, server: WebServer) 
     engine = bench.open()
     handle = engine.create(bench.request(server.put("f.bin", CONTENT, rate=1_000_000)), KEY)
     bench.until(lambda status: status.downloaded > 0)
-    transfer = engine._transfers[KEY]
+    transfer = engine.transfers[KEY]
     run = transfer._run
     assert run is not None
     (segment,) = transfer.segments
