@@ -72,6 +72,12 @@ def _own(function: Callable[[], object]) -> None:
         raise _OwnError(error) from error
 
 
+def _heard(creation: asyncio.Future[Any]) -> None:
+    """Whoever wanted it may have been cancelled, and then nobody else hears that it failed."""
+    if not creation.cancelled():
+        creation.exception()
+
+
 @dataclass
 class Coordinator:
     """
@@ -259,7 +265,9 @@ class Coordinator:
                     raise Unavailable(self.last_error or f"{self.name} is down")
                 return await self.call(prepared)
 
-        return await asyncio.shield(asyncio.ensure_future(alone()))
+        creation = asyncio.ensure_future(alone())
+        creation.add_done_callback(_heard)
+        return await asyncio.shield(creation)
 
     async def whole_content(self, request: Request, key: str, total: int | None, restarted: bool) -> tuple[str, ...]:
         """See `Downloader.whole_content`."""
