@@ -1,8 +1,7 @@
 """One per downloader: asks once for everybody, keeps the newest answer, and wakes whom it concerns.
 
-The plug-in's methods block, so they run on two threads of the coordinator's own, each call with a deadline: one that
-hangs hurts no other downloader. A downloader that does not answer is *down*: its tasks wait and spend no retries, and
-it is tried again with growing pauses. One line is logged when it goes and one when it is back.
+A downloader that does not answer is *down*: its tasks wait and spend no retries, and it is tried again with growing
+pauses. One line is logged when it goes and one when it is back.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,13 +16,14 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from dlqueue.downloads.cadence import next_look
+from dlqueue.downloads.calls import Calls
+from dlqueue.downloads.hints import listen
 from dlqueue.downloads.meters import DownloaderMeters
 from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.pauses import Pause
 from dlqueue.downloads.watch import Sight, Watch
 from dlqueue.runtime.clock import Clock, sleep, sleep_until
 from dlqueue.runtime.failpoint import reach
-from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import (
     AuthFailed,
     Context,
@@ -49,7 +48,6 @@ CALL_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 3.0
 DOWN_FIRST, DOWN_MAX = 1.0, 60.0
 """Seconds until a downloader that is down is asked again, doubling."""
-EVENTS_PAUSE = 5.0
 TOLD_AT_ONCE = 250
 """Tasks that are woken together: about one transaction."""
 
@@ -124,8 +122,7 @@ class Coordinator:
     _closing: bool = False
 
     def __post_init__(self) -> None:
-        self._local = threading.local()
-        self._threads = Threads(2, f"dlqueue-{self.name}")
+        self._calls = Calls(self.name)
         # One thread is left for the others: neither a look nor an end waits behind all that would begin.
         self._creating = asyncio.Semaphore(1)
 
@@ -133,11 +130,14 @@ class Coordinator:
 
     async def open(self, config: object, context: Context) -> None:
         """Open the plug-in and begin to look after it."""
-        await self.call(self.downloader.open, config, replace(context, deadline=self._deadline, local=self._local_path))
+        await self.call(
+            self.downloader.open, config, replace(context, deadline=self._calls.deadline, local=self._local_path)
+        )
         self.opened = True
         self._tasks.append(asyncio.create_task(self._look(), name=f"dlqueue-look-{self.name}"))
         if type(self.downloader).events is not Downloader.events:
-            self._tasks.append(asyncio.create_task(self._listen(), name=f"dlqueue-listen-{self.name}"))
+            hints = listen(self.name, self.downloader.events, self._poke.set, self.clock)
+            self._tasks.append(asyncio.create_task(hints, name=f"dlqueue-listen-{self.name}"))
 
     def broken(self, error: Exception) -> None:
         """It could not be opened, and is not asked again."""
@@ -181,10 +181,10 @@ class Coordinator:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._creations_through()
         try:
-            await self._in_thread(self.downloader.close, CLOSE_TIMEOUT)
+            await self._calls.run(self.downloader.close, CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - whatever happens while it closes, we go on closing
             log.warning("downloader %s: did not close well: %s", self.name, error)
-        self._threads.close()
+        self._calls.close()
 
     async def _creations_through(self) -> None:
         """What is being created is known to somebody before the plug-in closes."""
@@ -202,8 +202,10 @@ class Coordinator:
         """
         if self.auth_failed:
             raise Unavailable(self.last_error or f"{self.name} refuses our credentials")
+        if self._closing:
+            raise Unavailable(f"{self.name} is being closed")
         try:
-            return await self._in_thread(lambda: function(*args, **kwargs), CALL_TIMEOUT)
+            return await self._calls.run(lambda: function(*args, **kwargs), CALL_TIMEOUT)
         except (Rejected, NotFound):
             raise
         except AuthFailed as error:
@@ -220,29 +222,6 @@ class Coordinator:
             raise Rejected(
                 f"the plug-in {self.downloader.kind} failed: {type(error).__name__}", kind="plugin"
             ) from error
-
-    async def _in_thread(self, function: Callable[[], R], timeout: float) -> R:
-        def run() -> R:
-            self._local.until = time.monotonic() + timeout
-            return function()
-
-        if self._closing and function != self.downloader.close:
-            raise Unavailable(f"{self.name} is being closed")
-        future = self._threads.run(run)
-        # Not by the injected clock: a thread that hangs does so in real time.
-        expiry = asyncio.get_running_loop().call_later(timeout + 1.0, self._expire, future, timeout)
-        try:
-            return await future
-        finally:
-            expiry.cancel()
-
-    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
-        if not future.done():
-            future.set_exception(Unavailable(f"{self.name} did not answer within {timeout:g} s"))
-
-    def _deadline(self) -> float:
-        until: float = getattr(self._local, "until", 0.0)
-        return max(until - time.monotonic(), 0.1)
 
     async def create(self, request: Request, key: str, prepare: Callable[[], object]) -> tuple[Handle, str | None]:
         """See `Downloader.create`; the second is `Downloader.instance` just before. Not before an earlier call with
@@ -542,33 +521,3 @@ class Coordinator:
             await self.wake(hold)
         except Exception as error:  # noqa: BLE001 - the tasks look by themselves later; the look-out must go on
             log.warning("could not wake %s: %s", hold, error)
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-
-        def listen() -> None:
-            for _ in self.downloader.events():
-                if self._closing:
-                    return
-                loop.call_soon_threadsafe(self._poke.set)
-
-        while not self._closing:
-            done = asyncio.Event()
-            problem: list[BaseException] = []
-
-            def body(done: asyncio.Event = done, problem: list[BaseException] = problem) -> None:
-                try:
-                    listen()
-                except Exception as error:  # noqa: BLE001 - events are hints; without them there is the poll
-                    problem.append(error)
-                finally:
-                    try:
-                        loop.call_soon_threadsafe(done.set)
-                    except RuntimeError:
-                        return  # the loop is gone, and with it whoever waited
-
-            threading.Thread(target=body, name=f"dlqueue-events-{self.name}", daemon=True).start()
-            await done.wait()
-            if problem:
-                log.debug("downloader %s: its events ended: %s", self.name, problem[0])
-            await sleep(self.clock, EVENTS_PAUSE)

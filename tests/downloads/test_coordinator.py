@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dlqueue.downloads import coordinator as module
+from dlqueue.downloads import hints
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.endpoints import EndpointConfig, Endpoints, NoRoute
 from dlqueue.downloads.policy import Policy
@@ -372,7 +373,7 @@ async def test_events_that_fail_or_end_are_asked_for_again(tmp_path: Path, monke
     await bench.open()
     for count in (2, 3):
         await bench.until(lambda: bench.clock.next_time is not None, "a pause")
-        bench.clock.advance(module.EVENTS_PAUSE)
+        bench.clock.advance(hints.PAUSE)
         await bench.until(lambda n=count: len(asked) == n, "asked again")
     await bench.create("k")
     await bench.polled()
