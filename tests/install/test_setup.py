@@ -148,6 +148,23 @@ def test_a_dry_run_does_nothing_and_tells_all(house: House) -> None:
     assert ran(house.folder) == []
 
 
+def test_where_nobody_answers_everything_has_its_default(house: House) -> None:
+    house.stubs()
+    done = house.system(answers="")
+    assert house.drop_in("10-downloads")["daemon"]["downloads"] == "/srv/downloads"  # type: ignore[index]
+    assert "(nobody answers)" in done.stderr
+    assert house.at("/etc/systemd/system/dlqueue.service").is_file()
+
+
+@pytest.mark.parametrize("command", [["setup"], ["daemon"], ["doctor"], ["config", "check"], ["db", "version"]])
+def test_one_instance_at_a_time(house: House, command: list[str]) -> None:
+    done = CliRunner().invoke(program, [*command, "--user", "--system"], obj=Session(), standalone_mode=False)
+    assert done.exception is not None
+    assert "do not go together" in str(done.exception)
+    assert exits.report(done.exception) == exits.USAGE  # type: ignore[arg-type]
+    assert house.everything() == {}
+
+
 def test_the_folder_of_downloads_is_asked_for_and_let_into_the_service(house: House) -> None:
     house.stubs()
     house.system(answers="/srv/media\n")
