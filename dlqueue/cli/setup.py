@@ -88,8 +88,12 @@ def _work(recipe: Recipe, downloads: Path | None, ports: dict[str, int], person:
     from dlqueue.install.offers import offer
 
     if recipe.mode == "system":
-        recipe.account()
-        if not recipe.reachable():
+        # Asked before anything is changed, and again when there is a user; the plan is told in full all the same.
+        seen = recipe.reachable()
+        if seen or recipe.site.dry_run:
+            recipe.account()
+            seen = seen and recipe.reachable()
+        if not (seen or recipe.site.dry_run):
             return False
     recipe.folders()
     config = _config(recipe)

@@ -50,6 +50,14 @@ def old_database(path: Path, revision: str) -> None:
     made.dispose()
 
 
+def test_a_migration_does_not_fill_the_log(daemon: Instance) -> None:
+    database = database_of(daemon)
+    old_database(database, "0003")
+    daemon.start()
+    assert schema_of(database) == tables.SCHEMA
+    assert not [line for line in daemon.log_lines() if "alembic.runtime.plugins" in line]
+
+
 def test_what_a_backup_left_that_was_killed_goes_with_the_next_one(daemon: Instance, tmp_path: Path) -> None:
     daemon.start()
     left = [tmp_path / f".dlqueue-backup.{name}.part" for name in ("dead", "alive")]

@@ -463,3 +463,20 @@ def test_a_program_that_the_service_cannot_see_is_refused(tmp_path: Path, monkey
     assert not recipe.reachable()
     assert recipe.failed
     assert "the service does not see /root" in said[0] and "/opt/dlqueue" in said[0]
+
+
+def test_what_cannot_work_changes_nothing_and_a_dry_run_tells_all_of_it(house: House) -> None:
+    def run(*more: str) -> Result:
+        return house.setup("--system", "--yes", *more, code=exits.FAILURE)
+
+    house.stubs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dlqueue.install.units.program", lambda: ["/root/.local/bin/dlqueue"])
+        patch.setattr(os, "geteuid", lambda: 0)
+        with patch.context() as guard:
+            guard.setattr(Recipe, "account", lambda recipe: pytest.fail("it makes a user"))
+            told = run().stdout.splitlines()
+        assert len(told) == 1 and told[0].startswith("FAILED: the user dlqueue cannot run")
+        told = run("--dry-run").stdout.splitlines()
+    assert sum(line.startswith("FAILED") for line in told) == 1
+    assert "would write /etc/systemd/system/dlqueue.service" in told
