@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from dlqueue import __version__
 from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_methods
+from dlqueue.cli.instance import Mode, one_mode
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json
 from dlqueue.client import Client, DaemonUnreachable, RpcError
 
 
 @click.command("daemon")
-@click.option("--user", "mode", flag_value="user", help="For this user, with files in the home directory.")
-@click.option("--system", "mode", flag_value="system", help="For the machine; systemd runs this.")
+@one_mode(user="For this user, with files in the home directory.", system="For the machine; systemd runs this.")
 @click.option("--ends-when-idle", is_flag=True, hidden=True, help="For a daemon that `get` starts.")
 @everywhere
 @pass_session
-def daemon_command(session: Session, /, mode: Literal["user", "system"] | None, ends_when_idle: bool) -> int:
+def daemon_command(session: Session, /, mode: Mode | None, ends_when_idle: bool) -> int:
     """Run the daemon in the foreground."""
     from dlqueue.daemon.run import main
 

@@ -16,14 +16,31 @@ Mode = Literal["user", "system"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def of_instance(command: F) -> F:
-    """``--user`` and ``--system``, as ``mode``."""
-    for option in (
-        click.option("--system", "mode", flag_value="system", help="Of the machine's instance."),
-        click.option("--user", "mode", flag_value="user", help="Of your own instance."),
-    ):
-        command = option(command)
-    return command
+def one_mode(*, user: str, system: str) -> Callable[[F], F]:
+    """``--user`` and ``--system``, of which one may be given, as ``mode``.
+
+    :param user, system: what the help says of them.
+    """
+
+    def decorate(command: F) -> F:
+        for name, told in (("system", system), ("user", user)):
+            option = click.option(f"--{name}", is_flag=True, expose_value=False, callback=_choose, help=told)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _choose(context: click.Context, option: click.Parameter, given: bool) -> None:
+    # Not two options of one name: of those the last one would win, and nobody would be told.
+    chosen = context.params.setdefault("mode", None)
+    if given and chosen is not None:
+        raise click.UsageError("--user and --system do not go together")
+    if given:
+        context.params["mode"] = option.name
+
+
+of_instance = one_mode(user="Of your own instance.", system="Of the machine's instance.")
 
 
 def reader(session: Session, mode: Mode | None) -> Reader:

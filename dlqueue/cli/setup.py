@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dlqueue.cli import exits
+from dlqueue.cli.instance import Mode, one_mode
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import plain, put_json
 
@@ -29,8 +31,7 @@ def _ports(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...])
 
 
 @click.command("setup")
-@click.option("--system", "mode", flag_value="system", help="For the machine: a service of its own user. Needs root.")
-@click.option("--user", "mode", flag_value="user", help="For you alone: a service of yours.")
+@one_mode(user="For you alone: a service of yours.", system="For the machine: a service of its own user. Needs root.")
 @click.option("--downloads", metavar="DIR", type=click.Path(path_type=Path), help="For downloads that name no place.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing: every question has its default answer.")
 @click.option("--dry-run", is_flag=True, help="Do nothing; print what would be done.")
@@ -43,7 +44,7 @@ def _ports(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...])
 def setup_command(
     session: Session,
     /,
-    mode: Literal["user", "system"] | None,
+    mode: Mode | None,
     downloads: Path | None,
     yes: bool,
     dry_run: bool,
@@ -87,8 +88,12 @@ def _work(recipe: Recipe, downloads: Path | None, ports: dict[str, int], person:
     from dlqueue.install.offers import offer
 
     if recipe.mode == "system":
-        recipe.account()
-        if not recipe.reachable():
+        # Asked before anything is changed, and again when there is a user; the plan is told in full all the same.
+        seen = recipe.reachable()
+        if seen or recipe.site.dry_run:
+            recipe.account()
+            seen = seen and recipe.reachable()
+        if not (seen or recipe.site.dry_run):
             return False
     recipe.folders()
     config = _config(recipe)
@@ -125,7 +130,7 @@ def _folder(recipe: Recipe, config: Config, named: Path | None, person: _Person)
     return Path(os.path.normpath(Path(said).expanduser().absolute()))
 
 
-def _hints(mode: Literal["user", "system"], running: bool) -> None:
+def _hints(mode: Mode, running: bool) -> None:
     if mode == "system":
         who = os.environ.get("SUDO_USER") or "USER"
         exits.say(f"who may use it: members of the group dlqueue; gpasswd --add {who} dlqueue, then log in anew")
@@ -136,7 +141,8 @@ def _hints(mode: Literal["user", "system"], running: bool) -> None:
 
 
 class _Person:
-    """At the terminal. Questions go to stderr: stdout has what is done."""
+    """At the terminal. Questions go to stderr: stdout has what is done. Where standard input ends before the answer,
+    nobody is there, and all that is left has its default, as with ``--yes``."""
 
     def __init__(self, silent: bool) -> None:
         self._silent = silent
@@ -146,11 +152,23 @@ class _Person:
         return not self._silent
 
     def agrees(self, question: str) -> bool:
-        return self._silent or click.confirm(question, default=True, err=True)
+        return bool(self._asked(lambda: click.confirm(question, default=True, err=True), True))
 
     def says(self, question: str, default: str) -> str:
-        return default if self._silent else str(click.prompt(question, default=default, err=True))
+        return str(self._asked(lambda: click.prompt(question, default=default, err=True), default))
 
     def tells_secret(self, question: str) -> str:
         secret: Any = click.prompt(question, hide_input=True, err=True)
         return str(secret)
+
+    def _asked(self, ask: Callable[[], Any], default: Any) -> Any:
+        if self._silent:
+            return default
+        try:
+            return ask()
+        except click.Abort as abort:
+            if not isinstance(abort.__context__, EOFError):
+                raise  # Ctrl-C
+        self._silent = True
+        exits.say(f"{default if default is not True else 'yes'} (nobody answers)")
+        return default

@@ -52,9 +52,25 @@ def _notify(config: Config) -> Iterator[tuple[Key, str]]:
         yield ("notify", "targets"), "needs the Python package apprise: install dlqueue[notify]"
     if notify.webhook_secret is None and any(rule.webhook for rule in notify.rules):
         yield ("notify",), "webhook_secret is not set: receivers cannot tell who sends these webhooks"
+    for index, rule in enumerate(notify.rules):
+        if rule.webhook is not None and (why := _refused(rule.webhook, notify.allow_private)):
+            yield ("notify", "rules", index, "webhook"), f"nothing will be sent there: {why}"
     for name, hook in config.hooks.items():
         if shutil.which(hook.command[0], path=PROGRAMS) is None:
             yield ("hooks", name, "command"), f"{hook.command[0]} is no program that can be started now"
+
+
+def _refused(webhook: str, allow_private: bool) -> str | None:
+    # Only for those who have such rules: a command that reads the configuration starts without this.
+    from dlqueue.downloads.policy import PolicyRefused
+    from dlqueue.notify.plan import WebhookPolicy
+    from dlqueue.queue import InvalidTask
+
+    try:
+        WebhookPolicy(allow_private).check_webhook(webhook, "webhook")
+    except (InvalidTask, PolicyRefused) as error:
+        return str(error)
+    return None
 
 
 def _daemon(config: Config, sources: Sources) -> Iterator[tuple[Key, str]]:

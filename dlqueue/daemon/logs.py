@@ -156,6 +156,7 @@ def configure(
         root.removeHandler(_handler)
     root.addHandler(handler)
     root.setLevel(level)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # its own parts, at each migration
     logging.captureWarnings(True)
     _handler = handler
     wanted = env.get("DLQUEUE_LOG", "")

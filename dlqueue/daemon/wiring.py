@@ -25,6 +25,7 @@ from dlqueue.notify.postman import Postman
 from dlqueue.queue import Filter, Progress, Queue, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.runtime.clock import Clock, SystemClock
+from dlqueue.runtime.users import is_user
 from dlqueue.sdk import TransferStatus
 from dlqueue.service import Service
 from dlqueue.service.access import Access
@@ -105,7 +106,7 @@ def build(config: Config, read: Reader, stop: Callable[[], None], notifier: Noti
     )
     queue.register(downloads)
     register_task_types(queue)
-    tokens = Tokens(config.places.state / "tokens.json", access, clock.time)
+    tokens = Tokens(config.places.state / "tokens.json", access, clock.time, is_user)
     postman = Postman(queue, settings.plan(config), lambda record: task_view(record, None))
     parts = Parts(read.usable, queue, endpoints, policy, access, owners, downloads, postman)
     reloader = Reloader(config, read, parts, notifier)

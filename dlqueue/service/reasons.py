@@ -124,7 +124,8 @@ def _over_quota(queue: Queue, endpoints: Endpoints, record: TaskRecord) -> tuple
         return "quota", f"{has} and may have {may} (max_bytes), {needs}: waits until some are done", owner
     active, limit = endpoints.shares.active(owner), endpoints.shares.limit(owner)
     may = "any number" if limit is None else str(limit)
-    message = f"{owner} has {active} transfers running and may have {may} at once (max_active); waits until one ends"
+    running = "1 transfer running" if active == 1 else f"{active} transfers running"
+    message = f"{owner} has {running} and may have {may} at once (max_active); waits until one ends"
     return "quota", message, owner
 
 

@@ -49,13 +49,18 @@ class Tokens:
 
     :param path: where they are kept.
     :param now: Unix seconds.
+    :param is_user: has this uid still this name? A token ends with the account of who made it: its uid may be given
+        to somebody else.
     :raises OSError: the file cannot be read, or is none of ours.
     """
 
-    def __init__(self, path: Path, access: Access, now: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, access: Access, now: Callable[[], float], is_user: Callable[[int, str], bool]
+    ) -> None:
         self._path = path
         self._access = access
         self._now = now
+        self._is_user = is_user
         self._lock = asyncio.Lock()
         self._kept = {one.name: one for one in _read(path)}
         self._used: dict[str, float] = {}
@@ -71,7 +76,7 @@ class Tokens:
         for one in self._kept.values():  # all of them: how long it takes tells nothing
             if hmac.compare_digest(digest, one.sha256):
                 found = one
-        if found is None:
+        if found is None or not self._is_user(found.uid, found.owner):
             return None
         self._used[found.name] = self._now()
         return Caller(uid=found.uid, gid=found.gid, name=found.owner, role=found.role, token=found.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from starlette.requests import Request
@@ -18,6 +18,8 @@ from dlqueue.transports.dispatch import Dispatcher, EventStream
 MOST_WAITING = 4096
 """Calls that wait, at once: as many as one connection of the Unix socket may have. Each costs some kilobytes, and a
 batch has a thousand of them."""
+SHARE = 4
+"""One token has at most the fourth part of what all share, so that it cannot keep others out."""
 
 
 class Calls:
@@ -40,8 +42,7 @@ class Calls:
         self._check(caller)  # the body may have taken its time
         if not envelope.waits(call.method, call.params):
             return await self.dispatcher.result(caller, call)
-        if len(self._waiting) >= MOST_WAITING:
-            raise LimitExceeded(f"{MOST_WAITING} calls wait already", kind="waits", retry_after=5)
+        self.admit(caller, self._waiting.values(), MOST_WAITING, "calls wait", "waits")
         work = asyncio.create_task(self.dispatcher.result(caller, call))
         gone = asyncio.create_task(_left(request))
         self._waiting[work] = caller
@@ -57,6 +58,15 @@ class Calls:
             self._check(caller)
             raise Stopping("the daemon is stopping", retry_after=5)
         return work.result()
+
+    @staticmethod
+    def admit(caller: Caller, there: Collection[Caller], most: int, what: str, kind: str) -> None:
+        """:raises LimitExceeded: all of them have ``most`` already, or the token of this one its share of it."""
+        if len(there) >= most:
+            raise LimitExceeded(f"{most} {what} already", kind=kind, retry_after=5)
+        share = most // SHARE
+        if len(there) >= share and sum(one.token == caller.token for one in there) >= share:
+            raise LimitExceeded(f"{share} {what} already for this token", kind=kind, retry_after=5)
 
     def interrupt(self) -> None:
         """End what would go on for as long as the clients like."""

@@ -47,6 +47,8 @@ async def _params(calls: Calls, route: Route, request: Request) -> dict[str, Any
     for part in given:
         for name, value in part.items():
             if name in params:
+                if name in route.in_path and value == params[name]:
+                    continue  # a client that sends back what it got
                 raise InvalidParams(name[:100], "is given twice")
             if route.takes is not None and name not in route.takes:
                 meant = did_you_mean(name, route.takes)

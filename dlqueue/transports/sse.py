@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from dlqueue.protocol import envelope
-from dlqueue.protocol.errors import InvalidParams, LimitExceeded
+from dlqueue.protocol.errors import InvalidParams
 from dlqueue.protocol.events import Subscribe
 from dlqueue.protocol.jsonrpc import Call
 from dlqueue.transports.calls import Calls
@@ -37,9 +37,8 @@ class Events:
             if not (last.isascii() and last.isdigit() and len(last) < 19):
                 raise InvalidParams("Last-Event-ID", "must be the id of an event")
             params["since"] = int(last)
-        if len(self._calls.streams) >= MOST:
-            raise LimitExceeded(f"there are {MOST} event streams already", kind="subscriptions", retry_after=10)
         caller = request.scope["caller"]
+        self._calls.admit(caller, self._calls.streams.values(), MOST, "event streams are open", "subscriptions")
         stream: EventStream = await self._calls.dispatcher.result(caller, Call(None, envelope.SUBSCRIBE, params))
         self._calls.streams[stream] = caller
         return _Response(self._calls, stream)

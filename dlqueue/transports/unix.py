@@ -8,18 +8,17 @@ import errno
 import fcntl
 import logging
 import os
-import pwd
 import resource
 import socket
 import struct
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from dlqueue.protocol import envelope
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import LimitExceeded, RpcError, Stopping
+from dlqueue.runtime.users import user_name
 from dlqueue.transports.backlog import Backlog
 from dlqueue.transports.connection import CHUNK, STALL_SECONDS, Connection
 from dlqueue.transports.dispatch import Dispatcher
@@ -257,12 +256,4 @@ def _caller(peer: socket.socket) -> Caller:
     """What the kernel says about the process that connected."""
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, gid = _CREDENTIALS.unpack(raw)
-    return Caller(uid=uid, gid=gid, name=_user_name(uid), trusted_cwd=uid == os.geteuid())
-
-
-@lru_cache(maxsize=256)
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return Caller(uid=uid, gid=gid, name=user_name(uid), trusted_cwd=uid == os.geteuid())

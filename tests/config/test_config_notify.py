@@ -103,3 +103,14 @@ def test_what_is_likely_a_mistake(file: Path) -> None:
     said = {warning.key: warning.message for warning in read(file, text).warnings}
     assert "/nowhere/x is no program" in said["hooks.x.command"]
     assert "webhook_secret is not set" in said["notify"]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_rule_whose_webhook_is_never_sent(file: Path, allowed: bool) -> None:
+    text = f"[notify]\nallow_private = {str(allowed).lower()}\n" + "".join(
+        f'[[notify.rules]]\nwebhook = "{url}"\n' for url in ("https://h.example/x", "http://127.0.0.1:8123/x")
+    )
+    said = {warning.key: warning.message for warning in read(file, text).warnings}
+    assert ("notify.rules[1].webhook" in said) is not allowed
+    assert "notify.rules[0].webhook" not in said
+    assert allowed or "notify.allow_private is false" in said["notify.rules[1].webhook"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import sqlite3
 import stat
@@ -47,6 +48,25 @@ def old_database(path: Path, revision: str) -> None:
     with made.connect() as connection:
         migrate.upgrade(connection, revision)
     made.dispose()
+
+
+def test_a_migration_does_not_fill_the_log(daemon: Instance) -> None:
+    database = database_of(daemon)
+    old_database(database, "0003")
+    daemon.start()
+    assert schema_of(database) == tables.SCHEMA
+    assert not [line for line in daemon.log_lines() if "alembic.runtime.plugins" in line]
+
+
+def test_what_a_backup_left_that_was_killed_goes_with_the_next_one(daemon: Instance, tmp_path: Path) -> None:
+    daemon.start()
+    left = [tmp_path / f".dlqueue-backup.{name}.part" for name in ("dead", "alive")]
+    for part in left:
+        part.touch()
+    with left[1].open("rb") as working:
+        fcntl.flock(working, fcntl.LOCK_EX)
+        assert daemon.cli("db", "backup", str(tmp_path / "copy.db")).returncode == 0
+    assert sorted(tmp_path.glob(".dlqueue-backup.*")) == [left[1]]
 
 
 def test_a_backup_under_load_holds_all_that_was_accepted_before(daemon: Instance, tmp_path: Path) -> None:

@@ -59,6 +59,17 @@ def test_a_token_that_is_revoked_leads_back_to_the_form(dashboard: Dashboard) ->
     expect(page.locator(".task")).to_have_count(0)
 
 
+def test_no_figure_of_the_progress_is_cut_off(dashboard: Dashboard) -> None:
+    dashboard.instance.add(f"{FAKE}/wide.iso?size=90931")
+    for width in (1280, 1440):
+        page = dashboard.open(viewport={"width": width, "height": 800})
+        page.get_by_role("button", name="All").click()
+        amount = row(page, "wide.iso").locator(".amount")
+        expect(amount).to_have_text("88.8 KiB of 88.8 KiB100 %")
+        assert amount.evaluate("one => one.scrollWidth <= one.clientWidth")
+        assert amount.locator("span").first.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
 # -- adding -----------------------------------------------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ class House:
         self.postman = Postman(self.queue, Plan(), lambda record: task_view(record, None))
         self.stops = 0
         access = Access(admins)
-        self.tokens = Tokens(folder / "tokens.json", access, self.clock.time)
+        self.tokens = Tokens(folder / "tokens.json", access, self.clock.time, lambda uid, name: True)
         self.service = Service(
             self.queue,
             self.endpoints,

@@ -148,6 +148,23 @@ def test_a_dry_run_does_nothing_and_tells_all(house: House) -> None:
     assert ran(house.folder) == []
 
 
+def test_where_nobody_answers_everything_has_its_default(house: House) -> None:
+    house.stubs()
+    done = house.system(answers="")
+    assert house.drop_in("10-downloads")["daemon"]["downloads"] == "/srv/downloads"  # type: ignore[index]
+    assert "(nobody answers)" in done.stderr
+    assert house.at("/etc/systemd/system/dlqueue.service").is_file()
+
+
+@pytest.mark.parametrize("command", [["setup"], ["daemon"], ["doctor"], ["config", "check"], ["db", "version"]])
+def test_one_instance_at_a_time(house: House, command: list[str]) -> None:
+    done = CliRunner().invoke(program, [*command, "--user", "--system"], obj=Session(), standalone_mode=False)
+    assert done.exception is not None
+    assert "do not go together" in str(done.exception)
+    assert exits.report(done.exception) == exits.USAGE  # type: ignore[arg-type]
+    assert house.everything() == {}
+
+
 def test_the_folder_of_downloads_is_asked_for_and_let_into_the_service(house: House) -> None:
     house.stubs()
     house.system(answers="/srv/media\n")
@@ -446,3 +463,20 @@ def test_a_program_that_the_service_cannot_see_is_refused(tmp_path: Path, monkey
     assert not recipe.reachable()
     assert recipe.failed
     assert "the service does not see /root" in said[0] and "/opt/dlqueue" in said[0]
+
+
+def test_what_cannot_work_changes_nothing_and_a_dry_run_tells_all_of_it(house: House) -> None:
+    def run(*more: str) -> Result:
+        return house.setup("--system", "--yes", *more, code=exits.FAILURE)
+
+    house.stubs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dlqueue.install.units.program", lambda: ["/root/.local/bin/dlqueue"])
+        patch.setattr(os, "geteuid", lambda: 0)
+        with patch.context() as guard:
+            guard.setattr(Recipe, "account", lambda recipe: pytest.fail("it makes a user"))
+            told = run().stdout.splitlines()
+        assert len(told) == 1 and told[0].startswith("FAILED: the user dlqueue cannot run")
+        told = run("--dry-run").stdout.splitlines()
+    assert sum(line.startswith("FAILED") for line in told) == 1
+    assert "would write /etc/systemd/system/dlqueue.service" in told

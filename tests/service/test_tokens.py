@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ from tests.service.asking import ROOT, YOU, Asking
 pytestmark = pytest.mark.anyio
 
 
-def tokens(folder: Path, now: float = 1000.0) -> Tokens:
-    return Tokens(folder / "tokens.json", Access(()), lambda: now)
+def tokens(folder: Path, now: float = 1000.0, gone: Container[tuple[int, str]] = ()) -> Tokens:
+    return Tokens(folder / "tokens.json", Access(()), lambda: now, lambda uid, name: (uid, name) not in gone)
 
 
 async def test_a_token_stands_for_its_maker_and_outlives_a_restart(tmp_path: Path) -> None:
@@ -39,6 +40,12 @@ async def test_a_token_stands_for_its_maker_and_outlives_a_restart(tmp_path: Pat
     await again.close()
     listed = await tokens(tmp_path).list(ME)
     assert [(one["name"], one["last_used"]) for one in listed["items"]] == [("phone", "1970-01-01T00:33:20.000Z")]
+
+
+async def test_a_token_ends_with_the_account_of_its_maker(tmp_path: Path) -> None:
+    made = await tokens(tmp_path).create(ME, CreateToken(name="phone", role="submit"))
+    assert tokens(tmp_path, gone=[(YOU.uid, YOU.name)]).caller(made["token"]) is not None
+    assert tokens(tmp_path, gone=[(ME.uid, ME.name)]).caller(made["token"]) is None
 
 
 async def test_only_a_hash_is_kept_and_for_the_owner_of_the_file(tmp_path: Path) -> None:

@@ -131,10 +131,15 @@ def test_a_silent_stream_shows_that_it_lives(http: World, monkeypatch: pytest.Mo
 
 
 def test_streams_are_counted_and_let_go(http: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MOST", 2)
-    streams = [http.events(), http.events()]
-    answer = http.ask("GET", "/events")
+    monkeypatch.setattr(sse, "MOST", 8)
+    streams = [http.events(token="read"), http.events(token="read")]
+    answer = http.ask("GET", "/events", "read")
     assert (answer.status, answer.kind) == (429, "subscriptions")
+    assert "for this token" in answer.body["detail"]
+    streams += [http.events(token=role) for role in ("submit", "submit", "operate", "operate", "admin", "admin")]
+    answer = http.ask("GET", "/events", "read")
+    assert (answer.status, answer.kind) == (429, "subscriptions")
+    assert answer.body["detail"] == "8 event streams are open already"
     for stream in streams:
         stream.close()
     until(http, lambda: not http.gateway._calls.streams)
@@ -169,18 +174,23 @@ def test_a_wait_is_answered_when_the_task_ends(http: World) -> None:
 
 
 def test_waits_have_a_limit_whatever_batch_they_come_in(http: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MOST_WAITING", 2)
+    monkeypatch.setattr(calls, "MOST_WAITING", 8)
     number = add(http, "a")
     wait = {"jsonrpc": "2.0", "method": "tasks.wait", "params": {"id": number}}
     batch = http.connection()
     data = json.dumps([{**wait, "id": index} for index in range(5)])
     batch.request("POST", "/rpc", data, {"Authorization": f"Bearer {http.tokens['read']}"})
     until(http, lambda: len(http.gateway._calls._waiting) == 2)
-    refused = http.rpc("tasks.wait", id=number).body["error"]
+    refused = http.rpc("tasks.wait", "read", id=number).body["error"]
     assert (refused["code"], refused["data"]["kind"]) == (Code.LIMIT, "waits")
+    other = http.connection()
+    other.request("POST", "/rpc", json.dumps({**wait, "id": 9}), {"Authorization": f"Bearer {http.tokens['submit']}"})
+    until(http, lambda: len(http.gateway._calls._waiting) == 3)
     assert http.api("POST", f"/tasks/{number}/cancel").status == 200
     answers = json.loads(batch.getresponse().read())
     assert sorted("result" in one for one in answers) == [False] * 3 + [True] * 2
+    assert "result" in json.loads(other.getresponse().read())
+    other.close()
     until(http, lambda: not http.gateway._calls._waiting)
     batch.close()
 

@@ -394,3 +394,10 @@ def test_a_defect_is_told_without_details(http: World, monkeypatch: pytest.Monke
     answer = http.api("GET", "/queues")
     assert (answer.status, answer.kind) == (500, "internal")
     assert "secret" not in json.dumps(answer.body)
+
+
+def test_a_name_may_come_back_in_the_body(http: World) -> None:
+    assert http.api("POST", "/queues", json_body={"name": "q"}).status == 201
+    assert http.api("PUT", "/queues/q", json_body={"name": "q", "concurrency": 3}).body["concurrency"] == 3
+    other = http.api("PUT", "/queues/q", json_body={"name": "p", "concurrency": 4})
+    assert (other.status, other.body["field"]) == (400, "name")

@@ -6,6 +6,7 @@ connections do (https://sqlite.org/wal.html, "The WAL-Reset Bug"), and the write
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import tempfile
@@ -22,6 +23,8 @@ from dlqueue.runtime.files import fsync
 
 _PAGES = 4096
 """Of a step of the copy; between two of them it can be interrupted."""
+_PREFIX, _SUFFIX = ".dlqueue-backup.", ".part"
+"""Of a copy that is not whole yet."""
 _ENDINGS = ("", "-wal", "-shm", "-journal", ".lock")
 """Without its log a database has lost what was written last; without its lock a second daemon would start on it."""
 
@@ -64,10 +67,11 @@ def back_up(database: Path, target: Path) -> None:
         raise StorageError(f"{database} is empty")
     if Path(os.path.realpath(target)) in [beside(database, ending) for ending in _ENDINGS]:
         raise StorageError(f"{target} belongs to the database itself")
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    _sweep(target.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=target.parent)
     part = Path(name)
     try:
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         with _reading(database) as source, closing(sqlite3.connect(part, isolation_level=None)) as copy:
             # In a transaction of ours all steps read one snapshot; without it, each write of the daemon would begin
             # the copy anew.
@@ -86,9 +90,21 @@ def back_up(database: Path, target: Path) -> None:
     except sqlite3.Error as error:
         raise StorageError(f"{database} cannot be copied to {target}: {error}") from error
     finally:
-        for left in (part, part.with_name(f"{part.name}-journal")):
-            with suppress(FileNotFoundError):
-                left.unlink()
+        _remove(part)
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what copies left that were killed; one that is still at work has a lock."""
+    for part in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError), part.open("rb") as file:  # somebody else's, or just gone
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(part)
+
+
+def _remove(part: Path) -> None:
+    for left in (part, part.with_name(f"{part.name}-journal")):
+        left.unlink(missing_ok=True)
 
 
 def upgrade(database: Path) -> Path | None:
