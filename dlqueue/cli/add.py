@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +14,7 @@ from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.delivery import goes_on, say_delivered, until_delivered
 from dlqueue.cli.follow import Task
 from dlqueue.cli.inputfile import header
-from dlqueue.cli.options import FOLDER, dependencies, duration, folder, indexes, submission, submission_options
+from dlqueue.cli.options import FOLDER, dependencies, duration, folder, indexes, set_cwd, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import Source, sources
@@ -110,6 +108,7 @@ def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **o
         return _dry_run(session, requests)
     added, code = add(session, requests, partial(_show_added, session, quiet))
     if wait and added:
+        session.on_interrupt = goes_on([task["id"] for task in added])
         shown = display(quiet=quiet or session.json)
         try:
             added, waited = until_delivered(session, added, shown, lambda task: say_delivered(shown, task))
@@ -166,8 +165,7 @@ def _requests(options: dict[str, Any]) -> list[Request]:
             common[name] = options[name]
     if options["directory"] is not None:
         common["directory"] = str(folder(options["directory"]).absolute())
-    with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
-        common["cwd"] = str(Path.cwd())
+    set_cwd(common)
     try:
         headers = dict(header(text) for text in options["headers"])
     except ValueError as error:

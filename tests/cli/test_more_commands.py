@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
     assert (params.on_dependency_failure, params.unique_key, params.correlation_id) == ("run", "k", "c")
     assert params.paused is True
     assert params.estimate.parts() == {"memory": 2 * 2**30, "cpu": 1.5, "seconds": 7200, "temp": 5000}
-    monkeypatch.setattr(sys, "stdin", io.StringIO('{"n": 1}'))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}')))
     assert dlqueue("task", "submit", "probe", "--params", "-", "-q")[1] == "3\n"
     assert daemon.service.calls[-1][2].params == {"n": 1}
     assert json.loads(dlqueue("task", "submit", "probe", "--json")[1])["id"] == 4
@@ -230,6 +231,43 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
 def test_task_submit_wrong_usage(daemon: StubDaemon, dlqueue: Run, arguments: list[str]) -> None:
     code, out, _ = dlqueue("task", "submit", *arguments)
     assert (code, out) == (exits.USAGE, "") and not daemon.service.tasks
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"id": NaN}', "NaN is not JSON"),
+        ('{"id": 1, "id": 2}', 'the key "id" is given twice'),
+        ('{"id": "\\ud800"}', "lone surrogate"),
+        ('{"id": ' + "[" * 50 + "]" * 50 + "}", "nested deeper"),
+        ('{"id": 99999999999999999999}', "64 bits"),
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rpc", "tasks.get"),
+        ("task", "submit", "probe", "--params"),
+        ("schedule", "create", "s", "--every", "1h", "--type", "probe", "--params"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_json_that_a_person_types_is_read_strictly(
+    daemon: StubDaemon, dlqueue: Run, command: tuple[str, ...], text: str, said: str
+) -> None:
+    code, out, err = dlqueue(*command, text)
+    assert (code, out) == (exits.USAGE, "") and said in err and "defect" not in err
+    assert not daemon.service.calls
+
+
+def test_task_submit_of_a_download_goes_into_the_folder_here(daemon: StubDaemon, dlqueue: Run) -> None:
+    for given in ({}, {"directory": "/srv"}, {"cwd": "/tmp"}):
+        params = json.dumps({"url": "http://h/a", **given})
+        assert dlqueue("task", "submit", "remote_download", "--params", params)[0] == 0
+        expected = given or {"cwd": str(Path.cwd())}
+        assert daemon.service.calls[-1][2].params == {"url": "http://h/a", **expected}
 
 
 def test_task_submit_and_wait(daemon: StubDaemon, dlqueue: Run) -> None:
