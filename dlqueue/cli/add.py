@@ -127,7 +127,7 @@ def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **o
 def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any) -> int:
     """Download, show the progress, return when the files are there.
 
-    Prints where they are. Starts a daemon of its own if none answers.
+    Prints where they are (with -q the ids). Starts a daemon of its own if none answers.
     """
     requests = _requests(options)
     ensure_daemon(session)
@@ -135,7 +135,7 @@ def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any)
     requests = [Request({**request.params, **after}, request.where) for request in requests]
     if dry_run:
         return _dry_run(session, requests)
-    added, code = add(session, requests, lambda task: None)
+    added, code = add(session, requests, partial(_show_added, session, quiet) if quiet else lambda task: None)
     if not added:
         return code
     session.on_interrupt = goes_on([task["id"] for task in added])
@@ -143,7 +143,7 @@ def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any)
 
     def delivered(task: Task) -> None:
         location = (task.get("download") or {}).get("location")
-        if location and not session.json:
+        if location and not session.json and not quiet:
             shown.data(location)
 
     try:

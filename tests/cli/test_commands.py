@@ -165,6 +165,12 @@ def test_get_prints_where_the_file_is(daemon: StubDaemon, dlqueue: Program) -> N
     assert (answer.code, answer.out) == (0, "/srv/file\n")
 
 
+def test_quiet_get_prints_ids_only(daemon: StubDaemon, dlqueue: Program) -> None:
+    daemon.service.on_add = lambda task: task.update(delivered(task))
+    answer = dlqueue("get", "-q", "http://127.0.0.1/a", "http://127.0.0.1/b")
+    assert (answer.code, answer.out, answer.err) == (0, "1\n2\n", "")
+
+
 def test_get_json(daemon: StubDaemon, dlqueue: Program) -> None:
     daemon.service.on_add = lambda task: task.update(delivered(task))
     assert dlqueue("get", "--json", "http://127.0.0.1/a").data["download"]["location"] == "/srv/file"
