@@ -23,8 +23,8 @@ from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER = click.Path(file_okay=False)
-"""For a shell: of what is typed, only folders are offered."""
+FOLDER = click.Path(file_okay=False, readable=False)
+"""For a shell: of what is typed, only folders are offered. It is the daemon that has to write there, not we."""
 MOST_FILES = 100_000
 """File indexes in one selection."""
 

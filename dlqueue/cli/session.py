@@ -70,7 +70,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def everywhere(command: F) -> F:
     """The options of every command; they may stand before or after its name."""
-    path = click.Path()
+    path = click.Path(readable=False)  # a socket that is not ours to use is no wrong usage
     for option in (
         click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Data as JSON."),
         click.option(

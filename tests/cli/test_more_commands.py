@@ -285,6 +285,14 @@ def test_task_submit_and_wait(daemon: StubDaemon, dlqueue: Run) -> None:
     assert code == 0 and json.loads(out)["status"] == "completed"
 
 
+def test_what_we_may_not_read_is_for_the_daemon_to_judge(
+    daemon: StubDaemon, dlqueue: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    words = ("add", "http://h/a", "-d", str(tmp_path), "--socket", str(daemon.socket))
+    assert dlqueue(*words)[0] == 0 and daemon.service.calls[-1][2].directory == str(tmp_path)
+
+
 # -- completions ------------------------------------------------------------------------------------------------------
 
 

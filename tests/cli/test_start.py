@@ -130,6 +130,15 @@ def test_reader_that_has_seen_enough_is_no_error_message(daemon: StubDaemon) -> 
     assert done.stdout.startswith("1000\t") and done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(daemon: StubDaemon, closed: str) -> None:
+    line = f'exec "$0" -m dlqueue --socket "$1" ls {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, str(daemon.socket)], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", [("get",), ("add", "--wait", "-q")])
 def test_ctrl_c(daemon: StubDaemon, command: tuple[str, ...]) -> None:
     process = subprocess.Popen(
