@@ -18,7 +18,7 @@ from dlqueue.cli.named import put_each_named
 from dlqueue.cli.options import FOLDER, duration, folder, json_object, set_cwd
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import is_url
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
+from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_table
 from dlqueue.units import format_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -140,9 +140,10 @@ def show(session: Session, /, name: str, limit: int) -> None:
         ("runs", f"{item['runs']}" + (f" ({counted})" if counted else "")),
     ):
         if value is not None:
-            print(f"{title:<9} {plain(value)}")
+            put_field(title, value, 9)
     if stats["items"]:
-        print()
+        if is_terminal():
+            print()
         rows = [_run_row(run) for run in stats["items"]]
         put_table(("DUE", "KIND", "TASK", "STATUS", "TOOK", "MESSAGE"), rows, frozenset({"TASK", "TOOK"}), ("KIND",))
 

@@ -280,6 +280,9 @@ def test_show(daemon: StubDaemon, dlqueue: Program) -> None:
     answer = dlqueue("show", "1")
     for words in ("http://127.0.0.1/a", "tag=x", "waits for a free worker", "files", "history", "queued"):
         assert words in answer.out
+    for line in (["task", "1  a"], ["status", "queued"], ["files", "1", "10 B", "a", ""]):
+        assert line in answer.rows
+    assert all(len(row) > 1 for row in answer.rows), "tab-separated in a pipe"
     data = dlqueue("show", "1", "--json").data
     assert data["id"] == 1 and data["why"]["reason"] == "due" and data["history"]["items"]
 

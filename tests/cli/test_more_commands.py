@@ -136,7 +136,7 @@ def test_downloader_ls_and_show(daemon: StubDaemon, dlqueue: Run) -> None:
     assert rows[1][2] == "down" and rows[1][-1] == "refused\ufffd[0m"
     assert [one["name"] for one in json.loads(dlqueue("downloader", "ls", "--json")[1])] == ["box", "web"]
     out = dlqueue("downloader", "show", "box")[1]
-    assert "paused        yes" in out and "transfers     0 of at most 5" in out
+    assert "paused\tyes" in out and "transfers\t0 of at most 5" in out
     assert json.loads(dlqueue("downloader", "--json", "show", "box")[1])["name"] == "box"
     daemon.service.downloaders.clear()
     code, out, err = dlqueue("downloader", "ls")
