@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -64,6 +65,8 @@ class Session:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if isinstance(value, str) and value.startswith("~/"):  # a shell leaves it alone behind a `=`
+        value = str(Path(value).expanduser())
     if value:
         setattr(ctx.ensure_object(Session), str(param.name), value)
 

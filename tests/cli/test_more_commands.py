@@ -293,6 +293,16 @@ def test_what_we_may_not_read_is_for_the_daemon_to_judge(
     assert dlqueue(*words)[0] == 0 and daemon.service.calls[-1][2].directory == str(tmp_path)
 
 
+def test_home_behind_an_equals_sign(
+    daemon: StubDaemon, dlqueue: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert dlqueue("--socket=~/s.sock", "ls")[0] == 0, "where a daemon with the same words listens"
+    (tmp_path / "c.toml").write_text("[daemon]\nworkers = 3\n")
+    code, _, err = dlqueue("config", "check", "--config=~/c.toml")
+    assert code == 0 and str(tmp_path / "c.toml") in err
+
+
 # -- completions ------------------------------------------------------------------------------------------------------
 
 
