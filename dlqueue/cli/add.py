@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +14,7 @@ from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.delivery import goes_on, say_delivered, until_delivered
 from dlqueue.cli.follow import Task
 from dlqueue.cli.inputfile import header
-from dlqueue.cli.options import FOLDER, dependencies, duration, folder, indexes, submission, submission_options
+from dlqueue.cli.options import FOLDER, dependencies, duration, folder, indexes, set_cwd, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import Source, sources
@@ -110,6 +108,7 @@ def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **o
         return _dry_run(session, requests)
     added, code = add(session, requests, partial(_show_added, session, quiet))
     if wait and added:
+        session.on_interrupt = goes_on([task["id"] for task in added])
         shown = display(quiet=quiet or session.json)
         try:
             added, waited = until_delivered(session, added, shown, lambda task: say_delivered(shown, task))
@@ -128,7 +127,7 @@ def add_command(session: Session, /, wait: bool, quiet: bool, dry_run: bool, **o
 def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any) -> int:
     """Download, show the progress, return when the files are there.
 
-    Prints where they are. Starts a daemon of its own if none answers.
+    Prints where they are (with -q the ids). Starts a daemon of its own if none answers.
     """
     requests = _requests(options)
     ensure_daemon(session)
@@ -136,7 +135,7 @@ def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any)
     requests = [Request({**request.params, **after}, request.where) for request in requests]
     if dry_run:
         return _dry_run(session, requests)
-    added, code = add(session, requests, lambda task: None)
+    added, code = add(session, requests, partial(_show_added, session, quiet) if quiet else lambda task: None)
     if not added:
         return code
     session.on_interrupt = goes_on([task["id"] for task in added])
@@ -144,7 +143,7 @@ def get_command(session: Session, /, quiet: bool, dry_run: bool, **options: Any)
 
     def delivered(task: Task) -> None:
         location = (task.get("download") or {}).get("location")
-        if location and not session.json:
+        if location and not session.json and not quiet:
             shown.data(location)
 
     try:
@@ -166,8 +165,7 @@ def _requests(options: dict[str, Any]) -> list[Request]:
             common[name] = options[name]
     if options["directory"] is not None:
         common["directory"] = str(folder(options["directory"]).absolute())
-    with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
-        common["cwd"] = str(Path.cwd())
+    set_cwd(common)
     try:
         headers = dict(header(text) for text in options["headers"])
     except ValueError as error:

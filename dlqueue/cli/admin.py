@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import click
@@ -12,6 +10,7 @@ from dlqueue import __version__
 from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_methods
 from dlqueue.cli.instance import Mode, one_mode
+from dlqueue.cli.options import json_object
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json
 from dlqueue.client import Client, DaemonUnreachable, RpcError
@@ -36,14 +35,7 @@ def daemon_command(session: Session, /, mode: Mode | None, ends_when_idle: bool)
 @pass_session
 def rpc_command(session: Session, /, method: str, params: str) -> None:
     """A raw call; prints the result as JSON. The params are a JSON object, or - for standard input."""
-    text = sys.stdin.read() if params == "-" else params
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"the params are not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.UsageError("the params must be a JSON object, such as '{\"id\": 7}'")
-    put_json(session.client.call(method, value))
+    put_json(session.client.call(method, json_object(params, "the params")))
 
 
 @click.command("version")

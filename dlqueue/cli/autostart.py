@@ -55,10 +55,13 @@ def start_daemon(session: Session) -> None:
 
 def _command(session: Session, socket: Path) -> list[str]:
     command = [sys.executable, "-m", "dlqueue", "daemon", "--user", "--ends-when-idle"]
-    if session.socket:
+    # It does not run in our directory: what a flag or the environment names may be relative to that.
+    if session.socket or os.environ.get("DLQUEUE_SOCKET"):
         command += ["--socket", str(socket)]
     if session.config:
         command += ["--config", str(Path(session.config).absolute())]
+    elif os.environ.get("DLQUEUE_CONFIG"):
+        command += ["--config", str(places("user").config_file)]
     return command
 
 

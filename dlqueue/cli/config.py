@@ -56,7 +56,7 @@ def check_command(session: Session, /, mode: Mode | None) -> int:
         said = _counted(len(problems), "problem") if problems else "no problem"
         if warnings:
             said += f", {_counted(len(warnings), 'warning')}"
-        missing = f"there is no {_files(read)[0]}" + ("" if session.config else ", so the defaults hold")
+        missing = f"there is no {_files(read)[0]}" + ("" if problems else ", so the defaults hold")
         where = ", ".join(files) or missing
         exits.say(f"{said} ({read.mode} instance; {where})")
     return exits.FAILURE if problems else exits.OK

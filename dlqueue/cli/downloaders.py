@@ -12,7 +12,7 @@ from dlqueue.cli.complete import complete_downloaders
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.named import paused_or_resumed, put_each_named
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_paragraph, put_table
+from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_paragraph, put_table
 from dlqueue.client import RpcError
 from dlqueue.units import format_size
 
@@ -86,7 +86,7 @@ def show(session: Session, /, name: str) -> None:
         ("last error", item["last_error"]),
     ):
         if value is not None:
-            print(f"{title:<13} {plain(value)}")
+            put_field(title, value, 13)
 
 
 @downloader_command.command("test")

@@ -114,6 +114,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The entry point of the script and of `python -m dlqueue`."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: the next file opened would take its place
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - for as long as we run
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may not know every name
     sys.exit(run(sys.argv[1:]))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +16,15 @@ import click
 from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import numbers, task_ids
 from dlqueue.cli.session import Session
+from dlqueue.protocol.errors import LimitExceeded, ParseError
+from dlqueue.protocol.jsonrpc import check_params, decode
 from dlqueue.protocol.times import instant_text
 from dlqueue.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FOLDER = click.Path(file_okay=False)
-"""For a shell: of what is typed, only folders are offered."""
+FOLDER = click.Path(file_okay=False, readable=False)
+"""For a shell: of what is typed, only folders are offered. It is the daemon that has to write there, not we."""
 MOST_FILES = 100_000
 """File indexes in one selection."""
 
@@ -94,6 +99,25 @@ _ESTIMATED: dict[str, Callable[[str], float]] = {
     "temp": parse_size,
     "seconds": parse_duration,
 }
+
+
+def json_object(text: str, called: str) -> dict[str, Any]:
+    """Params given as JSON, read as strictly as the daemon reads them; ``-`` is standard input."""
+    try:
+        value, suspect = decode(sys.stdin.buffer.read() if text == "-" else os.fsencode(text))
+    except (ParseError, LimitExceeded) as error:
+        raise click.UsageError(f"{called}: {error.message}") from None
+    if not isinstance(value, dict):
+        raise click.UsageError(f"{called}: must be a JSON object, such as '{{\"id\": 7}}'")
+    if suspect:
+        check_params(value)
+    return value
+
+
+def set_cwd(params: dict[str, Any]) -> None:
+    """Say where the command is given: there goes a download that names no folder."""
+    with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
+        params["cwd"] = str(Path.cwd())
 
 
 def submission_options(command: F) -> F:

@@ -12,7 +12,7 @@ from dlqueue.cli.groups import Commands
 from dlqueue.cli.named import paused_or_resumed, put_each_named
 from dlqueue.cli.options import duration
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
+from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_table
 from dlqueue.units import format_duration, parse_rate
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,7 +114,7 @@ def _show(session: Session, item: Mapping[str, Any]) -> None:
         ("set at run time", ", ".join(item["changed"]) or None),
     ):
         if value is not None:
-            print(f"{title:<16} {plain(value)}")
+            put_field(title, value, 16)
 
 
 @queue_command.command("create")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,11 +15,10 @@ from dlqueue.cli.complete import complete_downloaders, complete_queues, complete
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.inputfile import header
 from dlqueue.cli.named import put_each_named
-from dlqueue.cli.options import FOLDER, duration, folder
+from dlqueue.cli.options import FOLDER, duration, folder, json_object, set_cwd
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import is_url
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line, put_table
-from dlqueue.cli.tasks import json_object
+from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_table
 from dlqueue.units import format_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -142,9 +140,10 @@ def show(session: Session, /, name: str, limit: int) -> None:
         ("runs", f"{item['runs']}" + (f" ({counted})" if counted else "")),
     ):
         if value is not None:
-            print(f"{title:<9} {plain(value)}")
+            put_field(title, value, 9)
     if stats["items"]:
-        print()
+        if is_terminal():
+            print()
         rows = [_run_row(run) for run in stats["items"]]
         put_table(("DUE", "KIND", "TASK", "STATUS", "TOOK", "MESSAGE"), rows, frozenset({"TASK", "TOOK"}), ("KIND",))
 
@@ -218,7 +217,9 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     if options["type_"] is not None:
         asked["type"] = options["type_"]
     if options["params"] is not None:
-        asked["params"] = json_object(options["params"])
+        asked["params"] = json_object(options["params"], "--params")
+        if options["type_"] == _DOWNLOAD and not asked["params"].keys() & {"cwd", "directory"}:
+            set_cwd(asked["params"])
     return asked
 
 
@@ -241,8 +242,7 @@ def _download(options: dict[str, Any]) -> dict[str, Any]:
             params["headers"] = dict(header(text) for text in options["headers"])
     except ValueError as error:
         raise click.UsageError(f"--header: {error}") from None
-    with suppress(FileNotFoundError):  # a folder that was removed under our feet: the daemon has a default of its own
-        params["cwd"] = str(Path.cwd())
+    set_cwd(params)
     return params
 
 

@@ -19,7 +19,10 @@ class Screen:
 
     def __init__(self, stderr: bool) -> None:
         plain = bool(os.environ.get("NO_COLOR"))
-        self._console = Console(stderr=stderr, highlight=False, markup=False, no_color=plain, soft_wrap=True)
+        # Without any colour system rich writes no styles either: bold and faint are part of what is not wanted.
+        self._console = Console(
+            stderr=stderr, highlight=False, markup=False, color_system=None if plain else "auto", soft_wrap=True
+        )
         self._tasks: list[Mapping[str, Any]] = []
         self._live = Live(
             self,

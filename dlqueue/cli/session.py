@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -64,13 +65,15 @@ class Session:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if isinstance(value, str) and value.startswith("~/"):  # a shell leaves it alone behind a `=`
+        value = str(Path(value).expanduser())
     if value:
         setattr(ctx.ensure_object(Session), str(param.name), value)
 
 
 def everywhere(command: F) -> F:
     """The options of every command; they may stand before or after its name."""
-    path = click.Path()
+    path = click.Path(readable=False)  # a socket that is not ours to use is no wrong usage
     for option in (
         click.option("--json", is_flag=True, expose_value=False, callback=_remember, help="Data as JSON."),
         click.option(

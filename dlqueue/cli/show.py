@@ -11,7 +11,7 @@ from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import task_id, task_ids
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import is_terminal, plain, put_json, put_line
+from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_section
 from dlqueue.cli.taskrow import WORDS, counter, name_of, put_tasks, shown_state, speed_of, state_of
 from dlqueue.client import RpcError
 from dlqueue.protocol.status import FINAL
@@ -140,7 +140,7 @@ def show_command(session: Session, /, which: str, everything: bool) -> None:
         return
     for name, value in _summary(task, why):
         if value not in (None, "", [], {}):
-            print(f"{name:<13} {plain(value)}")
+            put_field(name, value, 13)
     _print_files(_files(session, task), number)
     _print_attempts((task.get("download") or {}).get("attempts") or history.get("attempts") or [], task)
     _print_notices(history.get("notices") or [])
@@ -207,16 +207,21 @@ def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]
 
 
 def _print_files(files: list[dict[str, Any]], number: int) -> None:
-    if files:
-        print("\nfiles")
-    for file in files[:_FILES]:
-        size = format_size(file["size"]) if file.get("size") is not None else "-"
-        print(
-            f"  {file['index']:>3}  {size:>10}  {plain(file['path'])}{'' if file['selected'] else '  (not selected)'}"
-        )
-
+    wide = (3, 10) if is_terminal() else (0, 0)
+    put_section(
+        "files",
+        [
+            (
+                f"{file['index']:>{wide[0]}}",
+                f"{'-' if file.get('size') is None else format_size(file['size']):>{wide[1]}}",
+                file["path"],
+                "" if file["selected"] else "(not selected)",
+            )
+            for file in files[:_FILES]
+        ],
+    )
     if len(files) > _FILES:
-        print(f"  ... and {len(files) - _FILES} more: dlqueue files {number}")
+        exits.say(f"  ... and {len(files) - _FILES} more: dlqueue files {number}")
 
 
 _FILES = 10
@@ -224,37 +229,36 @@ _HISTORY = 8
 
 
 def _print_attempts(attempts: list[dict[str, Any]], task: dict[str, Any]) -> None:
-    if attempts:
-        print("\nattempts")
+    rows = []
     for attempt in attempts:
         kind = f"{attempt['error_class']}: " if attempt.get("error_class") else ""
-        said = f"  {kind}{attempt['message']}" if attempt.get("message") else ""
-        then = f"  → {attempt['next']}" if attempt.get("next") else ""
+        said = f"{kind}{attempt['message']}" if attempt.get("message") else ""
+        then = f"→ {attempt['next']}" if attempt.get("next") else ""
         size = attempt["bytes"]
         if attempt is attempts[-1] and attempt["ended_at"] is None and not said:
             size = size or counter(task, "downloaded") or 0  # it was cut off, or goes on
-            said = "  canceled" if task["status"] == "canceled" else ""
-        line = f"{attempt['started_at']}  {attempt['downloader']}  {format_size(size)}{said}{then}"
-        print(f"  {plain(line)}")
+            said = "canceled" if task["status"] == "canceled" else ""
+        rows.append((attempt["started_at"], attempt["downloader"], format_size(size), said, then))
+    put_section("attempts", rows)
 
 
 def _print_notices(notices: list[dict[str, Any]]) -> None:
-    if notices:
-        print("\nnotices that have not arrived")
+    rows = []
     for notice in notices:
         tried = f"tried {notice['attempts']}×, next {notice['next_at']}" if notice["attempts"] else "on its way"
         said = f": {notice['error']}" if notice.get("error") else ""
-        print("  " + plain("  ".join((notice["event"], notice["target"], tried)) + said))
+        rows.append((notice["event"], notice["target"], tried + said))
+    put_section("notices that have not arrived", rows)
 
 
 def _print_history(items: list[dict[str, Any]], number: int, everything: bool) -> None:
-    if items:
-        print("\nhistory")
+    rows = []
     left = 0 if everything else max(len(items) - _HISTORY, 0)
-    if left:
-        print(f"  ... {left} earlier: dlqueue show {number} --history")
     for item in items[left:]:
         edge = " → ".join(part for part in (item.get("from"), item.get("to")) if part)
         error = item.get("error")
         said = item.get("message") or (f"{error['kind']}: {error['message']}" if isinstance(error, dict) else error)
-        print(f"  {plain('  '.join(str(part) for part in (item['at'], item['kind'], edge, said) if part))}")
+        rows.append((item["at"], item["kind"], edge, str(said or "")))
+    put_section("history", rows)
+    if left:
+        exits.say(f"  ... and {left} earlier: dlqueue show {number} --history")

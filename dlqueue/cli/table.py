@@ -29,6 +29,23 @@ def put_line(*cells: object) -> None:
     print(("  " if is_terminal() else "\t").join(plain(cell) for cell in cells), flush=True)
 
 
+def put_field(title: str, value: object, width: int) -> None:
+    """One line of all that is known of one thing; titles take ``width`` columns on a terminal."""
+    print(f"{title:<{width}} {plain(value)}" if is_terminal() else f"{title}\t{plain(value)}")
+
+
+def put_section(title: str, rows: Iterable[Sequence[str]]) -> None:
+    """Below such lines: rows under their title on a terminal, each with the title in front of it otherwise."""
+    if not is_terminal():
+        for row in rows:
+            print("\t".join(plain(cell) for cell in (title, *row)))
+        return
+    for number, row in enumerate(rows):
+        if not number:
+            print(f"\n{title}")
+        print("  " + plain("  ".join(cell for cell in row if cell)))
+
+
 def put_paragraph(head: str, text: str) -> None:
     """``text`` beside ``head``, broken between words at the width of the terminal."""
     import shutil

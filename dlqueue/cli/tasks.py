@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 import click
@@ -13,7 +11,7 @@ from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.delivery import say_delivered, until_delivered
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.ids import task_id
-from dlqueue.cli.options import dependencies, duration, estimate, submission, submission_options
+from dlqueue.cli.options import dependencies, duration, estimate, json_object, set_cwd, submission, submission_options
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
@@ -51,7 +49,9 @@ def task_command() -> None:
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
-    asked: dict[str, Any] = {"type": type, "params": json_object(params), **submission(options)}
+    asked: dict[str, Any] = {"type": type, "params": json_object(params, "--params"), **submission(options)}
+    if type == "remote_download" and not asked["params"].keys() & {"cwd", "directory"}:
+        set_cwd(asked["params"])
     asked |= {name: options[name] for name in _PLAIN if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")
@@ -76,14 +76,3 @@ def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool,
     if session.json:
         put_json(task)
     return code
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The value of ``--params``; ``-`` reads it from standard input."""
-    try:
-        value: Any = json.loads(sys.stdin.read() if text == "-" else text)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--params is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.UsageError('--params must be a JSON object, such as \'{"url": "https://…"}\'')
-    return value

@@ -385,6 +385,7 @@ class Endpoints:
             self._publish(self[name], "resumed")
         for whose in self._waited_for_with(name):
             await self._wake(f"paused:{whose}", None)
+        await self._wake("downloader:*", None)  # who waits for another, which is down, may begin here
         await self.offer(name)
 
     async def offer(self, name: str) -> None:

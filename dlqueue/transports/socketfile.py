@@ -26,7 +26,11 @@ def make_way(path: Path, group: str | None) -> int | None:
         number = None if group is None else grp.getgrnam(group).gr_gid
     except KeyError:
         raise SocketError(f'there is no group "{group}" for the socket; create it with groupadd') from None
-    path.parent.mkdir(mode=0o700 if group is None else 0o750, parents=True, exist_ok=True)
+    folder = path.parent
+    ours = not folder.exists()
+    folder.mkdir(mode=0o700 if group is None else 0o750, parents=True, exist_ok=True)
+    if ours and number is not None:
+        _hand_over(folder, number)  # the group has to get to the socket
     return number
 
 
@@ -41,14 +45,19 @@ def socket_file(path: Path, mode: int, group: int | None) -> socket.socket:
         # The file is made with the mode of the socket: at no moment may others connect.
         os.fchmod(listening.fileno(), 0o600)
         listening.bind(str(path))
-        if group is not None and path.stat().st_gid != group:  # chown may be forbidden altogether
-            os.chown(path, -1, group)
+        if group is not None:
+            _hand_over(path, group)
         path.chmod(mode)
         listening.setblocking(False)
     except BaseException:
         listening.close()
         raise
     return listening
+
+
+def _hand_over(path: Path, group: int) -> None:
+    if path.stat().st_gid != group:  # chown may be forbidden altogether
+        os.chown(path, -1, group)
 
 
 def _remove_stale(path: Path) -> None:

@@ -165,6 +165,12 @@ def test_get_prints_where_the_file_is(daemon: StubDaemon, dlqueue: Program) -> N
     assert (answer.code, answer.out) == (0, "/srv/file\n")
 
 
+def test_quiet_get_prints_ids_only(daemon: StubDaemon, dlqueue: Program) -> None:
+    daemon.service.on_add = lambda task: task.update(delivered(task))
+    answer = dlqueue("get", "-q", "http://127.0.0.1/a", "http://127.0.0.1/b")
+    assert (answer.code, answer.out, answer.err) == (0, "1\n2\n", "")
+
+
 def test_get_json(daemon: StubDaemon, dlqueue: Program) -> None:
     daemon.service.on_add = lambda task: task.update(delivered(task))
     assert dlqueue("get", "--json", "http://127.0.0.1/a").data["download"]["location"] == "/srv/file"
@@ -274,6 +280,9 @@ def test_show(daemon: StubDaemon, dlqueue: Program) -> None:
     answer = dlqueue("show", "1")
     for words in ("http://127.0.0.1/a", "tag=x", "waits for a free worker", "files", "history", "queued"):
         assert words in answer.out
+    for line in (["task", "1  a"], ["status", "queued"], ["files", "1", "10 B", "a", ""]):
+        assert line in answer.rows
+    assert all(len(row) > 1 for row in answer.rows), "tab-separated in a pipe"
     data = dlqueue("show", "1", "--json").data
     assert data["id"] == 1 and data["why"]["reason"] == "due" and data["history"]["items"]
 

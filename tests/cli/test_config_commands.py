@@ -61,6 +61,13 @@ def test_check_without_any_file(dlqueue: Program, folder: Path) -> None:
     assert answer.err == f"no problem (user instance; there is no {folder}/dlqueue.toml, so the defaults hold)\n"
 
 
+def test_check_of_a_file_that_is_missed(dlqueue: Program, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLQUEUE_CONFIG", f"{folder}/typo.toml")
+    answer = dlqueue("config", "check", "--user")
+    assert (answer.code, answer.out) == (1, f"{folder}/typo.toml: cannot be read: No such file or directory\n")
+    assert answer.err == f"1 problem (user instance; there is no {folder}/typo.toml)\n", "no default holds"
+
+
 def test_check_reports_every_problem_and_warning(dlqueue: Program, folder: Path) -> None:
     (folder / "dlqueue.toml").write_text('[daemon]\nwrokers = 3\n[downloaders.x]\nkind = "htpp"\n')
     (folder / "conf.d" / "more.toml").write_text("[seeding]\nratio = []\n")

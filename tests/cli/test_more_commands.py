@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,7 +136,7 @@ def test_downloader_ls_and_show(daemon: StubDaemon, dlqueue: Run) -> None:
     assert rows[1][2] == "down" and rows[1][-1] == "refused\ufffd[0m"
     assert [one["name"] for one in json.loads(dlqueue("downloader", "ls", "--json")[1])] == ["box", "web"]
     out = dlqueue("downloader", "show", "box")[1]
-    assert "paused        yes" in out and "transfers     0 of at most 5" in out
+    assert "paused\tyes" in out and "transfers\t0 of at most 5" in out
     assert json.loads(dlqueue("downloader", "--json", "show", "box")[1])["name"] == "box"
     daemon.service.downloaders.clear()
     code, out, err = dlqueue("downloader", "ls")
@@ -204,7 +205,7 @@ def test_task_submit(daemon: StubDaemon, dlqueue: Run, monkeypatch: pytest.Monke
     assert (params.on_dependency_failure, params.unique_key, params.correlation_id) == ("run", "k", "c")
     assert params.paused is True
     assert params.estimate.parts() == {"memory": 2 * 2**30, "cpu": 1.5, "seconds": 7200, "temp": 5000}
-    monkeypatch.setattr(sys, "stdin", io.StringIO('{"n": 1}'))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"n": 1}')))
     assert dlqueue("task", "submit", "probe", "--params", "-", "-q")[1] == "3\n"
     assert daemon.service.calls[-1][2].params == {"n": 1}
     assert json.loads(dlqueue("task", "submit", "probe", "--json")[1])["id"] == 4
@@ -232,6 +233,43 @@ def test_task_submit_wrong_usage(daemon: StubDaemon, dlqueue: Run, arguments: li
     assert (code, out) == (exits.USAGE, "") and not daemon.service.tasks
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"id": NaN}', "NaN is not JSON"),
+        ('{"id": 1, "id": 2}', 'the key "id" is given twice'),
+        ('{"id": "\\ud800"}', "lone surrogate"),
+        ('{"id": ' + "[" * 50 + "]" * 50 + "}", "nested deeper"),
+        ('{"id": 99999999999999999999}', "64 bits"),
+        ("{", "not JSON"),
+        ("[1]", "must be a JSON object"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rpc", "tasks.get"),
+        ("task", "submit", "probe", "--params"),
+        ("schedule", "create", "s", "--every", "1h", "--type", "probe", "--params"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_json_that_a_person_types_is_read_strictly(
+    daemon: StubDaemon, dlqueue: Run, command: tuple[str, ...], text: str, said: str
+) -> None:
+    code, out, err = dlqueue(*command, text)
+    assert (code, out) == (exits.USAGE, "") and said in err and "defect" not in err
+    assert not daemon.service.calls
+
+
+def test_task_submit_of_a_download_goes_into_the_folder_here(daemon: StubDaemon, dlqueue: Run) -> None:
+    for given in ({}, {"directory": "/srv"}, {"cwd": "/tmp"}):
+        params = json.dumps({"url": "http://h/a", **given})
+        assert dlqueue("task", "submit", "remote_download", "--params", params)[0] == 0
+        expected = given or {"cwd": str(Path.cwd())}
+        assert daemon.service.calls[-1][2].params == {"url": "http://h/a", **expected}
+
+
 def test_task_submit_and_wait(daemon: StubDaemon, dlqueue: Run) -> None:
     def end() -> None:
         deadline = time.monotonic() + 10
@@ -245,6 +283,24 @@ def test_task_submit_and_wait(daemon: StubDaemon, dlqueue: Run) -> None:
     code, out, _ = dlqueue("task", "submit", "probe", "--wait", "--json")
     thread.join()
     assert code == 0 and json.loads(out)["status"] == "completed"
+
+
+def test_what_we_may_not_read_is_for_the_daemon_to_judge(
+    daemon: StubDaemon, dlqueue: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    words = ("add", "http://h/a", "-d", str(tmp_path), "--socket", str(daemon.socket))
+    assert dlqueue(*words)[0] == 0 and daemon.service.calls[-1][2].directory == str(tmp_path)
+
+
+def test_home_behind_an_equals_sign(
+    daemon: StubDaemon, dlqueue: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert dlqueue("--socket=~/s.sock", "ls")[0] == 0, "where a daemon with the same words listens"
+    (tmp_path / "c.toml").write_text("[daemon]\nworkers = 3\n")
+    code, _, err = dlqueue("config", "check", "--config=~/c.toml")
+    assert code == 0 and str(tmp_path / "c.toml") in err
 
 
 # -- completions ------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def test_create_set_and_show(daemon: StubDaemon, dlqueue: Run) -> None:
     assert (params.settings(), params.reset) == ({"capacity": 9}, ["rate", "ageing"])
     code, out, _ = dlqueue("queue", "show", "slow")
     assert code == 0
-    for line in ("capacity         9", "concurrency      2", "ageing           0.5 points a minute"):
+    for line in ("capacity\t9", "concurrency\t2", "ageing\t0.5 points a minute"):
         assert line in out.splitlines()
     assert json.loads(dlqueue("queue", "show", "slow", "--json")[1])["capacity"] == 9
     assert json.loads(dlqueue("queue", "create", "other", "--json")[1])["name"] == "other"

@@ -145,7 +145,7 @@ def test_show(daemon: StubDaemon, dlqueue: Run) -> None:
     daemon.service.schedule_log = [RUN, RUN | {"task_id": None, "status": "skipped", "seconds": None, "message": "why"}]
     code, out, _ = dlqueue("schedule", "show", "s", "--limit", "2")
     assert code == 0 and asked(daemon, "stats") == {"name": "s", "limit": 2}
-    assert "runs      12 (2 running, 2 completed, 2 failed, 2 canceled, 2 skipped, 2 refused)" in out
+    assert "runs\t12 (2 running, 2 completed, 2 failed, 2 canceled, 2 skipped, 2 refused)" in out
     assert f"{WHEN}\ttick\t7\tcompleted\t1.5\t\n{WHEN}\ttick\t\tskipped\t\twhy\n" in out
     shown = json.loads(dlqueue("schedule", "show", "s", "--json")[1])
     assert (shown["name"], shown["stats"]["items"][0]["task_id"]) == ("s", 7)

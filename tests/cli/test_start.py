@@ -130,9 +130,19 @@ def test_reader_that_has_seen_enough_is_no_error_message(daemon: StubDaemon) -> 
     assert done.stdout.startswith("1000\t") and done.stderr == ""
 
 
-def test_ctrl_c(daemon: StubDaemon) -> None:
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(daemon: StubDaemon, closed: str) -> None:
+    line = f'exec "$0" -m dlqueue --socket "$1" ls {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, str(daemon.socket)], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", [("get",), ("add", "--wait", "-q")])
+def test_ctrl_c(daemon: StubDaemon, command: tuple[str, ...]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), "get", "http://127.0.0.1/a"],
+        [sys.executable, "-m", "dlqueue", "--socket", str(daemon.socket), *command, "http://127.0.0.1/a"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 20
@@ -140,7 +150,7 @@ def test_ctrl_c(daemon: StubDaemon) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (exits.INTERRUPTED, "")
+    assert (process.returncode, out) == (exits.INTERRUPTED, "" if command == ("get",) else "1\n")
     assert "goes on as task 1" in err and "dlqueue cancel 1" in err and "Traceback" not in err
     assert daemon.service.tasks[1]["status"] == "queued", "only the client ended"
 
@@ -256,6 +266,15 @@ def test_command_line_of_the_daemon(places: Path) -> None:
         "-m", "dlqueue", "daemon", "--user", "--ends-when-idle", "--socket", "/tmp/x.sock",
         "--config", str(Path.cwd() / "my.toml"),
     ]  # fmt: skip
+
+
+def test_what_the_environment_names_is_meant_from_here(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon runs in another folder."""
+    monkeypatch.chdir(places)
+    monkeypatch.setenv("DLQUEUE_CONFIG", "sub/my.toml")
+    monkeypatch.setenv("DLQUEUE_SOCKET", "sub/x.sock")
+    command = autostart._command(Session(), Path("/tmp/x.sock"))
+    assert command[5:] == ["--ends-when-idle", "--socket", "/tmp/x.sock", "--config", str(places / "sub" / "my.toml")]
 
 
 def test_only_get_starts_one(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:

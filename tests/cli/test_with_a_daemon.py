@@ -302,6 +302,7 @@ def test_get_of_many_on_a_terminal(tmp_path: Path) -> None:
         daemon.start()
         code, sent = on_a_terminal(daemon, 80, 24, "get", "-i", "list")
         assert code == 0
+        assert not re.search(r"\x1b\[[0-9;]*m", sent), "NO_COLOR: no colour, nothing bold or faint"
         drawn = lines_of(sent)
         assert any(line.startswith(f"{count} of {count} done") for line in drawn)
         bars = [line for line in drawn if "━" in line or "─" in line]

@@ -196,6 +196,19 @@ async def test_what_could_go_elsewhere_does(build: Builder) -> None:
     await house.holds(named, "paused:one")
 
 
+async def test_who_waits_for_another_begins_in_the_one_that_is_resumed(build: Builder) -> None:
+    house = await build.puppets("one", "two")
+    await house.endpoints.pause("one", "me")
+    house.puppet("two").goes("all", Unavailable("connection refused"))
+    with pytest.raises(Unavailable):
+        await house.endpoints["two"].ask()  # one that has nothing to do is not polled
+    waits = await house.add()
+    await house.holds(waits, "downloader:two")
+    await house.endpoints.resume("one")
+    await house.runs(waits)
+    assert (await house.state(waits)).downloader == "one"
+
+
 async def test_a_paused_task_that_is_resumed_waits_too(build: Builder) -> None:
     house = await build.puppets()
     task_id = await house.add()

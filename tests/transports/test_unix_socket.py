@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
 import json
 import os
 import pwd
@@ -551,6 +552,24 @@ async def test_unusable_places(service: StubService, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SocketError, match="cannot listen"):
         await UnixServer(Dispatcher(service), tmp_path / "file" / "s.sock").start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to any group")
+async def test_the_group_gets_to_the_socket(service: StubService, tmp_path: Path) -> None:
+    group = next(one for one in grp.getgrall() if one.gr_gid != os.getegid())
+    path = tmp_path / "run" / "s.sock"
+    server = UnixServer(Dispatcher(service), path, mode=0o660, group=group.gr_name)
+    await server.start()
+    folder, made = path.parent.stat(), path.stat()
+    await server.stop()
+    assert (stat.S_IMODE(folder.st_mode), folder.st_gid) == (0o750, group.gr_gid)
+    assert (stat.S_IMODE(made.st_mode), made.st_gid) == (0o660, group.gr_gid)
+    path.parent.chmod(0o755)
+    os.chown(path.parent, -1, os.getegid())
+    again = UnixServer(Dispatcher(service), path, mode=0o660, group=group.gr_name)
+    await again.start()
+    await again.stop()
+    assert path.parent.stat().st_gid == os.getegid(), "a folder that was there is somebody else's affair"
 
 
 async def test_stop_answers_what_is_in_flight(service: StubService, tmp_path: Path) -> None:
