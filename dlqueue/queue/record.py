@@ -19,6 +19,11 @@ Json: TypeAlias = Any
 """Anything that JSON can say."""
 
 
+def storable(text: str) -> str:
+    """A name that is not UTF-8 (``os.fsdecode``) has characters that no database takes, nor any JSON."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 class TaskError(msgspec.Struct, frozen=True, gc=False):
     """Why something failed: ``kind`` for programs, ``message`` for people."""
 
