@@ -44,6 +44,8 @@ class Interrupt:
         """An exception (a time limit), ``"cancel"`` or ``"stop"``; the first one counts."""
         self.tell: Callable[[], object] | None = None
         """How to reach the step while it runs."""
+        self.thread: asyncio.Future[object] | None = None
+        """Where a blocking step runs."""
         self.following: asyncio.Future[TaskRecord] | None = None
         """Where its worker waits for its next task, once the step has ended."""
 
@@ -212,6 +214,7 @@ async def _in_thread(
     thread: asyncio.Future[object] = asyncio.ensure_future(
         anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
     )
+    interrupt.thread = thread
     event = asyncio.Event()
     interrupt.tell = event.set
     if interrupt.reason is not None:
