@@ -54,6 +54,7 @@ class RpcError(Exception):
         self.task_id = task_id
         self.retry_after = retry_after
 
+    @property
     def data(self) -> dict[str, Any]:
         """``error.data``: the kind, and what else is known."""
         details = {"field": self.field, "task_id": self.task_id, "retry_after": self.retry_after}
@@ -61,7 +62,7 @@ class RpcError(Exception):
 
     def error(self) -> dict[str, Any]:
         """The ``error`` member of an answer."""
-        return {"code": self.code, "message": self.message, "data": self.data()}
+        return {"code": self.code, "message": self.message, "data": self.data}
 
 
 class ParseError(RpcError):

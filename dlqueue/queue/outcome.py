@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from dlqueue.queue.record import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class ResumeAfter:
     def __post_init__(self) -> None:
         if self.seconds is None and self.hold is None:
             raise ValueError("ResumeAfter(None) needs a hold, or the task would never run again")
+        if self.seconds is not None and not math.isfinite(self.seconds):
+            raise ValueError(f"ResumeAfter({self.seconds}) is no number of seconds")
+        if self.hold is not None and not (self.hold and storable(self.hold) == self.hold):
+            raise ValueError(f"hold: must be a word, such as slot:box, not {self.hold!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,7 @@ class Pool:
         self._lately = 0.0
         """When the newest tasks were submitted."""
         self._running: dict[int, Interrupt] = {}
+        self._overrun: set[asyncio.Future[object]] = set()
         self._ended = asyncio.Event()
         self._stopping = False
         self._wakes: dict[str, int] = {}
@@ -162,8 +163,8 @@ class Pool:
 
     @property
     def busy(self) -> int:
-        """Workers in the middle of a step."""
-        return len(self._running)
+        """Workers in the middle of a step, or kept by a blocking one that has overrun."""
+        return len(self._running) + len(self._overrun)
 
     def running(self, task_id: int) -> Interrupt | None:
         """The step of this task that is running here, if one is."""
@@ -171,8 +172,13 @@ class Pool:
 
     def left(self, task_id: int) -> None:
         """The task is not being processed any more: whoever hears of that also sees its worker as free."""
-        if self._running.pop(task_id, None) is not None:
-            self._ended.set()
+        interrupt = self._running.pop(task_id, None)
+        if interrupt is None:
+            return
+        self._ended.set()
+        if interrupt.thread is not None and not interrupt.thread.done():
+            self._overrun.add(interrupt.thread)
+            interrupt.thread.add_done_callback(self._overrun.discard)
 
     def in_lane(self, queue: str) -> int:
         """Steps of this queue that are running."""

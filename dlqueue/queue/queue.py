@@ -315,7 +315,7 @@ class Queue:
         :raises Conflict: the unique key belongs to a task with another type or other params.
         :raises QueueFull: the capacity is reached, or the quota of the owner (`QuotaExceeded`).
         """
-        return (await self.submit_all([self.prepare(type, params, **options)], on_full))[0].record
+        return (await self.submit_all([self.prepare(type, params, **options)], on_full))[0].told()
 
     async def submit_many(
         self,
@@ -334,7 +334,7 @@ class Queue:
             else:
                 plain = self.prepare(task[0], task[1])
                 new.append(plain)
-        return [submission.record for submission in await self.submit_all(new, on_full)]
+        return [submission.told() for submission in await self.submit_all(new, on_full)]
 
     async def submit_all(self, tasks: Sequence[NewTask], on_full: OnFull = "refuse") -> list[Submission]:
         """The same for prepared tasks; also tells which of them are new."""

@@ -139,7 +139,9 @@ class Queues:
         async with self._lock:
             if name in self._named() or name in await self._store.queues():
                 raise Conflict(f"there is a queue {name!r} already: change it, or take another name")
-            await self._keep(QueueRow(name, given, dict.fromkeys(given), False, self._clock.time()))
+            unsaid = QueueSettings()
+            filed = {key: getattr(unsaid, key) for key in given}
+            await self._keep(QueueRow(name, given, filed, False, self._clock.time()))
             self._notices.tell_of_queue(name, "created", given)
         return await self.get(name)
 

@@ -19,6 +19,11 @@ Json: TypeAlias = Any
 """Anything that JSON can say."""
 
 
+def storable(text: str) -> str:
+    """A name that is not UTF-8 (``os.fsdecode``) has characters that no database takes, nor any JSON."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 class TaskError(msgspec.Struct, frozen=True, gc=False):
     """Why something failed: ``kind`` for programs, ``message`` for people."""
 
@@ -128,6 +133,23 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     intent: dict[str, Json] | None = None
     """What came with the last ``want``, such as ``{"delete_data": true}``."""
     depends_on: tuple[int, ...] = ()
+    created: bool = True
+    """False in the answer to a submit that found this task by its unique key."""
+
+    @property
+    def resume_at(self) -> float | None:
+        """`run_at`, by the name that it has on the wire."""
+        return self.run_at
+
+    @property
+    def timeout(self) -> float | None:
+        """What its submit said."""
+        return self.options.timeout
+
+    @property
+    def max_execution(self) -> float | None:
+        """What its submit said, or else the queue; None = no limit."""
+        return self.options.max_execution
 
     @property
     def fresh(self) -> bool:
@@ -186,6 +208,10 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 
     record: TaskRecord
     created: bool
+
+    def told(self) -> TaskRecord:
+        """The task, as it is told to who submitted it."""
+        return self.record if self.created else msgspec.structs.replace(self.record, created=False)
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -15,10 +15,10 @@ from msgspec import UNSET
 
 from dlqueue.queue.errors import CriticalError
 from dlqueue.queue.outcome import Canceled, Completed, ResumeAfter
-from dlqueue.queue.record import Progress, TaskError, TaskRecord
+from dlqueue.queue.record import Progress, TaskError, TaskRecord, storable
 from dlqueue.queue.retry import RetryPolicy
 from dlqueue.queue.status import Status, Want
-from dlqueue.queue.task import Context, LeaseLost, Task
+from dlqueue.queue.task import Context, LeaseLost, Task, result_of
 from dlqueue.queue.transitions import Settlement
 from dlqueue.runtime.clock import Clock, Timer
 
@@ -44,6 +44,8 @@ class Interrupt:
         """An exception (a time limit), ``"cancel"`` or ``"stop"``; the first one counts."""
         self.tell: Callable[[], object] | None = None
         """How to reach the step while it runs."""
+        self.thread: asyncio.Future[object] | None = None
+        """Where a blocking step runs."""
         self.following: asyncio.Future[TaskRecord] | None = None
         """Where its worker waits for its next task, once the step has ended."""
 
@@ -212,6 +214,7 @@ async def _in_thread(
     thread: asyncio.Future[object] = asyncio.ensure_future(
         anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
     )
+    interrupt.thread = thread
     event = asyncio.Event()
     interrupt.tell = event.set
     if interrupt.reason is not None:
@@ -236,17 +239,13 @@ def _ended(context: Context, outcome: object, now: float) -> Settlement:
     state = context.saved_state()
     match outcome:
         case Completed(result):
-            try:
-                msgspec.json.encode(result)
-            except Exception as error:
-                raise CriticalError(f"the result is not JSON: {error}", "result") from error
             done = msgspec.structs.replace(context.latest_progress or Progress(), percent=100.0)
             return Settlement(
                 target=Status.COMPLETED,
                 kind="completed",
                 state=state,
                 progress=done,
-                result=UNSET if result is None else result,
+                result=UNSET if result is None else result_of(result),
                 attempt=0,
             )
         case ResumeAfter(seconds, hold, renew):
@@ -261,7 +260,12 @@ def _ended(context: Context, outcome: object, now: float) -> Settlement:
                 message=hold,
             )
         case Canceled(reason):
-            return Settlement(target=Status.CANCELED, kind="canceled", state=state, message=reason)
+            return Settlement(
+                target=Status.CANCELED,
+                kind="canceled",
+                state=state,
+                message=None if reason is None else storable(str(reason)),
+            )
     raise CriticalError(
         f"a step must answer Completed, ResumeAfter or Canceled, not {type(outcome).__name__}", "outcome"
     )
@@ -276,7 +280,8 @@ def _failed(
     now: float,
     keep_state: bool = True,
 ) -> Settlement:
-    told = TaskError(str(getattr(error, "kind", None) or type(error).__name__), _message(error), now)
+    kind = getattr(error, "kind", None)
+    told = TaskError(storable(kind) if isinstance(kind, str) and kind else type(error).__name__, _message(error), now)
     state: bytes | msgspec.UnsetType = UNSET
     if keep_state:
         try:
@@ -310,5 +315,8 @@ def _is_retryable(task: Task, error: BaseException) -> bool:
 
 
 def _message(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    try:
+        text = storable(str(error)) or type(error).__name__
+    except Exception:  # noqa: BLE001 - its own words may fail too
+        text = type(error).__name__
     return text if len(text) <= 2000 else text[:2000] + "…"

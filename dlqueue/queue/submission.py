@@ -165,8 +165,6 @@ def _checked(field: str, value: Json) -> Json:
     if value is None or (value.__class__ is str and value.isascii()):
         return value
     try:
-        value = msgspec.to_builtins(value)
-        msgspec.json.encode(value)
+        return msgspec.json.decode(msgspec.json.encode(value))
     except Exception as error:
         raise InvalidTask(f"not JSON: {error}", field) from error
-    return value

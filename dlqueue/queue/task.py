@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from dlqueue.queue.errors import CriticalError, InvalidTask
 from dlqueue.queue.outcome import Outcome
-from dlqueue.queue.record import Json, Progress, TaskRecord
+from dlqueue.queue.record import Json, Progress, TaskRecord, storable
 from dlqueue.queue.status import Status, Want
 from dlqueue.queue.temporary import TemporaryFolders
 
@@ -97,6 +97,17 @@ class Task:
             raise InvalidTask(str(error), "params") from error
 
 
+def result_of(given: Json) -> Json:
+    """The result as it will be read again. :raises CriticalError: it is not JSON."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(given))
+    except Exception as error:
+        raise CriticalError(f"the result is not JSON: {error}", "result") from error
+
+
+_progress = msgspec.json.Decoder(Progress)
+
+
 @cache
 def _decoder(state_type: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(state_type)
@@ -163,14 +174,21 @@ class Context:
         step: Mapping[str, Json] | None = None,
         counters: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell how far it is. Parts that are not given stay. Cheap: it is stored now and then and at the end."""
+        """Tell how far it is. Parts that are not given stay. Cheap: it is stored now and then and at the end.
+
+        :raises ValueError: a part cannot be right; it names the part.
+        """
         old = self.latest_progress or Progress()
-        self.latest_progress = Progress(
+        told = Progress(
             percent=old.percent if percent is None else min(max(float(percent), 0.0), 100.0),
-            message=old.message if message is None else message,
+            message=old.message if message is None else storable(str(message)),
             step=old.step if step is None else dict(step),
             counters=old.counters if counters is None else {**(old.counters or {}), **counters},
         )
+        try:  # As it will be read again: what could not be would keep the whole task from being written, or read.
+            self.latest_progress = _progress.decode(msgspec.json.encode(told))
+        except Exception as error:
+            raise ValueError(f"progress: {error}") from error
         self.progress_dirty = True
         if self._report is not None:
             self._report(self)
@@ -195,7 +213,7 @@ class Context:
 
     async def deliver(self, result: Json) -> None:
         """Save the state, and the result before the task is over: who waits for *delivered* goes on."""
-        await self._save(self.saved_state(), self.latest_progress, result)
+        await self._save(self.saved_state(), self.latest_progress, result_of(result))
 
     def saved_state(self) -> bytes:
         """The state as JSON. :raises CriticalError: it is not JSON."""

@@ -59,7 +59,7 @@ def body_of(error: RpcError, status: int) -> dict[str, Any]:
         "status": status,
         "detail": error.message,
         "code": error.code,
-        **error.data(),
+        **error.data,
     }
 
 

@@ -48,6 +48,7 @@ def test_errors_are_raised(client: Client) -> None:
     with pytest.raises(NotFound) as caught:
         client.tasks.get(id=99)
     assert caught.value.task_id == 99
+    assert (caught.value.code, caught.value.data["kind"], caught.value.data["task_id"]) == (-32003, "not_found", 99)
     with pytest.raises(InvalidParams, match="prioritty"):
         client.tasks.submit(type="a", params={}, prioritty=1)
     with pytest.raises(TimedOut):

@@ -156,6 +156,26 @@ async def test_what_was_set_outlives_a_restart_key_by_key(rig: Rig) -> None:
     assert (await queue.queues.get("filed")).settings.concurrency == 2, "what was dropped does not come back"
 
 
+async def test_all_that_a_created_queue_was_given_outlives_a_restart(rig: Rig) -> None:
+    queue = await rig.start(task(done))
+    made = await queue.queues.create(
+        "slow",
+        concurrency=1,
+        capacity=5,
+        rate="10/m",
+        ageing=0.5,
+        max_retry=2,
+        retry_delay=3,
+        backoff_factor=4,
+        backoff_max=9,
+    )
+    await rig.stop()
+    queue = await rig.start(task(done))
+    assert await queue.queues.get("slow") == made
+    await queue.configure(4, {})
+    assert await queue.queues.get("slow") == made
+
+
 async def test_reset(rig: Rig) -> None:
     queue = await rig.start(task(done), queues=NAMED)
     await queue.queues.update("filed", concurrency=7, capacity=9)

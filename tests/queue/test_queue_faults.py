@@ -8,7 +8,17 @@ import threading
 
 import pytest
 
-from dlqueue.queue import Completed, Context, LeaseLost, Outcome, QueueSettings, ResumeAfter, StorageError, transitions
+from dlqueue.queue import (
+    Completed,
+    Context,
+    LeaseLost,
+    Outcome,
+    QueueSettings,
+    ResumeAfter,
+    StorageError,
+    Task,
+    transitions,
+)
 from dlqueue.queue.testing import PATIENCE, drain
 from tests.queue.rig import Faults, Gate, Rig, S, Step, done, settled, task
 
@@ -79,17 +89,13 @@ async def test_a_failing_is_retryable(memory_rig: Rig, caplog: pytest.LogCapture
     await memory_rig.done((await queue.submit("test")).id)
 
 
-async def test_an_error_that_cannot_even_be_printed(memory_rig: Rig) -> None:
-    """A worker that fails at it counts as crashed: the task comes to an end, the worker does not."""
+async def test_a_task_that_makes_its_worker_fail(memory_rig: Rig) -> None:
+    """It counts as crashed: the task comes to an end, the worker does not."""
 
-    class Unprintable(Exception):
-        def __str__(self) -> str:
-            raise RuntimeError("no words")
+    def has_cleanup(self: Task) -> bool:
+        raise RuntimeError("not even that")
 
-    async def run(ctx: Context) -> Outcome:
-        raise Unprintable
-
-    queue = await memory_rig.start(task(run, "bad"), task(done), workers=1)
+    queue = await memory_rig.start(task(done, "bad", has_cleanup=has_cleanup), task(done), workers=1)
     failed = await memory_rig.failed((await queue.submit("bad")).id)
     assert failed.error is not None
     assert (failed.error.kind, failed.crashes) == ("crash", transitions.CRASH_LIMIT)

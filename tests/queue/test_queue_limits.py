@@ -110,12 +110,14 @@ async def test_a_blocking_step_that_overruns_keeps_its_worker(rig: Rig) -> None:
     other = await queue.submit("test", "quick")
     await settled()
     assert (await queue.get(other.id)).status is S.QUEUED, "there is one worker, and it is not free"
+    assert queue.counters.busy_workers == 1
     gate.open()
     await rig.done(other.id)
     assert told == [True]
     rig.clock.advance(60)
     assert (await rig.done(record.id)).result == "second"
     assert "completed" not in (await rig.kinds(record.id))[:-1]
+    assert queue.counters.busy_workers == 0
 
 
 async def test_a_late_failure_of_a_blocking_step_is_swallowed(

@@ -100,6 +100,7 @@ async def test_cancel_a_blocking_step_that_does_not_listen(rig: Rig) -> None:
     canceled = await canceling
     assert (canceled.status, canceled.result) == (S.CANCELED, None)
     assert (await queue.history(record.id))[-1].message == "its step did not stop in time and was cut off"
+    assert queue.counters.busy_workers == 1, "it keeps its worker until it returns"
     gate.open()
     await rig.done((await queue.submit("test")).id)
     last = await queue.get(record.id)

@@ -162,7 +162,7 @@ async def test_capacity(rig: Rig) -> None:
     with pytest.raises(QueueFull, match="queue 'default' is full: 2 unfinished tasks, its capacity is 2"):
         await queue.submit("test")
     again = await queue.submit("test", unique_key="k")
-    assert again == first, "asking again is answered, however full it is"
+    assert (again.id, again.created) == (first.id, False), "asking again is answered, however full it is"
     await queue.submit_many([("test", i, {"queue": "wide"}) for i in range(4)])
     with pytest.raises(QueueFull, match="'none'"):
         await queue.submit("test", queue="none")
@@ -209,3 +209,15 @@ async def test_lists(rig: Rig) -> None:
         with pytest.raises(InvalidTask) as caught:
             await queue.list(**bad)
         assert caught.value.field == field
+
+
+async def test_a_record_has_what_the_wire_has(rig: Rig) -> None:
+    queue = await rig.start(task(done))
+    first = await queue.submit("test", unique_key="k", delay=50, timeout=3, max_execution=7)
+    assert first.created
+    again = await queue.submit("test", unique_key="k")
+    (many,) = await queue.submit_many([("test", None, {"unique_key": "k"})])
+    assert (again.id, again.created, many.id, many.created) == (first.id, False, first.id, False)
+    assert (again.resume_at, again.timeout, again.max_execution) == (first.run_at, 3, 7)
+    assert first.run_at is not None
+    assert (await queue.get(first.id)).created, "it is about the answer, not about the task"

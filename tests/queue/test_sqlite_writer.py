@@ -203,6 +203,25 @@ async def test_a_database_locked_by_another(bench: Bench, tmp_path: Path, monkey
     assert await bench.store.ids(Filter(), 10) == [first.id, second.id]
 
 
+async def test_who_comes_while_another_waits_for_a_lock_waits_no_longer(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_WAIT", 0.5)
+    await bench.reopen()
+    other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    first = asyncio.ensure_future(bench.submit())
+    done, _ = await asyncio.wait({first}, timeout=0.1)
+    assert not done
+    second = asyncio.ensure_future(bench.submit())
+    done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+    assert (done, waiting) == ({first, second}, set()), "one verdict for all who wait"
+    assert all("locked" in str(refused.exception()) for refused in done)
+    other.execute("ROLLBACK")
+    other.close()
+    assert (await bench.submit()).id == 1
+
+
 async def gathered_submits(bench: Bench, count: int) -> list[Any]:
     return await asyncio.gather(*(bench.submit() for _ in range(count)), return_exceptions=True)
 

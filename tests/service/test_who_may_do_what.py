@@ -130,7 +130,7 @@ async def answer(house: House, caller: Caller, method: str, params: dict[str, An
         async with asyncio.timeout(PATIENCE):
             said = await Asking(house, caller)(method, **params)
     except RpcError as error:
-        return error.code, json.dumps([error.message, error.data()])
+        return error.code, json.dumps([error.message, error.data])
     return 0, json.dumps(said)
 
 

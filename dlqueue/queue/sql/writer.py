@@ -133,6 +133,11 @@ class Writer:
                 for job in group:
                     self._commit(driver, [job])
                 return
+            if not self._begun:
+                # Who came meanwhile has waited for the same lock, and need not wait for it as long again.
+                with self._some:
+                    group = [*group, *self._jobs]
+                    self._jobs.clear()
             if not isinstance(error, self._expected):
                 log.exception("a write failed unexpectedly")
             problem = StorageError(_reason(error))
