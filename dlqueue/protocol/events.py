@@ -8,12 +8,15 @@ from typing import Any, Literal, NotRequired, TypedDict
 from dlqueue.protocol.checks import MAX_LIST, bounded, identifier
 from dlqueue.protocol.errors import InvalidParams
 
+TaskTopic = Literal["task", "progress", "schedule"]
+"""Of events that may be about one task."""
 Topic = Literal["task", "progress", "downloader", "queue", "schedule"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subscribe:
-    """``since`` is the sequence of the last event seen: what was committed after it comes first."""
+    """Without ``topics`` all of them, and with ``task_ids`` those that may be about a task. ``since`` is the sequence
+    of the last event seen: what was committed after it comes first."""
 
     topics: list[Topic] | None = None
     task_ids: list[int] | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, get_args
 
 from dlqueue.downloads.notices import DownloaderNotice
-from dlqueue.protocol.events import EventPage, ListEvents, PastEvent, Subscribe
+from dlqueue.protocol.events import EventPage, ListEvents, PastEvent, Subscribe, TaskTopic, Topic
 from dlqueue.protocol.times import instant_text
 from dlqueue.queue import Queue, TaskNotFound
 from dlqueue.queue.notices import Notice, ProgressReport, QueueNotice, ScheduleNotice
@@ -74,7 +74,7 @@ class EventStream:
         self.id = uuid.uuid4().hex[:16]
         self._queue = queue
         self._since = params.since
-        self._topics = frozenset(params.topics or ("task", "progress"))
+        self._topics = frozenset(params.topics or get_args(Topic if params.task_ids is None else TaskTopic))
         self._ids = None if params.task_ids is None else frozenset(params.task_ids)
         self._sees = sees
         # Subscribed before anything is read from the store: nothing falls between the two.

@@ -178,6 +178,19 @@ async def test_topics_ids_and_owners(build: Builder, replayed: bool) -> None:
     }
 
 
+async def test_without_topics_all_come_and_with_tasks_those_about_them(build: Builder) -> None:
+    house = await build.puppets()
+    everything, about_one = await Reader.of(house, ROOT), await Reader.of(house, ROOT, task_ids=[1])
+    root = Asking(house, ROOT)
+    await root("queues.create", name="new")
+    await add(house, 1)
+    await add(house, 2)
+    house.queue.publish_progress(1, "me", Progress(percent=1.0))
+    await root("downloaders.pause", name="box")
+    assert [event["topic"] for event in await everything.rest()] == ["queue", "task", "task", "progress", "downloader"]
+    assert [event["topic"] for event in await about_one.rest()] == ["task", "progress"]
+
+
 async def test_another_s_progress_is_unseen(build: Builder) -> None:
     house = await build.puppets()
     reader = await Reader.of(house, YOU, topics=["progress"])
