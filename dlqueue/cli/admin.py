@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import click
@@ -23,6 +25,9 @@ from dlqueue.client import Client, DaemonUnreachable, RpcError
 @pass_session
 def daemon_command(session: Session, /, mode: Mode | None, ends_when_idle: bool) -> int:
     """Run the daemon in the foreground."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until it handles them itself: loading it takes a moment, and there is nothing to be stopped yet.
+        signal.signal(number, lambda *_: sys.exit(exits.OK))
     from dlqueue.daemon.run import main
 
     return main(config=session.config, socket=session.socket, mode=mode, ends_when_idle=ends_when_idle)

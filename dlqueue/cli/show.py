@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -186,8 +187,8 @@ def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]
         ("destination", download.get("destination")),
         ("location", download.get("location")),
         ("delivered", download.get("delivered_at")),
-        ("result", task["result"] if not download else None),
-        ("params", task["params"] if not download else None),
+        ("result", _as_json(task["result"]) if not download else None),
+        ("params", _as_json(task["params"]) if not download else None),
         ("type", task["type"] if not download else None),
         ("queue", f"{task['queue']}, priority {task['priority']}"),
         ("owner", task["owner"]),
@@ -204,6 +205,10 @@ def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]
         ("finished", task["finished_at"]),
         ("worked", format_duration(task["executed_seconds"]) if task["executed_seconds"] else None),
     ]
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _print_files(files: list[dict[str, Any]], number: int) -> None:

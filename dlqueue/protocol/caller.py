@@ -25,6 +25,8 @@ class Caller:
     trusted_cwd: bool = False
     role: Role | None = None
     token: str | None = None
+    groups: frozenset[int] = frozenset()
+    """Beyond ``gid``, those of the process that asks, as far as the kernel tells; the account may have more."""
 
     def has_role(self, needed: Role) -> bool:
         """Whether the role of the token, if it came with one, is enough."""

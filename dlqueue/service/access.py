@@ -7,6 +7,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from dlqueue.protocol.caller import Caller
 from dlqueue.protocol.errors import Forbidden, NotFound
@@ -32,14 +33,14 @@ class Access:
     def appoint(self, admins: Iterable[str]) -> None:
         """From now on these groups, and no others."""
         self._admins = frozenset(admins)
-        self._known: dict[tuple[str, int], tuple[float, bool]] = {}
+        self._known: dict[tuple[str, int, frozenset[int]], tuple[float, bool]] = {}
 
     def is_admin(self, caller: Caller) -> bool:
         if caller.uid in (0, os.geteuid()):
             return True
         if not self._admins:
             return False
-        key, now = (caller.name, caller.gid), self._monotonic()
+        key, now = (caller.name, caller.gid, caller.groups), self._monotonic()
         known = self._known.get(key)
         if known is None or now >= known[0]:
             if len(self._known) >= _CALLERS:
@@ -80,10 +81,9 @@ class Access:
 
 
 def _groups(caller: Caller) -> set[str]:
-    try:
-        ids = os.getgrouplist(caller.name, caller.gid)
-    except (OSError, KeyError):
-        ids = [caller.gid]
+    ids = {caller.gid, *caller.groups}
+    with suppress(OSError, KeyError):
+        ids.update(os.getgrouplist(caller.name, caller.gid))
     names = set()
     for gid in ids:
         try:

@@ -182,8 +182,9 @@ class Gateway:
             f"{API}/events": {"GET": events},
             "/metrics": {"GET": self._show_metrics},
             "/openapi.json": {"GET": self._show_openapi},
-            "/healthz": {"GET": _healthz},
-            "/readyz": {"GET": self._readyz},
+            # Some monitors ask for the head alone.
+            "/healthz": {"GET": _healthz, "HEAD": _healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
         }
         pages: dict[str, dict[str, Endpoint]] = {path: {"GET": files, "HEAD": files} for path in files.paths}
         return [_route(path, verbs) for path, verbs in {**own, **rest.endpoints(self._calls), **pages}.items()]

@@ -28,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 _CONNECTIONS = 4000
 _CREDENTIALS = struct.Struct("3i")
+_GROUP = struct.Struct("I")
+_MOST_GROUPS = 250
+_SO_PEERGROUPS = 59
+"""socket(7), since Linux 4.13; Python has no name for it."""
 _REFUSAL_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
 _ACCEPTED_AT_ONCE = 64
@@ -256,4 +260,14 @@ def _caller(peer: socket.socket) -> Caller:
     """What the kernel says about the process that connected."""
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, gid = _CREDENTIALS.unpack(raw)
-    return Caller(uid=uid, gid=gid, name=user_name(uid), trusted_cwd=uid == os.geteuid())
+    own = uid == os.geteuid()
+    return Caller(uid=uid, gid=gid, name=user_name(uid), trusted_cwd=own, groups=_groups(peer))
+
+
+def _groups(peer: socket.socket) -> frozenset[int]:
+    """Of the process: a service may run with groups that its account has not (systemd: SupplementaryGroups)."""
+    try:
+        raw = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * _GROUP.size)
+    except OSError:  # more than we ask about, or another system than Linux
+        return frozenset()
+    return frozenset(gid for (gid,) in _GROUP.iter_unpack(raw))

@@ -329,7 +329,7 @@ def test_a_body_that_is_not_said_to_be_json(http: World, kind: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["HEAD", "OPTIONS", "TRACE", "PATCH", "CONNECT", "get", "BREW"])
-@pytest.mark.parametrize("path", ["/rpc", "/events", "/api/v1/tasks", "/api/v1/tasks/1", "/healthz"])
+@pytest.mark.parametrize("path", ["/rpc", "/events", "/api/v1/tasks", "/api/v1/tasks/1"])
 def test_a_verb_that_is_not_known(http: World, verb: str, path: str) -> None:
     answer = http.ask(verb, path)
     assert answer.status == 405
@@ -344,6 +344,14 @@ def test_a_verb_that_is_not_known(http: World, verb: str, path: str) -> None:
 def test_a_path_that_is_not_known(http: World, verb: str, path: str) -> None:
     answer = http.ask(verb, path)
     assert (answer.status, answer.kind) == (404, "path")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_by_its_head_alone(http: World, path: str) -> None:
+    answer = http.ask("HEAD", path, None)
+    assert (answer.status, answer.data) == (200, b"")
+    refused = http.ask("POST", path, None)
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
 def test_the_page_and_nothing_beside_it(http: World) -> None:
