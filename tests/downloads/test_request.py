@@ -141,7 +141,7 @@ def test_a_magnet_link_tells_its_hash_and_name(root: Path) -> None:
     refused(root, {"url": "magnet:?dn=x"}, "url", "valid info-hash")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", "a\x00", "x" * 256])
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "a\x00", "x" * 256, "a\nb", "\u202efdp.exe", "\ufeffa"])
 def test_names_are_checked(root: Path, name: str) -> None:
     refused(root, {"url": URL, "name": name}, "name", "^name: ")
 
