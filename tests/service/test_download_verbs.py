@@ -312,7 +312,8 @@ async def test_a_downloader_that_proves_its_bytes_goes_on_with_them(
     task_id = (await ask("downloads.add", url=URL))["id"]
     key = await house.runs(task_id)
     await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin")
-    await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun again")
+    await house.eventually(lambda: f"create {key} again" in house.puppet().log, "begun again")
+    assert not [line for line in house.puppet().log if line.startswith("remove")], "it would forget what it can prove"
     assert house.puppet().requests[key].urls == ("http://new.invalid/file.bin",)
 
 
