@@ -288,6 +288,9 @@ class Handover:
         if owed.downloader == present:
             left.append(owed)
             return
+        if owed.staging:
+            # Nobody knows whether its downloader has begun; if it has not, nothing of it has to wait for that.
+            await self._blocking(delivery.drop_empty, Path(owed.staging))
         try:
             await self._endpoints.owe(owed)
         except OSError as error:
