@@ -259,7 +259,10 @@ class Coordinator:
                     raise Unavailable(self.last_error or f"{self.name} is down")
                 return await self.call(prepared)
 
-        return await asyncio.shield(asyncio.ensure_future(alone()))
+        creating = asyncio.ensure_future(alone())
+        # A caller that is cancelled asks no more for its error, and asyncio would report one that nobody has asked for.
+        creating.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(creating)
 
     async def whole_content(self, request: Request, key: str, total: int | None, restarted: bool) -> tuple[str, ...]:
         """See `Downloader.whole_content`."""
