@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlqueue.downloads.coordinator import Coordinator
+from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.proof import prove
 from dlqueue.sdk import AuthFailed, DownloaderError, Rejected
@@ -90,7 +91,7 @@ def _prove(folder: Path) -> str | None:
 
     Makes no folder: several downloaders are looked at together, and would take it away from each other.
     """
-    if folder.is_symlink():
+    if folder.name == STAGING and folder.is_symlink():  # as `delivery.make_staging` sees it
         return f"{folder}: is a symbolic link"
     there = nearest(folder)
     try:

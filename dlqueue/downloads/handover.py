@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,7 +25,7 @@ from dlqueue.queue import Completed, Context, CriticalError, Outcome, ResumeAfte
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
 from dlqueue.runtime.threads import Threads
-from dlqueue.sdk import Handle, NotFound, Rejected, TransferState, TransferStatus, Unavailable
+from dlqueue.sdk import Handle, NotFound, Rejected, TransferFile, TransferState, TransferStatus, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ class Handover:
         state: DownloadState = ctx.state
         params: DownloadParams = ctx.params
         numbers = selecting.wanted(params, state)
+        state.numbers = ()
         if state.handle is None or (state.handle.hash is None and numbers is None):
             return None
         coordinator = self._endpoints[state.downloader or ""]
@@ -131,9 +132,11 @@ class Handover:
                 raise Rejected(_OTHER_SELECTION, "downloader", kind="attached")
             # By name, even if all are wanted: its folder is not ours, and may hold what is no part of the torrent, or
             # vanish while it is cloned.
+            state.numbers = _numbers([there[index] for index in indexes])
             return frozenset(there[index].path for index in indexes)
         if any(file.progress < 100 for file in wanted):
             raise NotYet
+        state.numbers = _numbers(wanted)
         return None if len(wanted) == len(files) else frozenset(file.path for file in wanted)
 
     def _manifest(
@@ -285,6 +288,9 @@ class Handover:
         if owed.downloader == present:
             left.append(owed)
             return
+        if owed.staging:
+            # Nobody knows whether its downloader has begun; if it has not, nothing of it has to wait for that.
+            await self._blocking(delivery.drop_empty, Path(owed.staging))
         try:
             await self._endpoints.owe(owed)
         except OSError as error:
@@ -390,6 +396,12 @@ def _found(
             yield path, only
     if not there:
         raise CriticalError("the downloader says it is complete but has none of the wanted files", "no_content")
+
+
+def _numbers(files: Sequence[TransferFile]) -> tuple[int, ...]:
+    """As in `DownloadState.numbers`."""
+    ordered = tuple(file.index for file in sorted(files, key=lambda file: file.path))
+    return () if ordered == tuple(range(1, len(ordered) + 1)) else ordered
 
 
 def _in_place(

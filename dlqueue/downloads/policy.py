@@ -25,7 +25,7 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NO_AUTHORITY = "is not a valid URL: its host or port cannot be read (write / @ : \\ in a password percent-encoded)"
 
-_UNFIT_FOR_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_UNFIT_FOR_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class PolicyRefused(InvalidTask):
@@ -202,8 +202,8 @@ def check_name(name: str, field: str = "name") -> None:
         raise InvalidTask("must be a file name", field)
     if "/" in name or "\x00" in name:
         raise InvalidTask("must be a file name without '/' and NUL; the folder goes into directory", field)
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
-        raise InvalidTask("must not have control characters", field)
+    if _UNFIT_FOR_NAMES.search(name):
+        raise InvalidTask("must not have control characters, nor such as turn the direction of text", field)
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

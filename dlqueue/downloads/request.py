@@ -17,6 +17,7 @@ from dlqueue.downloads import upload
 from dlqueue.downloads.policy import Policy, PolicyRefused, check_name, harmless_name
 from dlqueue.downloads.space import mount_of
 from dlqueue.downloads.torrent import Contents, decoded, read_magnet, read_metalink, read_torrent
+from dlqueue.protocol.errors import did_you_mean
 from dlqueue.queue import InvalidTask, Submitter
 
 DIGESTS = {"sha-256": 64, "sha-1": 40, "sha-512": 128, "md5": 32}
@@ -199,7 +200,9 @@ def _read(params: Any) -> _Given:
         raise InvalidTask("must be an object", "params")
     for name in params:
         if name not in _Given.__struct_fields__:
-            raise InvalidTask(f"unknown (known: {', '.join(_Given.__struct_fields__)})", str(name))
+            known = _Given.__struct_fields__
+            hint = did_you_mean(str(name), known) or f" (known: {', '.join(known)})"
+            raise InvalidTask(f"no such param{hint}", str(name))
     try:
         return msgspec.convert(params, _Given)
     except msgspec.ValidationError as error:

@@ -273,8 +273,11 @@ class Setbacks:
         """It has got another URL."""
         state: DownloadState = ctx.state
         handle, key = state.handle, state.key or ""
+        if (latest := coordinator.latest(key)) is not None:
+            state.downloaded = latest.downloaded
         self._endpoints.end_attempt(state, "replaced", "it got another URL", "create anew")
-        if handle is not None and not state.attached:
+        # One that proves its bytes is given the new URL for the transfer that it has: removed, it would know of none.
+        if handle is not None and not state.attached and not coordinator.downloader.proves_bytes:
             await coordinator.remove(key, handle, False, lambda: None)
         state.phase, state.handle = "", None
         return ResumeAfter(0.0, renew=False)

@@ -130,6 +130,8 @@ class DownloadState(msgspec.Struct):
     tried: list[str] = []
     """Downloaders that can not do it."""
     manifest: list[Entry] = []
+    numbers: tuple[int, ...] = ()
+    """What the delivered files are numbered in their torrent, in the order of their paths; empty = 1, 2, 3 …"""
     made: list[MadeFolder] = []
     location: str | None = None
     obligations: list[Obligation] = []

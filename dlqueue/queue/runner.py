@@ -292,7 +292,9 @@ def _failed(
     delay = policy(record).delay(failures, error) if _is_retryable(task, error) else None
     if delay is None:
         if not isinstance(error, (CriticalError, StepTimeout)):
-            context.logger.info("failed: %s", told.message, exc_info=error if record.attempt == 0 else None)
+            # One that names its kind was raised on purpose, and says what has happened; of another the place helps.
+            unforeseen = record.attempt == 0 and getattr(error, "kind", None) is None
+            context.logger.info("failed: %s", told.message, exc_info=error if unforeseen else None)
         return Settlement(target=Status.ERROR, kind="error", state=state, error=told, message=told.message)
     return Settlement(
         target=Status.SUSPENDING,

@@ -100,7 +100,7 @@ class Downloads:
                     raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
         if state.location is not None:
             targets = [Path(entry.target) for entry in state.manifest] or [Path(state.location)]
-            return await asyncio.to_thread(_delivered, targets)
+            return await asyncio.to_thread(_delivered, targets, state.numbers)
         if params.torrent is None:
             return ()
         try:
@@ -193,11 +193,14 @@ def _with(params: Any, **changed: Any) -> Any:
     return msgspec.to_builtins(msgspec.structs.replace(msgspec.convert(params, DownloadParams), **changed))
 
 
-def _delivered(targets: Sequence[Path]) -> list[TransferFile]:
+def _delivered(targets: Sequence[Path], numbers: Sequence[int]) -> list[TransferFile]:
     found: list[tuple[str, int]] = []
     for target in targets:
-        inner = [Path(where, name) for where, _, names in os.walk(target) for name in sorted(names)]
+        inner = [Path(where, name) for where, _, names in os.walk(target) for name in names]
         for path in inner or [target]:
             if len(found) < _LISTED and path.is_file():
                 found.append((str(PurePosixPath(path.relative_to(target.parent))), path.stat().st_size))
-    return [TransferFile(index, path, size, 100.0) for index, (path, size) in enumerate(found, 1)]
+    found.sort()
+    # Fewer, if somebody has taken one of them away since: which one, nobody knows.
+    indexes = numbers if len(numbers) == len(found) else range(1, len(found) + 1)
+    return [TransferFile(index, path, size, 100.0) for index, (path, size) in sorted(zip(indexes, found, strict=True))]

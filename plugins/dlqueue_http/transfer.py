@@ -109,10 +109,13 @@ class Transfer:
                 self._start()
 
     def again(self, request: Request) -> None:
-        """`create` was called for it once more: after an error it starts anew, with the bytes it has."""
+        """`create` was called for it once more: after an error, or with other URLs, it starts anew, with the bytes it
+        has."""
         with self.lock:
-            if self.state is not TransferState.ERROR:
+            replaced = request.urls != self.request.urls and self.state is not TransferState.COMPLETED
+            if self.state is not TransferState.ERROR and not replaced:
                 return
+            self.halt()
             if (request.directory, request.name) != (self.request.directory, self.request.name):
                 self.facts, self.segments = Facts(), Segments(None)
             elif request.urls != self.request.urls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -625,6 +626,16 @@ async def test_somebody_pauses_the_transfer_behind_our_back(build: Builder) -> N
 
 
 # -- retry and removal ------------------------------------------------------------------------------------------------
+
+
+async def test_a_failed_download_is_one_line_of_the_log(build: Builder, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    house = await build.puppets()
+    task_id = await house.add(max_retry=0)
+    house.puppet().fail(await house.runs(task_id), PASSING)
+    await ends(house, task_id, Status.ERROR)
+    assert [record.message for record in caplog.records if record.exc_info] == []
+    assert "failed: the server is busy" in caplog.text
 
 
 async def test_a_retry_by_a_person_goes_on_with_the_bytes(build: Builder) -> None:

@@ -86,7 +86,12 @@ def test_params_that_are_no_object(root: Path, params: Any) -> None:
 
 @pytest.mark.parametrize("name", ["ur", "selec", "__class__", "Url", "root"])
 def test_unknown_fields_are_named(root: Path, name: str) -> None:
-    refused(root, {"url": URL, name: "x"}, name, "unknown")
+    refused(root, {"url": URL, name: "x"}, name, "no such param")
+
+
+def test_an_unknown_field_names_the_nearest_one(root: Path) -> None:
+    refused(root, {"url": URL, "directry": "x"}, "directry", 'did you mean "directory"')
+    refused(root, {"url": URL, "zzz": "x"}, "zzz", "known: url, ")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def test_a_magnet_link_tells_its_hash_and_name(root: Path) -> None:
     refused(root, {"url": "magnet:?dn=x"}, "url", "valid info-hash")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", "a\x00", "x" * 256])
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "a\x00", "x" * 256, "a\nb", "\u202efdp.exe", "\ufeffa"])
 def test_names_are_checked(root: Path, name: str) -> None:
     refused(root, {"url": URL, "name": name}, "name", "^name: ")
 

@@ -91,3 +91,9 @@ def test_its_transfers_outlive_it_and_every_create_is_on_record(tmp_path: Path) 
     second.create(request(tmp_path, "fake://x/f?steps=4"), KEY)
     assert second.poll([Handle(KEY)])[Handle(KEY)].downloaded == 500
     assert (tmp_path / "fake" / "creates.log").read_text().splitlines() == [f"{KEY} new", f"{KEY} again"]
+
+
+def test_the_folder_of_a_transfer_is_there_as_the_core_makes_it(tmp_path: Path) -> None:
+    source = Source(("fake://a",), b"")
+    for _ in range(2):
+        assert DownloaderConformance().request(source, tmp_path).directory.is_dir()

@@ -79,6 +79,16 @@ async def test_the_right_map_is_proven(build: Builder, tmp_path: Path) -> None:
     assert left(house) == []
 
 
+async def test_a_folder_that_we_know_by_a_link_is_proven(build: Builder, tmp_path: Path) -> None:
+    config = boxed(tmp_path, "mounts/box")
+    (tmp_path / "link").symlink_to(tmp_path / "mounts" / "box")
+    pairs = ((Path("/downloads"), tmp_path / "link"),)
+    house = await build.house({"box": replace(config, paths=PathMap("box", pairs, Path("/downloads")))})
+    found = await path_map(house)
+    assert found["ok"] is True, found
+    assert left(house) == []
+
+
 async def test_a_wrong_map_is_found_out_and_another_proposed(build: Builder, tmp_path: Path) -> None:
     house = await build.house({"box": boxed(tmp_path, "mounts/other")})
     found = await path_map(house)

@@ -95,7 +95,9 @@ class DownloaderConformance:
     # -- what a subclass may use too ----------------------------------------------------------------------------------
 
     def request(self, source: Source, folder: Path, urls: tuple[str, ...] | None = None) -> Request:
-        return Request(urls=urls or source.urls, directory=folder / "transfer", headers=source.headers)
+        directory = folder / "transfer"
+        directory.mkdir(exist_ok=True)  # as the core does
+        return Request(urls=urls or source.urls, directory=directory, headers=source.headers)
 
     def wait(
         self, downloader: Downloader, handle: Handle, until: Callable[[TransferStatus], bool], what: str

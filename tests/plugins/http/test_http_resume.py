@@ -73,6 +73,23 @@ def test_goes_on_after_kill_9_with_the_bytes_it_had(bench: Bench, server: WebSer
     assert all(asked.headers["If-Range"].startswith('"') for asked in server.asked("f.bin")[1:])
 
 
+@pytest.mark.parametrize(("body", "kept"), [(CONTENT, True), (OTHER, False)], ids=["the same", "another"])
+def test_another_url_in_the_middle_keeps_the_bytes_of_the_same_content(
+    bench: Bench, server: WebServer, body: bytes, kept: bool
+) -> None:
+    engine = bench.open()
+    request = bench.request(server.put("f.bin", CONTENT, rate=1_500_000), name="f.bin")
+    handle = engine.create(request, KEY)
+    had = bench.until(lambda status: status.downloaded >= 300_000).downloaded
+    request = bench.request(server.put("moved.bin", body), name="f.bin")
+    assert engine.create(request, KEY) == handle
+    assert bench.content(bench.end()) == body
+    (asked, *_) = server.asked("moved.bin")
+    begun = int(asked.headers["Range"].removeprefix("bytes=").partition("-")[0])
+    assert begun >= had and "If-Range" in asked.headers
+    assert (server.served("moved.bin") <= SIZE - had) is kept
+
+
 def test_several_segments_go_on_after_kill_9(bench: Bench, server: WebServer) -> None:
     size = 8 * 1024 * 1024
     content = pattern(size)
