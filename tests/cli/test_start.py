@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -266,6 +267,24 @@ def test_command_line_of_the_daemon(places: Path) -> None:
         "-m", "dlqueue", "daemon", "--user", "--ends-when-idle", "--socket", "/tmp/x.sock",
         "--config", str(Path.cwd() / "my.toml"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_that_is_stopped_while_it_is_loaded_ends_well(places: Path, number: int) -> None:
+    loading = """
+        import signal, sys, types
+
+        class Loading(types.ModuleType):
+            def __getattr__(self, name):
+                signal.raise_signal(int(sys.argv[1]))
+                raise AssertionError("it went on")
+
+        sys.modules["dlqueue.daemon.run"] = Loading("dlqueue.daemon.run")
+        from dlqueue.cli.main import run
+        sys.exit(run(["daemon"]))
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(loading), str(int(number))], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_the_environment_names_is_meant_from_here(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ it cannot be."""
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
 from dataclasses import fields, replace
 from typing import Any
@@ -251,6 +252,14 @@ async def test_what_is_said_in_a_message_about_the_owner_is_not_believed(build: 
 
 def test_every_sample_is_of_a_method() -> None:
     assert SAMPLES.keys() <= METHODS.keys() and METHODS.keys() >= ADMINS_ONLY
+
+
+def test_the_groups_of_the_process_count_like_those_of_the_account() -> None:
+    (name,) = (group.gr_name for group in grp.getgrall() if group.gr_gid == 1)
+    access = Access([name])
+    assert not access.is_admin(YOU)
+    assert access.is_admin(replace(YOU, groups=frozenset({1})))
+    assert access.is_admin(replace(YOU, gid=1))
 
 
 def test_the_groups_of_a_caller_are_looked_up_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,7 @@ async def test_caller_is_who_the_kernel_says(server: UnixServer, service: StubSe
     caller = service.calls[0][1]
     assert (caller.uid, caller.gid) == (os.getuid(), os.getgid())
     assert caller.name == pwd.getpwuid(os.getuid()).pw_name and caller.trusted_cwd
+    assert caller.groups == set(os.getgroups())
     peer.close()
 
 
