@@ -247,7 +247,10 @@ class Handover:
         reach("cleaned")
         if ctx.record.delivered_at is None:
             _log_delivered(result)
-        ctx.progress(message="", step={"name": "deliver", "done": 3, "total": 3}, counters={"download_speed": 0})
+        # Programs count a selection in whole pieces; what has arrived is known now.
+        sizes = {} if result["size"] is None else {"downloaded": result["size"], "total": result["size"]}
+        step = {"name": "deliver", "done": 3, "total": 3}
+        ctx.progress(message="", step=step, counters={"download_speed": 0, **sizes})
         return Completed(result)
 
     async def _tell(self, ctx: Context, result: dict[str, Any]) -> None:

@@ -126,10 +126,14 @@ async def test_bytes_alone_run_no_step(build: Builder) -> None:
 async def test_files_of_a_folder_arrive_as_a_folder(build: Builder) -> None:
     house = await build.puppets()
     task_id = await house.add()
-    house.puppet().finish_folder(await house.runs(task_id), "album", {"a.txt": b"a", "deep/b.txt": b"b"})
+    key = await house.runs(task_id)
+    # A selection, counted in whole pieces.
+    house.puppet().finish_folder(key, "album", {"a.txt": b"a", "deep/b.txt": b"b"}, hash="aa", total=9, downloaded=9)
     await ends(house, task_id)
     assert house.files() == {"album/": b"", "album/a.txt": b"a", "album/deep/": b"", "album/deep/b.txt": b"b"}
     assert (await house.state(task_id)).location == str(house.destination / "album")
+    progress = (await house.queue.get(task_id)).progress
+    assert progress is not None and progress.counters == {"downloaded": 2, "total": 2, "download_speed": 0}
 
 
 # -- errors by their class --------------------------------------------------------------------------------------------
