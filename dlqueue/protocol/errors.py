@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class Code(IntEnum):
@@ -53,6 +53,13 @@ class RpcError(Exception):
         self.field = field
         self.task_id = task_id
         self.retry_after = retry_after
+
+    def within(self, place: str) -> Self:
+        """The same, said of what is at this place of the params."""
+        begins_with_field = self.field is not None and self.message.startswith(f"{self.field}:")
+        self.message = f"{place}{'.' if begins_with_field else ': '}{self.message}"
+        self.field = place if self.field is None else f"{place}.{self.field}"
+        return self
 
     @property
     def data(self) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote
 
+from dlqueue.names import NAME, NAME_RULE
 from dlqueue.queue import transitions
 from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import Agenda
 from dlqueue.queue.capacity import Capacity, OnFull
 from dlqueue.queue.cleaner import Cleaner
-from dlqueue.queue.errors import InvalidTask, QueueClosed
+from dlqueue.queue.errors import InvalidSetting, InvalidTask, QueueClosed
 from dlqueue.queue.glance import Glance, Look
 from dlqueue.queue.intents import Intents
 from dlqueue.queue.memory import MemoryStore
@@ -26,7 +27,7 @@ from dlqueue.queue.meters import Meters
 from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.outbox import Outbox
 from dlqueue.queue.pool import Pool
-from dlqueue.queue.queues import Queues
+from dlqueue.queue.queues import Queues, checked
 from dlqueue.queue.quotas import Limits, Quotas
 from dlqueue.queue.record import (
     Change,
@@ -77,6 +78,7 @@ class Queue:
     :param temp_age: seconds after which an untouched temporary folder goes, though its task is not over.
     :param quotas: what an owner may have; None = as much as there is. Asked at each submit.
     :param machine: what is asked for memory, cores and disk space.
+    :raises InvalidSetting: one of them cannot be right.
     """
 
     def __init__(
@@ -106,6 +108,12 @@ class Queue:
         machine: Machine | None = None,
         quotas: Limits | None = None,
     ) -> None:
+        defaults = {"max_retry": max_retry, "retry_delay": retry_delay, "capacity": capacity}
+        checked({**defaults, "backoff_factor": backoff_factor, "backoff_max": backoff_max})
+        if max_execution is not None and not max_execution > 0:
+            raise InvalidSetting("must be more than 0 seconds, or None", "max_execution")
+        if not NAME.fullmatch(name):
+            raise InvalidSetting(f"must be {NAME_RULE}", "name")
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
         self.types: dict[str, Task] = {}

@@ -135,7 +135,7 @@ class Queues:
         """
         if not NAME.fullmatch(name):
             raise InvalidSetting(f"must be {NAME_RULE}", "name")
-        given = _checked(settings)
+        given = checked(settings)
         async with self._lock:
             if name in self._named() or name in await self._store.queues():
                 raise Conflict(f"there is a queue {name!r} already: change it, or take another name")
@@ -152,7 +152,7 @@ class Queues:
         :raises InvalidSetting: a setting does not exist, or cannot be right.
         :raises QueueNotFound: there is no such queue.
         """
-        given = _checked(settings)
+        given = checked(settings)
         for key in reset:
             if key not in KEYS or key in given:
                 message = "is set and reset at once" if key in given else f"is not one of {', '.join(KEYS)}"
@@ -267,8 +267,8 @@ class Queues:
         return filed if row is None or not row.settings else msgspec.structs.replace(filed, **row.settings)
 
 
-def _checked(settings: Mapping[str, Any]) -> dict[str, Json]:
-    """What is given: None is nothing."""
+def checked(settings: Mapping[str, Any]) -> dict[str, Json]:
+    """What is given: None is nothing. :raises InvalidSetting: there is no such setting, or it cannot be right."""
     given = {key: value for key, value in settings.items() if value is not None}
     for key, value in given.items():
         if key not in KEYS:

@@ -32,15 +32,15 @@ from dlqueue.protocol import (
 )
 from dlqueue.protocol import doctor as diagnosis
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, StorageError
-from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
+from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, RpcError, StorageError
+from dlqueue.queue import Conflict, Filter, Queue, QueueError, Status, Submitter, TaskNotFound, TaskRecord
 from dlqueue.queue.record import NewTask
 from dlqueue.queue.status import UNFINISHED
 from dlqueue.service import views
 from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
-from dlqueue.service.faults import verb
+from dlqueue.service.faults import as_rpc_error, verb
 from dlqueue.service.notify import NotifyVerbs
 from dlqueue.service.overview import Overview
 from dlqueue.service.queues import QueueVerbs
@@ -157,14 +157,20 @@ class Service:
 
     @verb
     async def tasks_submit(self, caller: Caller, params: submissions.Submit) -> messages.Task:
-        (made,) = await self._submit(caller, [self._prepared(caller, params)], params.on_full)
+        (made,) = await self._submit([await self._prepared(caller, params)], params.on_full)
         return made
 
     @verb
     async def tasks_submit_many(self, caller: Caller, params: submissions.SubmitMany) -> list[messages.Task]:
         waits = any(task.on_full == "wait" for task in params.tasks)  # all together, as they are all or nothing
-        new = [self._prepared(caller, task) for task in params.tasks]
-        return await self._submit(caller, new, "wait" if waits else None)
+        new = []
+        for number, task in enumerate(params.tasks):
+            try:
+                new.append(await self._prepared(caller, task))
+            except (QueueError, RpcError) as error:
+                wrong = as_rpc_error(error) if isinstance(error, QueueError) else error
+                raise wrong.within(f"tasks.{number}") from error
+        return await self._submit(new, "wait" if waits else None)
 
     @verb
     async def downloads_add(self, caller: Caller, params: submissions.AddDownload) -> messages.Task | messages.DryRun:
@@ -174,11 +180,14 @@ class Service:
                 self._notify.wish(caller, params.notify)
             return self._downloads.dry_run(request, Submitter(caller.name, cwd), params.all_labels())
         new = self._new(caller, RemoteDownload.type, params.request(), params)
-        (made,) = await self._submit(caller, [new], params.on_full)
+        await self._check_relatives(caller, new)
+        (made,) = await self._submit([new], params.on_full)
         return made
 
-    def _prepared(self, caller: Caller, submit: submissions.Submit) -> NewTask:
-        return self._new(caller, submit.type, submit.params, submit)
+    async def _prepared(self, caller: Caller, submit: submissions.Submit) -> NewTask:
+        new = self._new(caller, submit.type, submit.params, submit)
+        await self._check_relatives(caller, new)
+        return new
 
     def _new(self, caller: Caller, type: str, params: dict[str, Any], options: submissions.Submission) -> NewTask:
         params, cwd = self._place(caller, params) if type == RemoteDownload.type else (params, None)
@@ -211,11 +220,7 @@ class Service:
         cwd = stated if caller.trusted_cwd and self._believes_cwd else None
         return {key: value for key, value in params.items() if key != "cwd"}, cwd
 
-    async def _submit(
-        self, caller: Caller, new: list[NewTask], on_full: Literal["refuse", "wait"] | None
-    ) -> list[messages.Task]:
-        for one in new:
-            await self._check_relatives(caller, one)
+    async def _submit(self, new: list[NewTask], on_full: Literal["refuse", "wait"] | None) -> list[messages.Task]:
         submissions = await self._queue.submit_all(new, on_full or "refuse")
         return [self._view(submission.record, submission.created) for submission in submissions]
 

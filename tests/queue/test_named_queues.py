@@ -14,6 +14,7 @@ from dlqueue.queue import (
     InvalidSetting,
     NamedQueue,
     Outcome,
+    Queue,
     QueueNotFound,
     QueueSettings,
     ResumeAfter,
@@ -337,3 +338,25 @@ async def test_changes_at_one_moment_are_all_made(rig: Rig) -> None:
     )
     seen = await queue.queues.get("default")
     assert seen.changed == ("capacity", "concurrency", "max_retry") and seen.paused
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_retry", -1),
+        ("max_retry", 1.5),
+        ("retry_delay", -1),
+        ("retry_delay", float("nan")),
+        ("backoff_factor", 0),
+        ("backoff_max", -1),
+        ("capacity", 0),
+        ("max_execution", 0),
+        ("max_execution", float("nan")),
+        ("name", ""),
+        ("name", "../x"),
+    ],
+)
+def test_what_a_queue_is_made_with_is_looked_at(field: str, value: Any) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Queue([], **{field: value})
+    assert caught.value.field == field and str(caught.value).startswith(f"{field}: must be ")

@@ -146,6 +146,26 @@ async def test_submit_many_is_all_or_nothing(build: Builder) -> None:
     assert made[1]["params"] == {"x": 1}
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message", "field", "code"),
+    [
+        ({"delay": -1}, "tasks.1.delay: must be between", "tasks.1.delay", -32602),
+        ({"params": {"url": "x://y"}}, "tasks.1.url: scheme 'x' is not allowed", "tasks.1.url", -32006),
+        ({"type": "nope"}, "tasks.1.type: no task type 'nope'", "tasks.1.type", -32602),
+        ({"depends_on": [99]}, "tasks.1.depends_on: task 99 not found", "tasks.1.depends_on", -32602),
+    ],
+)
+async def test_submit_many_says_which_of_them_is_wrong(
+    build: Builder, wrong: dict[str, Any], message: str, field: str, code: int
+) -> None:
+    ask = Asking(await build.puppets())
+    right = {"type": "remote_download", "params": {"url": URL}}
+    error = await ask.refused("tasks.submit_many", tasks=[right, {**right, **wrong}])
+    assert error.message.startswith(message)
+    assert (error.field, error.code) == (field, code)
+    assert await ask("tasks.count") == 0
+
+
 @pytest.mark.parametrize("durable", [False, True])
 async def test_joining(build: Builder, tmp_path: Path, durable: bool) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/q.db", "process") if durable else None
