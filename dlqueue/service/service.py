@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import fields
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 import dlqueue
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.recovery import read_state
-from dlqueue.downloads.request import DownloadParams, join_key
 from dlqueue.downloads.task import RemoteDownload
 from dlqueue.notify.postman import Postman
+from dlqueue.protocol import doctor as diagnosis
 from dlqueue.protocol import (
-    checks,
     downloaders,
     events,
     messages,
@@ -30,17 +26,15 @@ from dlqueue.protocol import (
     times,
     tokens,
 )
-from dlqueue.protocol import doctor as diagnosis
 from dlqueue.protocol.caller import Caller
-from dlqueue.protocol.errors import InvalidParams, LimitExceeded, NotFound, RpcError, StorageError
-from dlqueue.queue import Conflict, Filter, Queue, QueueError, Status, Submitter, TaskNotFound, TaskRecord
-from dlqueue.queue.record import NewTask
+from dlqueue.protocol.errors import NotFound, StorageError
+from dlqueue.queue import Conflict, Filter, Queue, Status, Submitter, TaskNotFound, TaskRecord
 from dlqueue.queue.status import UNFINISHED
 from dlqueue.service import views
 from dlqueue.service.access import Access
 from dlqueue.service.downloaders import downloader_view, kinds_view, known, test_view
 from dlqueue.service.downloads import Downloads
-from dlqueue.service.faults import as_rpc_error, verb
+from dlqueue.service.faults import verb
 from dlqueue.service.notify import NotifyVerbs
 from dlqueue.service.overview import Overview
 from dlqueue.service.queues import QueueVerbs
@@ -48,6 +42,7 @@ from dlqueue.service.reasons import why
 from dlqueue.service.schedules import ScheduleVerbs
 from dlqueue.service.statistics import Statistics
 from dlqueue.service.streams import EventStream, past_events
+from dlqueue.service.submits import Submits
 from dlqueue.service.tokens import Tokens
 
 CLEANING = 3.0
@@ -93,18 +88,18 @@ class Service:
         self._endpoints = endpoints
         self._downloads = Downloads(queue, endpoints, downloads)
         self._statistics = Statistics(queue)
-        self._schedules = ScheduleVerbs(queue, access, self._place)
+        self._notify = NotifyVerbs(postman, access)
+        self._submits = Submits(queue, access, self._notify, believes_cwd)
+        self._schedules = ScheduleVerbs(queue, access, self._submits.place)
         self._access = access
         self._tokens = tokens
         self._doctor = doctor
         self._queues = QueueVerbs(queue, access)
         self._overview = Overview(queue, endpoints, access, downloads.destinations)
-        self._notify = NotifyVerbs(postman, access)
         self._store = store
         self._shown_config = shown_config
         self._stop = stop
         self._reload = reload
-        self._believes_cwd = believes_cwd
         self._started = queue.clock.time()
         self._large = asyncio.Semaphore(1)
 
@@ -157,81 +152,22 @@ class Service:
 
     @verb
     async def tasks_submit(self, caller: Caller, params: submissions.Submit) -> messages.Task:
-        (made,) = await self._submit([await self._prepared(caller, params)], params.on_full)
-        return made
+        made = await self._submits.submit(caller, params)
+        return self._view(made.record, made.created)
 
     @verb
     async def tasks_submit_many(self, caller: Caller, params: submissions.SubmitMany) -> list[messages.Task]:
-        waits = any(task.on_full == "wait" for task in params.tasks)  # all together, as they are all or nothing
-        new = []
-        for number, task in enumerate(params.tasks):
-            try:
-                new.append(await self._prepared(caller, task))
-            except (QueueError, RpcError) as error:
-                wrong = as_rpc_error(error) if isinstance(error, QueueError) else error
-                raise wrong.within(f"tasks.{number}") from error
-        return await self._submit(new, "wait" if waits else None)
+        return [self._view(made.record, made.created) for made in await self._submits.submit_many(caller, params)]
 
     @verb
     async def downloads_add(self, caller: Caller, params: submissions.AddDownload) -> messages.Task | messages.DryRun:
         if params.dry_run:
-            request, cwd = self._place(caller, params.request())
+            request, cwd = self._submits.place(caller, params.request())
             if params.notify is not None:
                 self._notify.wish(caller, params.notify)
             return self._downloads.dry_run(request, Submitter(caller.name, cwd), params.all_labels())
-        new = self._new(caller, RemoteDownload.type, params.request(), params)
-        await self._check_relatives(caller, new)
-        (made,) = await self._submit([new], params.on_full)
-        return made
-
-    async def _prepared(self, caller: Caller, submit: submissions.Submit) -> NewTask:
-        new = self._new(caller, submit.type, submit.params, submit)
-        await self._check_relatives(caller, new)
-        return new
-
-    def _new(self, caller: Caller, type: str, params: dict[str, Any], options: submissions.Submission) -> NewTask:
-        params, cwd = self._place(caller, params) if type == RemoteDownload.type else (params, None)
-        given = {field.name: getattr(options, field.name) for field in fields(submissions.Submission)}
-        del given["on_full"], given["run_at"], given["delay"]
-        if options.run_at is not None:
-            given["run_at"] = times.instant(options.run_at)
-        if options.estimate is not None:
-            given["estimate"] = options.estimate.parts()
-        if options.notify is not None:
-            given["notify"] = self._notify.wish(caller, options.notify)
-        given = {name: value for name, value in given.items() if value is not None}
-        new = self._queue.prepare(type, params, owner=caller.name, cwd=cwd, delay=options.delay, **given)
-        # Whatever is stored is sent again with every answer about the task.
-        if len(msgspec.json.encode(new.params)) > checks.MAX_PARAMS:
-            raise LimitExceeded(
-                f"the params of a task have at most {checks.MAX_PARAMS} bytes", kind="size", field="params"
-            )
-        if type != RemoteDownload.type or new.unique_key is not None:
-            return new
-        stored = msgspec.convert(new.params, DownloadParams)
-        return msgspec.structs.replace(new, join_key=join_key(stored, new.owner))
-
-    def _place(self, caller: Caller, params: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-        """The params of a download, and where the client stands: that is believed only when it is the daemon's own user
-        who says so."""
-        stated = params.get("cwd")
-        if not isinstance(stated, str):
-            return params, None
-        cwd = stated if caller.trusted_cwd and self._believes_cwd else None
-        return {key: value for key, value in params.items() if key != "cwd"}, cwd
-
-    async def _submit(self, new: list[NewTask], on_full: Literal["refuse", "wait"] | None) -> list[messages.Task]:
-        submissions = await self._queue.submit_all(new, on_full or "refuse")
-        return [self._view(submission.record, submission.created) for submission in submissions]
-
-    async def _check_relatives(self, caller: Caller, new: NewTask) -> None:
-        """What it depends on must exist and be the caller's to see."""
-        parents = () if new.parent_id is None else (("parent_id", new.parent_id),)
-        for field, task_id in (*(("depends_on", task_id) for task_id in new.depends_on), *parents):
-            try:
-                self._access.require(caller, await self._queue.get(task_id))
-            except (TaskNotFound, NotFound):
-                raise InvalidParams(field, f"task {task_id} not found") from None
+        made = await self._submits.add(caller, params)
+        return self._view(made.record, made.created)
 
     # -- look ---------------------------------------------------------------------------------------------------------
 
