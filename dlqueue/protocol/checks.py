@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from dlqueue.names import NAME, NAME_RULE
 from dlqueue.protocol import times
 from dlqueue.protocol.errors import InvalidParams
 
@@ -33,6 +34,14 @@ def short(params: Any, *names: str) -> None:
         value = getattr(params, name)
         if value is not None and not 0 < len(value) <= MAX_TEXT:
             raise InvalidParams(name, f"must have between 1 and {MAX_TEXT} characters")
+
+
+def named(params: Any, *names: str) -> None:
+    """These fields, where they are given, are names."""
+    for name in names:
+        value = getattr(params, name)
+        if value is not None and not NAME.fullmatch(value):
+            raise InvalidParams(name, f"must be {NAME_RULE}")
 
 
 def instants(params: Any, *names: str) -> None:

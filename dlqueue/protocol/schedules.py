@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
-from dlqueue.protocol.checks import MAX_LIST, MAX_SECONDS, MAX_TEXT
+from dlqueue.protocol.checks import MAX_LIST, MAX_SECONDS, MAX_TEXT, named
 from dlqueue.protocol.errors import InvalidParams
 
 Missed = Literal["skip", "once", "all"]
@@ -57,6 +57,7 @@ class CreateSchedule:
 
     def __post_init__(self) -> None:
         _check(self)
+        named(self, "queue")
         if (self.cron is None) == (self.every is None):
             raise InvalidParams("cron", "give either cron or every")
         _finite(self.every)
@@ -82,6 +83,7 @@ class UpdateSchedule:
 
     def __post_init__(self) -> None:
         _check(self)
+        named(self, "queue")
         if self.cron is not None and self.every is not None:
             raise InvalidParams("cron", "give either cron or every")
         _finite(self.every)

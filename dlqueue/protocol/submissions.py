@@ -15,6 +15,7 @@ from dlqueue.protocol.checks import (
     few_labels,
     identifier,
     instants,
+    named,
     short,
 )
 from dlqueue.protocol.envelope import MAX_BATCH
@@ -53,7 +54,8 @@ class Submission:
         bounded(self, -MAX_PRIORITY, MAX_PRIORITY, "priority")
         bounded(self, 0, MAX_SECONDS, "delay", "retry_delay", "timeout", "max_execution")
         bounded(self, 0, 1_000_000, "max_retry")
-        short(self, "queue", "unique_key", "correlation_id")
+        named(self, "queue")
+        short(self, "unique_key", "correlation_id")
         instants(self, "run_at")
         if self.delay is not None and self.run_at is not None:
             raise InvalidParams("run_at", "give either delay or run_at, not both")

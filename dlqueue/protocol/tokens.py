@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from dlqueue.names import NAME, NAME_RULE
 from dlqueue.protocol.caller import Role
-from dlqueue.protocol.errors import InvalidParams
+from dlqueue.protocol.checks import named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +14,7 @@ class TokenName:
     name: str
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise InvalidParams("name", f"must be {NAME_RULE}")
+        named(self, "name")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -588,6 +588,10 @@ async def test_a_shared_machine_refuses_private_addresses(build: Builder, tmp_pa
         ("tasks.list", {"label": {str(number): "x" for number in range(17)}}, "label"),
         ("tasks.list", {"label": {"k": "x" * 1025}}, "label"),
         ("downloads.add", {"url": URL, "labels": {str(number): [] for number in range(65)}}, "labels"),
+        ("downloads.add", {"url": URL, "queue": "x y"}, "queue"),
+        ("tasks.submit", {"type": "remote_download", "params": {"url": URL}, "queue": ""}, "queue"),
+        ("schedules.create", {"name": "s", "type": "x", "params": {}, "every": 9, "queue": "../x"}, "queue"),
+        ("schedules.update", {"name": "s", "queue": "ä"}, "queue"),
     ],
 )
 async def test_what_is_too_much(
