@@ -28,6 +28,7 @@ def daemon_command(session: Session, /, mode: Mode | None, ends_when_idle: bool)
     for number in (signal.SIGTERM, signal.SIGINT):
         # Until it handles them itself: loading it takes a moment, and there is nothing to be stopped yet.
         signal.signal(number, lambda *_: sys.exit(exits.OK))
+    signal.signal(signal.SIGHUP, lambda *_: None)  # nor to be read again
     from dlqueue.daemon.run import main
 
     return main(config=session.config, socket=session.socket, mode=mode, ends_when_idle=ends_when_idle)

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 IDLE_EXIT = 10.0
 """Seconds after its last client and its last unfinished work that a daemon that `get` started ends."""
 STOP_GRACE = 5.0
+STORE_RETRY = 1.0
 SAME_SIGNAL = 1.0
 START_LOOK, START_MORE, START_LIMIT = 10.0, 60.0, 3600.0
 """Seconds between two words to the service manager during a long start, for how long each asks, and until the last."""
@@ -166,7 +167,7 @@ class _Daemon:
             if house.gateway is not None:
                 await house.gateway.start()  # before the socket: who sees that answer may use this one too
             await server.start()
-            await look_again(house.queue, house.endpoints)
+            await self._look_again(house)
             starting.cancel()
             house.postman.start()
             # What the imports have made stays for good: the collector of cycles need not look through it each time.
@@ -195,6 +196,17 @@ class _Daemon:
             await house.endpoints.close()
         log.info("stopped")
         return 0
+
+    async def _look_again(self, house: House) -> None:
+        """A database that is locked, or full, at this moment only is no reason to end: clients are served already."""
+        while not self._stop.is_set():
+            try:
+                return await look_again(house.queue, house.endpoints)
+            except StorageError as error:
+                log.warning("what came while nobody was there cannot be looked for (%s); trying again", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_RETRY):
+                    await self._stop.wait()
 
     async def _ask_for_time(self) -> None:
         """A database that is migrated, or very large, is no start that hangs; but what takes hours is."""

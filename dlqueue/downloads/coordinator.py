@@ -226,7 +226,7 @@ class Coordinator:
     async def create(self, request: Request, key: str, prepare: Callable[[], object]) -> tuple[Handle, str | None]:
         """See `Downloader.create`; the second is `Downloader.instance` just before. Not before an earlier call with
         this key has come back, and not given up half-way when the caller is cancelled: a removal that follows must find
-        what was created.
+        what was created. What has not begun by then never will.
 
         :param prepare: run before, in the same thread (what blocks is better done in one thread than in two).
         """
@@ -238,15 +238,24 @@ class Coordinator:
             instance = self.downloader.instance()
             return self.downloader.create(asked, key), instance
 
+        begun = False
+
         async def alone() -> tuple[Handle, str | None]:
+            nonlocal begun
             async with self._busy.setdefault(key, asyncio.Lock()), self._creating:
                 if self.down:  # by now
                     raise Unavailable(self.last_error or f"{self.name} is down")
+                begun = True
                 return await self.call(prepared)
 
         creation = asyncio.ensure_future(alone())
         creation.add_done_callback(_heard)
-        return await asyncio.shield(creation)
+        try:
+            return await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            if not begun:
+                creation.cancel()
+            raise
 
     async def whole_content(self, request: Request, key: str, total: int | None, restarted: bool) -> tuple[str, ...]:
         """See `Downloader.whole_content`."""

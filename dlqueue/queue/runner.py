@@ -87,7 +87,11 @@ async def run_step(
         if interrupt.reason == "stop":
             return None, None
         late = isinstance(interrupt.reason, BaseException)
-        end = None if late else _failed(task, context, interrupt.record, error, policy, clock.time())
+        if late:
+            end = None
+        else:
+            end = _failed(task, context, interrupt.record, error, policy, clock.time())
+            end.failed_with = interrupt.record.params
     finally:
         for limit in limits:
             limit.cancel()

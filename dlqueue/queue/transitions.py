@@ -41,6 +41,8 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     crashed: bool = False
     unprepared: bool = False
     """Does its class want a step to prepare a pause, and this was not one?"""
+    failed_with: Json | UnsetType = UNSET
+    """The params of a step that failed by itself."""
 
 
 @cache
@@ -160,6 +162,10 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
         value = getattr(end, name)
         if value is not UNSET:
             patch[name] = value
+    if target is Status.ERROR and end.failed_with not in (UNSET, record.params):
+        # Somebody has changed them meanwhile, perhaps to put right what it failed of: those have not been tried.
+        target, kind = Status.SUSPENDING, "retry"
+        patch["run_at"] = now
     if record.want is Want.CANCEL and target is not Status.COMPLETED:
         target, kind = Status.CANCELED, "canceled"
     elif record.want is Want.PAUSE and target in WAITING and end.unprepared:

@@ -85,7 +85,8 @@ def resume(record: TaskRecord, now: float) -> Change | None:
 
 
 def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:
-    """Other params, as its class allows; None if they are the same. A running step goes on with those it began with.
+    """Other params, as its class allows; None if they are the same. A running step goes on with those it began with; if
+    it fails for good, another one tries these.
 
     :raises Conflict: it has completed.
     """

@@ -30,7 +30,8 @@ def make_way(path: Path, group: str | None) -> int | None:
     ours = not folder.exists()
     folder.mkdir(mode=0o700 if group is None else 0o750, parents=True, exist_ok=True)
     if ours and number is not None:
-        _hand_over(folder, number)  # the group has to get to the socket
+        _hand_over(folder, number)  # the group has to get to the socket, whatever the umask
+        folder.chmod(0o750)
     return number
 
 

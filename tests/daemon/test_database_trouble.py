@@ -6,8 +6,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -113,3 +115,31 @@ def test_a_database_that_somebody_else_has_locked(daemon: Instance) -> None:
     assert daemon.call("tasks.count") == 3
     assert "Traceback" not in daemon.log.read_text()
     assert daemon.stop() == 0
+
+
+def test_a_database_that_is_locked_in_the_moment_after_the_socket_answers(tmp_path: Path) -> None:
+    locked_once = """
+        import sys
+        from dlqueue.daemon import run
+        from dlqueue.queue import StorageError
+
+        look_again, asked = run.look_again, []
+
+        async def locked(queue, endpoints):
+            asked.append(1)
+            if len(asked) == 1:
+                raise StorageError("database is locked")
+            await look_again(queue, endpoints)
+
+        run.look_again = locked
+        run.main(config=sys.argv[1], socket=None, mode="user")
+    """
+    daemon = Instance(tmp_path, fake_section(tmp_path))
+    command = [sys.executable, "-c", dedent(locked_once), str(daemon.config)]
+    with daemon, daemon.log.open("wb") as log:
+        daemon.process = subprocess.Popen(command, env=daemon.environ, stdout=log, stderr=log, cwd=tmp_path)
+        until(lambda: daemon.died() or "ready: " in daemon.log.read_text(), "it is ready")
+        number = daemon.add("http://host.invalid/file.bin")
+        assert daemon.finished(number)["status"] == "completed"
+        assert "(database is locked); trying again" in daemon.log.read_text()
+        assert daemon.stop() == 0

@@ -467,6 +467,20 @@ async def test_what_waits_to_be_created_is_not_tried_in_a_downloader_that_went_d
     assert bench.puppet.log == ["create first"]
 
 
+async def test_what_waits_to_be_created_is_given_up_with_its_caller(bench: Bench) -> None:
+    gate = bench.puppet.gate("create")
+    first, second, third = (asyncio.create_task(bench.create(name)) for name in ("first", "second", "third"))
+    await bench.until(gate.reached.is_set, "create")
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    async with asyncio.timeout(5):  # it waits for none of the others
+        await bench.coordinator.remove("second", Handle("second"), False, lambda: None)
+    gate.open.set()
+    await asyncio.gather(first, third)
+    assert bench.puppet.log == ["remove second", "create first", "create third"]
+
+
 async def test_close_does_not_wait_for_a_plug_in_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1 - 1.0)
     bench = await Bench(tmp_path).open()

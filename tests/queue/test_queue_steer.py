@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from dlqueue.queue import Completed, Conflict, Context, Outcome, ResumeAfter, TaskNotFound, Want
+from dlqueue.queue import Completed, Conflict, Context, CriticalError, Outcome, ResumeAfter, TaskNotFound, Want
 from dlqueue.queue.record import Change
 from tests.queue.rig import Gate, Rig, S, done, settled, task
 
@@ -361,6 +361,26 @@ async def test_retry_a_canceled_task(rig: Rig) -> None:
     assert (again.result, again.retries) == ("p", 1)
     with pytest.raises(Conflict, match="only a failed or canceled task can be retried"):
         await queue.retry(record.id)
+
+
+async def test_a_step_that_fails_of_what_is_put_right_meanwhile_runs_again(rig: Rig) -> None:
+    gate = Gate()
+
+    async def run(ctx: Context) -> Outcome:
+        await gate.passing(ctx)
+        if ctx.params["word"] == "wrong":
+            raise CriticalError("the word is wrong", "word")
+        return Completed(ctx.params["word"])
+
+    queue = await rig.start(task(run))
+    put_right, left = await queue.submit_many([("test", {"word": "wrong"})] * 2)
+    assert {await gate.entered(), await gate.entered()} == {put_right.id, left.id}
+    await queue.reword(put_right.id, lambda params: {"word": "right"}, "put right")
+    gate.open()
+    record = await rig.reached(put_right.id, S.COMPLETED, S.ERROR)
+    assert (record.status, record.result, record.retries) == (S.COMPLETED, "right", 0)
+    record = await rig.reached(left.id, S.COMPLETED, S.ERROR)
+    assert record.error is not None and record.error.kind == "word"
 
 
 async def test_remove(rig: Rig) -> None:

@@ -560,7 +560,11 @@ async def test_the_group_gets_to_the_socket(service: StubService, tmp_path: Path
     group = next(one for one in grp.getgrall() if one.gr_gid != os.getegid())
     path = tmp_path / "run" / "s.sock"
     server = UnixServer(Dispatcher(service), path, mode=0o660, group=group.gr_name)
-    await server.start()
+    before = os.umask(0o077)
+    try:
+        await server.start()
+    finally:
+        os.umask(before)
     folder, made = path.parent.stat(), path.stat()
     await server.stop()
     assert (stat.S_IMODE(folder.st_mode), folder.st_gid) == (0o750, group.gr_gid)
