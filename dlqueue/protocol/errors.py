@@ -59,6 +59,7 @@ class RpcError(Exception):
         begins_with_field = self.field is not None and self.message.startswith(f"{self.field}:")
         self.message = f"{place}{'.' if begins_with_field else ': '}{self.message}"
         self.field = place if self.field is None else f"{place}.{self.field}"
+        self.args = (self.message,)
         return self
 
     @property
