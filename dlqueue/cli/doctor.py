@@ -11,7 +11,7 @@ from dlqueue.cli import exits
 from dlqueue.cli.instance import Mode, of_instance, reader
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import is_terminal, put_json, put_line, put_paragraph
-from dlqueue.client import Client, DaemonUnreachable
+from dlqueue.client import Client, DaemonForbidden, DaemonUnreachable
 
 _NO_DAEMON = {
     "check": "daemon",
@@ -47,11 +47,14 @@ def _found(session: Session, mode: Mode | None) -> tuple[list[Mapping[str, Any]]
         if mode is not None and session.socket is None:
             session.use(Client(reader(session, mode).places.socket))
         return [*session.client.daemon.doctor()["findings"]], True
+    except DaemonForbidden as error:
+        refused, _, cure = str(error).partition("; ")
+        unseen = {**_NO_DAEMON, "explanation": f"the daemon was not asked: {refused}", "cure": cure}
     except DaemonUnreachable:
-        pass
+        unseen = _NO_DAEMON
     from dlqueue.daemon.doctor.doctor import offline
 
-    found: list[Mapping[str, Any]] = [*offline(reader(session, mode)), _NO_DAEMON]
+    found: list[Mapping[str, Any]] = [*offline(reader(session, mode)), unseen]
     return sorted(found, key=lambda one: _SEVERITIES.index(one["severity"])), False
 
 

@@ -60,4 +60,5 @@ def likely_mode(file: str | None) -> Mode:
     own = places("user")
     if own.config_file.exists() or own.conf_d.exists():
         return "user"
-    return "system" if system.config_file.exists() else default_mode()
+    # Not `Path.exists`, which raises where the folder is closed to who is not in the group.
+    return "system" if os.path.exists(system.config_file) else default_mode()  # noqa: PTH110

@@ -59,14 +59,14 @@ def endpoints(config: Config, kinds: Mapping[str, type[Downloader]]) -> dict[str
             section.options,
             section.stall,
             section.failover_after,
-            _paths(section),
+            path_map(section),
         )
         for name, section in config.downloaders.items()
         if section.enabled
     }
 
 
-def _paths(section: DownloaderSection) -> PathMap:
+def path_map(section: DownloaderSection) -> PathMap:
     pairs = tuple((Path(pair.remote), pair.local) for pair in section.paths)
     directory = None if section.directory is None else Path(section.directory)
     return PathMap(section.name, pairs, directory, section.delivery == "none")

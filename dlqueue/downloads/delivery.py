@@ -366,8 +366,10 @@ def make_shared(folder: Path) -> None:
         # Never make it: where nothing is mounted, the downloader would not see it.
         raise OSError(errno.ENOENT, "there is no such folder; is it mounted?", str(folder.parent))
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o070)
+        folder.mkdir(mode=0o770)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o070 != 0o070:  # a service that may not touch setgid bits has a umask that leaves these alone
+            folder.chmod(mode | 0o070)
     if folder.is_symlink():
         raise OSError(errno.ELOOP, "is a symbolic link", str(folder))
 

@@ -158,6 +158,7 @@ def _named(coordinator: Coordinator, folder: Path) -> str:
 
 def _cure(name: str) -> str:
     return (
-        f"let {name} write there; or, if it sees that folder under another name, say in [downloaders.{name}] with"
-        " directory and paths where it writes and what that is called here"
+        f"let {name} write there; as another user it needs a folder that both may write to (docs/operations.md, A"
+        " downloader that runs as another user); if it sees that folder under another name, say in"
+        f" [downloaders.{name}] with directory and paths where it writes and what that is called here"
     )

@@ -403,6 +403,34 @@ def test_staging_is_never_behind_a_link(tmp_path: Path, depth: int) -> None:
     assert all(path.is_dir() and not list(path.iterdir()) for path in outside.iterdir())
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_the_group_may_write_into_a_folder_that_is_shared(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        delivery.make_shared(tmp_path / "12-abcd")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "12-abcd").stat().st_mode & 0o777 == 0o770
+
+
+def test_a_shared_folder_is_made_where_setgid_bits_may_not_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the system's service, whose umask is 002: it hands the group down and asks for no chmod."""
+
+    def refused(self: Path, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(self))
+
+    tmp_path.chmod(0o2770)
+    monkeypatch.setattr(Path, "chmod", refused)
+    old = os.umask(0o002)
+    try:
+        delivery.make_shared(tmp_path / "12-abcd")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "12-abcd").stat().st_mode & 0o7777 == 0o2770
+
+
 # -- in a whole download ----------------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,9 @@ def test_what_the_daemon_counts_on() -> None:
     assert service["PrivateUsers"] == ["no"], "else every client of the socket is nobody"
     assert service["RestartPreventExitStatus"] == ["78"]
     assert service["RuntimeDirectoryPreserve"] == ["yes"], "the socket in it is not the daemon's"
+    assert service["UMask"] == ["0002"], "the group may tidy up, and shared folders need no chmod of setgid bits"
+    for unit in (service, settings("user/dlqueue.service")):
+        assert unit["PartOf"] == ["dlqueue.socket"], "else a restart of both is refused: the service holds the socket"
     assert settings("dlqueue.socket")["SocketMode"] == ["0660"]
     assert settings("dlqueue.socket")["ListenStream"] == ["/run/dlqueue/dlqueue.sock"]
     assert settings("user/dlqueue.socket")["ListenStream"] == ["%t/dlqueue/dlqueue.sock"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -14,6 +15,7 @@ from dlqueue.config import Config
 from dlqueue.daemon.doctor import database, disks, downloaders, files, machine, notices
 from dlqueue.daemon.doctor.finding import SEVERITIES, Finding
 from dlqueue.daemon.reading import Reader
+from dlqueue.daemon.settings import path_map
 from dlqueue.daemon.staging import staging_rule
 from dlqueue.daemon.tasktypes import GROUP
 from dlqueue.downloads.debts import Debts
@@ -24,6 +26,7 @@ from dlqueue.queue import Queue, StorageError
 from dlqueue.queue.sql import upkeep
 from dlqueue.queue.sql.inspection import Due, Inspection
 from dlqueue.runtime.threads import Threads
+from dlqueue.sdk import Rejected
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +144,7 @@ class _Examination:
             return disks.mounts(folders, {f"/{mount}": count for mount, count in waits.items()})
 
         def leftovers() -> list[Finding]:
-            return disks.leftovers(pairs.values(), partial(_known, inspection, debts))
+            return disks.leftovers([*pairs.values(), *_shared(config)], partial(_known, inspection, debts))
 
         def tasks() -> list[Finding]:
             if not file.exists():
@@ -213,3 +216,11 @@ def _known(inspection: Inspection, debts: Debts, keys: Collection[str]) -> Colle
 def _types() -> set[str]:
     """Those that a daemon would know."""
     return {RemoteDownload.type, *(entry.name for entry in entry_points(group=GROUP))}
+
+
+def _shared(config: Config) -> Iterator[Path]:
+    """Where downloaders write that have a folder of their own, as we see it; not where what they fetch is to stay."""
+    for paths in map(path_map, config.downloaders.values()):
+        with suppress(Rejected):
+            if paths.folder is not None and not paths.in_place:
+                yield paths.folder
