@@ -308,7 +308,8 @@ class Config:
         }
 
     def secret_values(self) -> frozenset[str]:
-        """All secrets, so that the log can leave them out."""
+        """All secrets, so that the log can leave them out; but none that is the name of a downloader or of a kind, as
+        the password of Debian's Transmission is: paths could not be read."""
         values = set()
         options = [section.options for section in self.downloaders.values()]
         for section in (*options, self.notify, *self.notify.targets.values()):
@@ -316,7 +317,7 @@ class Config:
                 value = getattr(section, one.name)
                 if one.metadata.get("secret") and isinstance(value, str):
                     values.add(value)
-        return frozenset(values)
+        return frozenset(values) - set(self.downloaders) - {section.kind for section in self.downloaders.values()}
 
 
 def _shown(value: Any, reveal: bool = False) -> Any:

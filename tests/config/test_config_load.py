@@ -700,6 +700,9 @@ def test_what_is_shown_has_every_setting_and_no_secret(read: Load) -> None:
     }  # fmt: skip
     assert config.secret_values() == {"canary"}
     assert replace(config, downloaders={}).secret_values() == frozenset()
+    (named,) = config.downloaders.values()
+    assert replace(config, downloaders={"canary": named}).secret_values() == frozenset()
+    assert replace(config, downloaders={"x": replace(named, kind="canary")}).secret_values() == frozenset()
 
 
 def test_the_room_is_light() -> None:
