@@ -158,8 +158,8 @@ class _Person:
         return str(self._asked(lambda: click.prompt(question, default=default, err=True), default))
 
     def tells_secret(self, question: str) -> str:
-        secret: Any = click.prompt(question, hide_input=True, err=True)
-        return str(secret)
+        asked = f"{question} (nothing: leave it out)"
+        return str(self._asked(lambda: click.prompt(asked, "", hide_input=True, show_default=False, err=True), ""))
 
     def _asked(self, ask: Callable[[], Any], default: Any) -> Any:
         if self._silent:

@@ -80,11 +80,15 @@ def _use(recipe: Recipe, config: Config, found: Found, person: Person, chosen_be
         note(f"{found.kind} on port {found.port}: not used")
         return None
     if found.needs != "nothing" and not person.answers:
-        unasked = "--dry-run" if recipe.site.dry_run else "--yes"
-        note(f"{found.kind} on port {found.port}: wants a {_wanted(found)}: left out; run setup without {unasked}")
+        asks = "without --dry-run" if recipe.site.dry_run else "at a terminal, without --yes, to tell it"
+        note(f"{found.kind} on port {found.port}: wants a {_wanted(found)}: left out; run setup {asks}")
         return None
+    user = "admin"
     for _ in range(_TRIES if found.needs != "nothing" else 1):
-        options = _credentials(found, person)
+        options = _credentials(found, person, user)
+        if not all(options.values()):
+            break
+        user = options.get("username", user)
         try:
             version = version_of(recipe.kinds.usable[found.kind], found.kind, {"url": found.url, **options})
         except AuthFailed as error:
@@ -106,11 +110,12 @@ def _wanted(found: Found) -> str:
     return "secret" if found.needs == "secret" else "user name and a password"
 
 
-def _credentials(found: Found, person: Person) -> dict[str, str]:
+def _credentials(found: Found, person: Person, user: str) -> dict[str, str]:
+    """An empty one: it is to be left out."""
     if found.needs == "secret":
         return {"secret": person.tells_secret("its --rpc-secret")}
     if found.needs == "login":
-        return {"username": person.says("user name", "admin"), "password": person.tells_secret("password")}
+        return {"username": person.says("user name", user), "password": person.tells_secret("password")}
     return {}
 
 

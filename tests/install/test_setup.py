@@ -329,13 +329,23 @@ def test_three_wrong_passwords_are_enough(house: House) -> None:
     assert house.drop_ins() == ["10-downloads.toml"]
 
 
+def test_no_password_leaves_it_out_and_the_user_name_is_asked_for_once(house: House) -> None:
+    house.stubs()
+    with StandIn(LockedTransmission) as locked:
+        house.ports["transmission"] = locked.port
+        done = house.system(answers="\ny\nme\nwrong\n\n\n")
+    assert "user name [me]" in done.output and "password (nothing: leave it out)" in done.output
+    assert "transmission on port" in done.stdout and "left out" in done.stdout
+    assert house.drop_ins() == ["10-downloads.toml"]
+
+
 def test_what_wants_a_login_is_left_out_if_nobody_answers(house: House) -> None:
     house.stubs()
     with StandIn(QBittorrent) as box, StandIn(LockedTransmission) as locked:
         house.ports |= {"qbittorrent": box.port, "transmission": locked.port}
         done = house.system("--yes")
         assert "POST /api/v2/auth/login" not in box.requests
-    assert done.stdout.count("wants a user name and a password: left out; run setup without --yes") == 2
+    assert done.stdout.count("wants a user name and a password: left out; run setup at a terminal, without --yes") == 2
 
 
 def test_a_stranger_on_the_port_is_left_alone(house: House) -> None:
