@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(file_okay=False, readable=False)
 """For a shell: of what is typed, only folders are offered. It is the daemon that has to write there, not we."""
+DOWNLOAD = "remote_download"
+"""The type of tasks that downloads are."""
 MOST_FILES = 100_000
 """File indexes in one selection."""
 
@@ -112,6 +114,14 @@ def json_object(text: str, called: str) -> dict[str, Any]:
     if suspect:
         check_params(value)
     return value
+
+
+def task_params(text: str, type: str | None) -> dict[str, Any]:
+    """The value of ``--params`` for a task of this type: a download that names no folder comes here."""
+    params = json_object(text, "--params")
+    if type == DOWNLOAD and not params.keys() & {"cwd", "directory"}:
+        set_cwd(params)
+    return params
 
 
 def set_cwd(params: dict[str, Any]) -> None:

@@ -15,17 +15,16 @@ from dlqueue.cli.complete import complete_downloaders, complete_queues, complete
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.inputfile import header
 from dlqueue.cli.named import put_each_named
-from dlqueue.cli.options import FOLDER, duration, folder, json_object, set_cwd
+from dlqueue.cli.options import DOWNLOAD, FOLDER, duration, folder, set_cwd, task_params
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.sources import is_url
-from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_table
+from dlqueue.cli.table import as_json, is_terminal, put_field, put_json, put_line, put_table
 from dlqueue.units import format_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _name = click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 _names = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_schedules)
-_DOWNLOAD = "remote_download"
 _DOWNLOAD_OPTIONS = {"directory": "-d", "name_": "-o", "downloader": "--on", "checksum": "--checksum",
                      "on_exists": "--on-exists", "headers": "--header"}  # fmt: skip
 _ZONES = "/zoneinfo/"
@@ -89,7 +88,7 @@ def _row(item: Mapping[str, Any]) -> list[object]:
         ]  # fmt: skip
     return [
         item["name"], _state(item), _ahead(item["next_run"]), item["last_status"] or "-", item["runs"],
-        "download" if item["type"] == _DOWNLOAD else item["type"], _when(item),
+        "download" if item["type"] == DOWNLOAD else item["type"], _when(item),
     ]  # fmt: skip
 
 
@@ -134,7 +133,7 @@ def show(session: Session, /, name: str, limit: int) -> None:
         ("missed", item["missed"]),
         ("overlap", item["overlap"]),
         ("type", item["type"]),
-        ("params", _as_text(item["params"])),
+        ("params", as_json(item["params"])),
         ("queue", item["queue"]),
         ("owner", item["owner"]),
         ("runs", f"{item['runs']}" + (f" ({counted})" if counted else "")),
@@ -146,12 +145,6 @@ def show(session: Session, /, name: str, limit: int) -> None:
             print()
         rows = [_run_row(run) for run in stats["items"]]
         put_table(("DUE", "KIND", "TASK", "STATUS", "TOOK", "MESSAGE"), rows, frozenset({"TASK", "TOOK"}), ("KIND",))
-
-
-def _as_text(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _run_row(run: Mapping[str, Any]) -> list[object]:
@@ -208,18 +201,16 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
     names = ("cron", "every", "timezone", "missed", "overlap", "queue")
     asked = {name: options[name] for name in names if options[name] is not None}
     if options["urls"]:
-        if options["params"] is not None or options["type_"] not in (None, _DOWNLOAD):
+        if options["params"] is not None or options["type_"] not in (None, DOWNLOAD):
             raise click.UsageError("--url is a download: give it without --type and --params")
-        return {**asked, "type": _DOWNLOAD, "params": _download(options)}
+        return {**asked, "type": DOWNLOAD, "params": _download(options)}
     alone = next((option for name, option in _DOWNLOAD_OPTIONS.items() if options[name]), None)
     if alone is not None:
         raise click.UsageError(f"{alone} is about a download: give --url with it")
     if options["type_"] is not None:
         asked["type"] = options["type_"]
     if options["params"] is not None:
-        asked["params"] = json_object(options["params"], "--params")
-        if options["type_"] == _DOWNLOAD and not asked["params"].keys() & {"cwd", "directory"}:
-            set_cwd(asked["params"])
+        asked["params"] = task_params(options["params"], options["type_"])
     return asked
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +11,7 @@ from dlqueue.cli import exits
 from dlqueue.cli.complete import complete_ids, complete_queues
 from dlqueue.cli.ids import task_id, task_ids
 from dlqueue.cli.session import Session, everywhere, pass_session
-from dlqueue.cli.table import is_terminal, put_field, put_json, put_line, put_section
+from dlqueue.cli.table import as_json, is_terminal, put_field, put_json, put_line, put_section
 from dlqueue.cli.taskrow import WORDS, counter, name_of, put_tasks, shown_state, speed_of, state_of
 from dlqueue.client import RpcError
 from dlqueue.protocol.status import FINAL
@@ -187,8 +186,8 @@ def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]
         ("destination", download.get("destination")),
         ("location", download.get("location")),
         ("delivered", download.get("delivered_at")),
-        ("result", _as_json(task["result"]) if not download else None),
-        ("params", _as_json(task["params"]) if not download else None),
+        ("result", as_json(task["result"]) if not download else None),
+        ("params", as_json(task["params"]) if not download else None),
         ("type", task["type"] if not download else None),
         ("queue", f"{task['queue']}, priority {task['priority']}"),
         ("owner", task["owner"]),
@@ -205,10 +204,6 @@ def _summary(task: dict[str, Any], why: dict[str, Any]) -> list[tuple[str, Any]]
         ("finished", task["finished_at"]),
         ("worked", format_duration(task["executed_seconds"]) if task["executed_seconds"] else None),
     ]
-
-
-def _as_json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _print_files(files: list[dict[str, Any]], number: int) -> None:

@@ -24,6 +24,11 @@ def put_json(value: Any, *, stream: bool = False) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":")), flush=stream)
 
 
+def as_json(value: Any) -> str | None:
+    """In one line; None = there is nothing."""
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def put_line(*cells: object) -> None:
     """One line of data."""
     print(("  " if is_terminal() else "\t").join(plain(cell) for cell in cells), flush=True)

@@ -11,7 +11,7 @@ from dlqueue.cli.complete import complete_ids
 from dlqueue.cli.delivery import say_delivered, until_delivered
 from dlqueue.cli.groups import Commands
 from dlqueue.cli.ids import task_id
-from dlqueue.cli.options import dependencies, duration, estimate, json_object, set_cwd, submission, submission_options
+from dlqueue.cli.options import dependencies, duration, estimate, submission, submission_options, task_params
 from dlqueue.cli.progress import display
 from dlqueue.cli.session import Session, everywhere, pass_session
 from dlqueue.cli.table import put_json, put_line
@@ -49,9 +49,7 @@ def task_command() -> None:
 @pass_session
 def submit(session: Session, /, type: str, params: str, wait: bool, quiet: bool, **options: Any) -> int:
     """Submit a task of any type."""
-    asked: dict[str, Any] = {"type": type, "params": json_object(params, "--params"), **submission(options)}
-    if type == "remote_download" and not asked["params"].keys() & {"cwd", "directory"}:
-        set_cwd(asked["params"])
+    asked: dict[str, Any] = {"type": type, "params": task_params(params, type), **submission(options)}
     asked |= {name: options[name] for name in _PLAIN if options[name] is not None}
     for label in options["labels"]:
         key, equals, value = label.partition("=")

@@ -243,8 +243,7 @@ class Coordinator:
         async def alone() -> tuple[Handle, str | None]:
             nonlocal begun
             async with self._busy.setdefault(key, asyncio.Lock()), self._creating:
-                if self.down:  # by now
-                    raise Unavailable(self.last_error or f"{self.name} is down")
+                self._require_up()  # it may have gone down while this waited
                 begun = True
                 return await self.call(prepared)
 
@@ -324,8 +323,7 @@ class Coordinator:
             watch = self._watches[key]
             watch.fresh = False
         if not watch.looked:
-            if self.down:
-                raise Unavailable(self.last_error or f"{self.name} is down")
+            self._require_up()
             await self._poll([key], asker=watch)
         return watch.tell()
 
@@ -353,6 +351,11 @@ class Coordinator:
     @property
     def down(self) -> bool:
         return self.auth_failed or self.down_until is not None or self._closing
+
+    def _require_up(self) -> None:
+        """:raises Unavailable: it is down."""
+        if self.down:
+            raise Unavailable(self.last_error or f"{self.name} is down")
 
     @property
     def ailment(self) -> str:

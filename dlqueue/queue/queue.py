@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote
 
-from dlqueue.names import NAME, NAME_RULE
 from dlqueue.queue import transitions
 from dlqueue.queue.admission import Admission
 from dlqueue.queue.agenda import Agenda
@@ -27,7 +26,7 @@ from dlqueue.queue.meters import Meters
 from dlqueue.queue.notices import Counters, Notice, Notices
 from dlqueue.queue.outbox import Outbox
 from dlqueue.queue.pool import Pool
-from dlqueue.queue.queues import Queues, checked
+from dlqueue.queue.queues import Queues, check_name, checked
 from dlqueue.queue.quotas import Limits, Quotas
 from dlqueue.queue.record import (
     Change,
@@ -112,8 +111,7 @@ class Queue:
         checked({**defaults, "backoff_factor": backoff_factor, "backoff_max": backoff_max})
         if max_execution is not None and not max_execution > 0:
             raise InvalidSetting("must be more than 0 seconds, or None", "max_execution")
-        if not NAME.fullmatch(name):
-            raise InvalidSetting(f"must be {NAME_RULE}", "name")
+        check_name(name)
         self.node = uuid.uuid4().hex[:12]
         self.clock: Clock = clock or SystemClock()
         self.types: dict[str, Task] = {}

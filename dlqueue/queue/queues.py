@@ -133,8 +133,7 @@ class Queues:
         :raises InvalidSetting: the name or a setting cannot be right.
         :raises Conflict: there is a queue of this name.
         """
-        if not NAME.fullmatch(name):
-            raise InvalidSetting(f"must be {NAME_RULE}", "name")
+        check_name(name)
         given = checked(settings)
         async with self._lock:
             if name in self._named() or name in await self._store.queues():
@@ -265,6 +264,12 @@ class Queues:
         filed = self._filed.get(name, QueueSettings())
         row = self._rows.get(name)
         return filed if row is None or not row.settings else msgspec.structs.replace(filed, **row.settings)
+
+
+def check_name(name: str) -> None:
+    """:raises InvalidSetting: no queue may be called so."""
+    if not NAME.fullmatch(name):
+        raise InvalidSetting(f"must be {NAME_RULE}", "name")
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Json]:
