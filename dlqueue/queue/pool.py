@@ -207,6 +207,7 @@ class Pool:
     # -- dispatch -----------------------------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
+        refused = False
         while not self._stopping:
             self._changed.clear()
             try:
@@ -215,9 +216,15 @@ class Pool:
                 batch = self._choose()
                 if batch:
                     await self._claim(batch)
+                if refused:
+                    log.warning("the queue can read and write its store again")
+                refused = False
+                if batch:
                     continue
             except StorageError as error:
-                log.warning("the queue cannot read or write its store: %s; trying again", error)
+                if not refused:  # once: a disk may be full for a night
+                    log.warning("the queue cannot read or write its store: %s; it tries until it can", error)
+                refused = True
                 self._timer = self._clock.call_at(self._clock.time() + STORE_RETRY, self.nudge)
                 await self._changed.wait()
                 continue

@@ -18,6 +18,9 @@ from tests.daemon.instance import Instance, fake_section, until
 
 SOON = 10.0
 """Seconds in which the work has to go on."""
+SIZES = (1000, 2500, 3500)
+"""Characters of a row. What is left of the disk when no more fits is enough for the wake of a task, the claim of its
+step, or neither: another write is the first that is refused."""
 
 
 @pytest.fixture
@@ -39,16 +42,18 @@ def finish(daemon: Instance) -> None:
 
 def untold(daemon: Instance) -> bool:
     log = daemon.log.read_text()
-    return "could not wake transfer:" in log or "not written yet" in log
+    said = ("could not wake transfer:", "cannot read or write its store", "not written yet")
+    return any(what in log for what in said)
 
 
-def submit(daemon: Instance, number: int) -> int:
+def submit(daemon: Instance, number: int, size: int = 3000) -> int:
     """A row of some size."""
-    return daemon.add(f"http://host.invalid/{number}.bin?" + "x" * 3000, paused=True)
+    return daemon.add(f"http://host.invalid/{number}.bin?" + "x" * size, paused=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-def test_a_full_disk(daemon: Instance) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_a_full_disk(daemon: Instance, size: int) -> None:
     state = daemon.folder / "state"
     state.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", state], check=True)
@@ -62,19 +67,19 @@ def test_a_full_disk(daemon: Instance) -> None:
         acknowledged = []
         with pytest.raises(RpcError) as refused:
             for number in range(2000):
-                acknowledged.append(submit(daemon, number))
+                acknowledged.append(submit(daemon, number, size))
         assert refused.value.code == Code.STORAGE
         assert "full" in refused.value.message
         finish(daemon)
         for number in range(3):
             with pytest.raises(RpcError) as refused:
-                submit(daemon, 5000 + number)
+                submit(daemon, 5000 + number, size)
             assert refused.value.code == Code.STORAGE
         assert daemon.task(running)["status"] != "error", "it can still be asked"
         # What has been written and is not needed any more may leave just enough room for so little.
         until(
             lambda: untold(daemon) or daemon.task(running)["status"] == "completed",
-            "the end of the transfer, or of a step, could not be written",
+            "the end of the transfer, or a step's begin or end, could not be written",
         )
         filler.unlink()
         until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
@@ -83,6 +88,7 @@ def test_a_full_disk(daemon: Instance) -> None:
             assert daemon.task(number)["status"] == "paused"
         assert daemon.call("tasks.count") == len(acknowledged) + 1
         assert submit(daemon, 9999) > running
+        assert daemon.log.read_text().count("cannot read or write its store") <= 1, "it is said once"
         assert "Traceback" not in daemon.log.read_text()
         assert daemon.stop() == 0
     finally:

@@ -188,15 +188,18 @@ async def test_a_failed_write_of_an_outcome_is_repeated(rig: Rig, times: int) ->
     assert (done.result, runs, done.crashes, faults.refused) == ("kept", [1], 0, times)
 
 
-async def test_a_failed_claim_is_repeated(rig: Rig) -> None:
+async def test_a_failed_claim_is_repeated(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     queue = await rig.start(task(done))
     faults = Faults(queue)
-    faults.fail(3)
-    records = await queue.submit_many([("test", i) for i in range(10)])
-    await drain(queue, rig.clock)
-    for record in records:
-        await rig.done(record.id)
-    assert faults.refused == 3
+    for outage in (1, 2):
+        faults.fail(3)
+        records = await queue.submit_many([("test", i) for i in range(10)])
+        await drain(queue, rig.clock)
+        for record in records:
+            await rig.done(record.id)
+        assert faults.refused == 3 * outage
+        assert caplog.text.count("cannot read or write its store: the disk is full") == outage, "told once"
+        assert caplog.text.count("can read and write its store again") == outage
 
 
 async def test_a_failed_read_is_repeated(rig: Rig) -> None:
