@@ -6,7 +6,7 @@ import asyncio
 import logging
 import select
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 from dlqueue.protocol import envelope, jsonrpc, methods
@@ -273,7 +273,7 @@ class Connection:
         answers: list[bytes | None] = [None] * len(batch.items)
         started: list[Callable[[], None]] = []
         beside: list[asyncio.Task[None]] = []
-        size, long = 0, False
+        size, alone = 0, False
 
         def too_long(call: jsonrpc.Call) -> bytes | None:
             message = f"the answers of a batch have at most {MAX_BATCH_ANSWER} bytes"
@@ -286,7 +286,7 @@ class Connection:
             answers[index] = too_long(call) if size > MAX_BATCH_ANSWER else answer
             size += len(answers[index] or b"")
 
-        async with AsyncExitStack() as alone:
+        try:
             for index, item in enumerate(batch.items):
                 if isinstance(item, jsonrpc.Refused):
                     answers[index] = envelope.refusal(item.id, item.error)
@@ -295,11 +295,16 @@ class Connection:
                 elif size > MAX_BATCH_ANSWER:
                     answers[index] = too_long(item)
                 else:
-                    if size > HIGH_WATER and not long:
-                        await alone.enter_async_context(self._backlog.turn)
-                        long = True
+                    if not alone:  # before it is known to be long: many first answers, each long, would lie about
+                        alone = await self._backlog.turn.acquire()
                     answer = answers[index] = await self._answer(item, started)
                     size += len(answer or b"")
+                    if size <= HIGH_WATER:
+                        self._backlog.turn.release()
+                        alone = False
+        finally:
+            if alone:
+                self._backlog.turn.release()
         if beside:
             await asyncio.wait(beside)
         if told := [answer.rstrip(b"\n") for answer in answers if answer]:

@@ -82,6 +82,11 @@ def call(method: str, identity: int = 1, **params: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": identity, "method": method, "params": params}).encode() + b"\n"
 
 
+def pair(second: bytes) -> bytes:
+    """A batch that begins with `daemon.info`."""
+    return b"[" + INFO.strip() + b"," + second.strip() + b"]\n"
+
+
 async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
         while not condition():
@@ -223,6 +228,47 @@ async def test_batch_answer_is_bounded(
     answers = await peer.answer()
     assert "result" in answers[0] and answers[-1]["error"]["code"] == Code.LIMIT
     peer.close()
+
+
+class Long(StubService):
+    """Counts the batches of `daemon.info` and `tasks.count` that are half done."""
+
+    half = most = 0
+
+    async def daemon_info(self, caller: Caller, params: Any) -> Any:
+        self.half += 1
+        self.most = max(self.most, self.half)
+        return await super().daemon_info(caller, params)
+
+    async def tasks_count(self, caller: Caller, params: Any) -> Any:
+        for _ in range(10):
+            await asyncio.sleep(0)  # others have every opportunity to begin
+        self.half -= 1
+        return 0
+
+
+async def test_long_answers_of_many_batches_are_put_together_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trap: each of fifty held its first answer of 2 MB while it waited to be let in with its second."""
+    monkeypatch.setattr(connection_module, "HIGH_WATER", 10)
+    service = Long()
+    server = UnixServer(Dispatcher(service), tmp_path / "s.sock")
+    await server.start()
+    peers = [await Peer.connect(server) for _ in range(5)]
+    waiting = await Peer.connect(server)
+    task = await waiting.ask("tasks.submit", type="open", params={})
+    await waiting.send(pair(call("tasks.wait", 2, id=task["result"]["id"])))
+    await until(lambda: service.half == 1)
+    service.half = service.most = 0
+    for peer in peers:
+        await peer.send(pair(call("tasks.count", 2)))
+    for peer in peers:
+        assert [answer["id"] for answer in await peer.answer()] == [1, 2], "who waits beside holds up nobody"
+        peer.close()
+    assert service.most == 1
+    waiting.close()
+    await server.stop(grace=1)
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
