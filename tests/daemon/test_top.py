@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import pty
@@ -92,6 +93,33 @@ async def test_its_keys_steer_tasks(daemon: Instance) -> None:
         await pilot.press("t")
         await until_shown(pilot, lambda text: "finished: nothing" in text, "retry")
         assert daemon.task(number)["status"] in ("queued", "processing", "suspending")
+
+
+async def test_a_priority_that_is_pressed_faster_than_it_is_answered(
+    daemon: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = running(daemon, "one.iso")
+    let, asked, act = asyncio.Event(), list[int](), feed.Feed.act
+
+    async def slow(self: feed.Feed, verb: str, ids: list[int], **params: Any) -> list[str]:
+        asked.append(params["priority"])
+        await let.wait()
+        return await act(self, verb, ids, **params)
+
+    monkeypatch.setattr(feed.Feed, "act", slow)
+    top = Top(daemon.socket)
+    async with top.run_test(size=SIZE, notifications=True) as pilot:
+        await until_shown(pilot, lambda text: "downloading in fake" in text, "it is under way")
+        before = dict(top.feed.rows[number])
+        for key in ("plus", "plus", "minus", "plus"):
+            await pilot.press(key)
+            top.feed.rows[number] = dict(before)  # what was asked for earlier arrives
+        let.set()
+        await until_shown(pilot, lambda text: "priority 2," in text, "priority")
+        assert asked == [1, 2], "one after the other, and only the last wish"
+        top.feed._put(before)
+        await pilot.press("plus")
+        await until_shown(pilot, lambda text: "priority 3," in text, "what was read before is not believed any more")
 
 
 async def test_cancel_with_the_data(daemon: Instance) -> None:

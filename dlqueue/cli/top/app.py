@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,6 +57,8 @@ class Top(App[None]):
         self.feed = Feed(socket, self._refresh)
         self._order, self._backwards = "activity", False
         self._words: list[str] = []
+        self._wishes: dict[int, int] = {}
+        """Priorities that have been asked for and not been answered yet."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="verdict", markup=False)
@@ -191,9 +193,19 @@ class Top(App[None]):
 
     def action_priority(self, by: int) -> None:
         for number in self._meant():
-            if (row := self.feed.rows.get(number)) is not None:
-                row["priority"] += by  # pressed twice, it goes two up, however long the answer takes
-                self._steer("update", [number], priority=row["priority"])
+            if number in self._wishes:
+                self._wishes[number] += by  # pressed twice, it goes two up, however long the answers take
+            elif (row := self.feed.rows.get(number)) is not None:
+                self._wishes[number] = row["priority"] + by
+                self._do(self._prioritise(number))
+
+    async def _prioritise(self, number: int) -> list[str]:
+        """One request after the other, until it is as wished: two at once may be carried out in any order."""
+        told, refused = None, list[str]()
+        while not refused and (wish := self._wishes[number]) != told:
+            refused, told = await self.feed.act("update", [number], priority=wish), wish
+        del self._wishes[number]
+        return refused
 
     def action_cancel(self) -> None:
         meant = self._meant()
@@ -211,17 +223,21 @@ class Top(App[None]):
         self.push_screen(Cancel(what), answered)
 
     def _steer(self, verb: str, ids: list[int], **params: Any) -> None:
+        if ids:
+            self._do(self.feed.act(verb, ids, **params))
+
+    def _do(self, work: Awaitable[list[str]]) -> None:
+        """:param work: answers what was refused."""
         self._tasks.marked.clear()
 
-        async def steer() -> None:
-            refused = await self.feed.act(verb, ids, **params)
+        async def do() -> None:
+            refused = await work
             for message in refused[:3]:
                 self.notify(plain(message), severity="error", markup=False)
             if len(refused) > 3:
                 self.notify(f"and {len(refused) - 3} more were refused", severity="error")
 
-        if ids:
-            self.run_worker(steer(), group="steer")
+        self.run_worker(do(), group="steer")
 
 
 _KEYS = {"plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "ctrl+c": "^c"}

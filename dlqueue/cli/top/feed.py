@@ -76,7 +76,7 @@ class Feed:
             if self._client is None:
                 return [*refused, "there is no daemon just now"]
             try:
-                await self._client.call(f"tasks.{verb}", {"id": number, **params})
+                self._put(row_of(await self._client.call(f"tasks.{verb}", {"id": number, **params})))
             except (RpcError, DaemonUnreachable) as error:
                 refused.append(str(getattr(error, "message", error)))
             self._stale[number] = None
@@ -143,16 +143,29 @@ class Feed:
             )
             if view != self.view:
                 return
-            found |= {task["id"]: row_of(task) for task in page["items"]}
+            found |= {task["id"]: self._newest(row_of(task)) for task in page["items"]}
             cursor = page["next_cursor"]
             if not self.complete:  # the newest are on the screen before the oldest are read
                 self.rows |= found
                 self._changed()
             if cursor is None:
                 break
-        self.rows, self.more, self.complete, self._news = found, cursor is not None, True, True
+        self.rows = {number: self._newest(row) for number, row in found.items()}
+        self.more, self.complete, self._news = cursor is not None, True, True
         self._listing = False
         self._listed = anyio.current_time()
+
+    def _newest(self, row: Row) -> Row:
+        """What is read may arrive after the answer to a change that it does not know of."""
+        known = self.rows.get(row["id"], row)
+        return known if known["revision"] > row["revision"] else row
+
+    def _put(self, row: Row) -> None:
+        row = self._newest(row)
+        if row["status"] in VIEWS[self.view]:
+            self.rows[row["id"]] = row
+        else:
+            self.rows.pop(row["id"], None)
 
     async def _ask(self, client: AsyncClient) -> None:
         asked = list(self._stale)[:_ASKED]
@@ -165,10 +178,7 @@ class Feed:
             except NotFound:
                 self.rows.pop(number, None)
                 return
-            if row["status"] in VIEWS[self.view]:
-                self.rows[number] = row
-            else:
-                self.rows.pop(number, None)
+            self._put(row)
 
         async with anyio.create_task_group() as group:
             for number in asked:

@@ -20,7 +20,20 @@ VIEWS: dict[str, tuple[str, ...]] = {
 }
 """Which statuses the list shows."""
 
-_KEPT = ("id", "type", "status", "want", "hold", "queue", "priority", "owner", "error", "resume_at", "progress")
+_KEPT = (
+    "id",
+    "type",
+    "status",
+    "want",
+    "hold",
+    "queue",
+    "priority",
+    "owner",
+    "error",
+    "resume_at",
+    "progress",
+    "revision",
+)
 _KEPT_OF_A_DOWNLOAD = ("name", "url", "downloader", "phase", "state", "delivered_at")
 
 
