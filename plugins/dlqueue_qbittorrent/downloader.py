@@ -30,6 +30,7 @@ from dlqueue_qbittorrent.selections import Selections
 from dlqueue_qbittorrent.status import (
     BROKEN,
     STATES,
+    STOPPED,
     File,
     content,
     has_metadata,
@@ -122,6 +123,7 @@ class QbittorrentDownloader(Downloader):
             if entry is None:
                 continue
             status = tell(entry, attached=handle.attached)
+            self._selections.look(handle.id, sight.instance)
             try:
                 if self._selections.get(handle.id) is not None:
                     status = self._begun(entry, handle.id, status)
@@ -173,10 +175,13 @@ class QbittorrentDownloader(Downloader):
                 self._prioritise(entry, files, wanted)
             if not files or self._selections.get(handle.id) is not None:
                 self._selections.note(handle.id, wanted)
+            elif entry.state not in STOPPED:  # one that is stopped must not begin because of it
+                self._selections.made(handle.id, wanted, self._connection()[1].seen().instance)
 
     def pause(self, handle: Handle) -> None:
         _refuse_attached(handle)
         entry = self._find(handle)
+        self._selections.is_settled(handle.id)  # and must not begin again because of it
         self._connection()[0].call(lambda client: client.torrents_stop(torrent_hashes=entry.hash))
 
     def resume(self, handle: Handle) -> None:
@@ -282,10 +287,10 @@ class QbittorrentDownloader(Downloader):
         indexes = self._selections.get(key)
         if indexes is None:
             return  # another call has made it since the caller looked
-        files = self._files(entry)
+        files, instance = self._files(entry), self._connection()[1].seen().instance
         self._prioritise(entry, files, check_selection(tuple(index + 1 for index in indexes), len(files)))
         self._start(entry)
-        self._selections.forget(key)
+        self._selections.made(key, indexes, instance)
 
     def _begun(self, entry: Entry, key: str, status: TransferStatus) -> TransferStatus:
         """The selection was to be made when the files are known."""

@@ -15,7 +15,8 @@ import bencode2
 import pytest
 
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState
-from dlqueue_qbittorrent import QbittorrentDownloader
+from dlqueue_qbittorrent import QbittorrentDownloader, selections
+from dlqueue_qbittorrent.status import STOPPED
 from dlqueue_qbittorrent.torrents import Identity, read_magnet, read_torrent
 from tests.plugins.aria2.live import until
 from tests.plugins.aria2.swarm import PIECE, Swarm, Torrent, make_torrent
@@ -90,8 +91,14 @@ def test_a_magnet_without_peers(
 
 @pytest.mark.parametrize("how", ["torrent", "magnet"])
 def test_a_selection(
-    album: Torrent, downloader: QbittorrentDownloader, qbittorrent: Qbittorrent, folder: Path, how: str
+    album: Torrent,
+    downloader: QbittorrentDownloader,
+    qbittorrent: Qbittorrent,
+    folder: Path,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(selections, "SURE", 0.0)
     handle = downloader.create(asked(album, folder, how, select=(3, 1)), KEY)
     status = whole(downloader, handle)
     assert set(tree(folder / "album")) == {"a.bin", "sub/c.bin"}
@@ -115,6 +122,52 @@ def test_a_selection_while_there_is_no_metadata(
     whole(downloader, handle)
     assert [file.selected for file in downloader.files(handle)] == [False, False, True]
     assert (folder / "album" / "sub" / "c.bin").read_bytes() == FILES["sub/c.bin"]
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "when it has been made for long"])
+def test_a_selection_that_a_killed_qbittorrent_has_not_written_down(
+    closed: None,
+    swarm: Swarm,
+    album: Torrent,
+    open_again: Callable[[], QbittorrentDownloader],
+    qbittorrent: Qbittorrent,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    later: bool,
+) -> None:
+    """The trap: it came back with the torrent begun and all of its files wanted, and all were delivered."""
+    downloader = open_again()
+    handle = downloader.create(asked(album, folder, select=(2,)), KEY)
+    if later:
+        monkeypatch.setattr(selections, "SURE", 0.0)
+        downloader.poll([handle])
+    qbittorrent.restart()
+    qbittorrent.call("torrents/filePrio", hash=album.hash, id="0|1|2", priority="1")
+    qbittorrent.call("torrents/filePrio", hash=album.hash, id="0", priority="0")
+    downloader = open_again()  # the daemon was killed, too
+    until(lambda: album.hash in qbittorrent.torrents(), "it has read what it had")
+    downloader.poll([handle])
+    assert [file.selected for file in downloader.files(handle)] == [False, True, later]
+    qbittorrent.call("torrents/filePrio", hash=album.hash, id="2", priority="1")
+    downloader.poll([handle])
+    assert downloader.files(handle)[2].selected, "what a person changes over there stays"
+    swarm.tracker.closed = False
+    qbittorrent.call("torrents/reannounce", hashes="all")
+    whole(downloader, handle)
+    assert {name for name, body in tree(folder / "album").items() if body == FILES[name]} == {"b.bin", "sub/c.bin"}
+
+
+def test_what_is_stopped_does_not_begin_because_of_its_selection(
+    closed: None, album: Torrent, downloader: QbittorrentDownloader, qbittorrent: Qbittorrent, folder: Path
+) -> None:
+    handle = downloader.create(asked(album, folder, select=(2,)), KEY)
+    downloader.pause(handle)
+    wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "paused")
+    downloader.select(handle, [1, 2])
+    qbittorrent.restart()
+    wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "still paused")
+    downloader.poll([handle])
+    assert qbittorrent.torrents()[album.hash]["state"] in STOPPED
 
 
 def test_a_selection_outlives_the_daemon(

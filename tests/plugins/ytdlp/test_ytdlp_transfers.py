@@ -151,7 +151,11 @@ def test_one_process_at_a_time_even_if_one_was_orphaned(
     with open(tmp_path / "control" / f"{KEY}.lock", "wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         downloader.create(Request(urls=(server.put("a.mp4", BODY),), directory=tmp_path / "transfer"), KEY)
-        (process,) = children(tmp_path)
+        until = time.monotonic() + PATIENCE
+        while not (running := children(tmp_path)):  # in the middle of `exec` a process has no arguments
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        (process,) = running
         waits = Path(f"/proc/{process}/wchan")
         until = time.monotonic() + 3.0  # not every kernel tells what a process waits for
         while "lock" not in waits.read_text() and time.monotonic() < until:
