@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,6 +95,8 @@ class Notices:
         self._clock = clock
         self.bus: Bus[Notice] = Bus()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.lease_of: Callable[[int], int | None] = lambda task_id: None
+        """Of the step of a task that is running, as far as has been told."""
         self._waiters: dict[int, list[_Waiter]] = {}
         self._counts = {"submitted": 0, "completed": 0, "error": 0, "canceled": 0, "suspending": 0}
         self._reported: dict[int, float] = {}
@@ -192,6 +195,9 @@ class Notices:
         try:
             record = await self._store.get(task_id)
             if waiter.wants(record):
+                if record.final and record.lease_token == self.lease_of(task_id):
+                    # Read before it was told: whoever hears of the end sees it counted, and its worker free.
+                    await waiter.future
                 return record
             if timeout is None:
                 return await waiter.future

@@ -170,6 +170,11 @@ class Pool:
         """The step of this task that is running here, if one is."""
         return self._running.get(task_id)
 
+    def lease_of(self, task_id: int) -> int | None:
+        """The lease of the step of this task that is running here, if one is."""
+        interrupt = self._running.get(task_id)
+        return None if interrupt is None else interrupt.record.lease_token
+
     def left(self, task_id: int) -> None:
         """The task is not being processed any more: whoever hears of that also sees its worker as free."""
         interrupt = self._running.pop(task_id, None)

@@ -149,6 +149,7 @@ class Queue:
             self._folders,
             self.meters,
         )
+        self._notices.lease_of = self._pool.lease_of
         self._folders.is_running = lambda task_id: self._pool.running(task_id) is not None
         self._cleaner = Cleaner(self._store, self.clock, self.types, self.node, self._folders)
         self._retention = Retention(self._store, self.clock, self.types, retention)

@@ -1,7 +1,7 @@
-"""A program with a queue of its own, to be killed: ``python -m tests.queue.program FOLDER steps|long|short``.
+"""A program with a queue of its own, to be killed: ``python -m tests.queue.program FOLDER steps|long|short [LAST]``.
 
-``steps``: 400 tasks of four steps; ends when all are done. ``long``: steps that would take an hour; ends at SIGTERM.
-``short``: the same tasks, whose steps take no time; ends when all are done.
+``steps``: 400 tasks of four steps; ends when all are done, or kills itself in its step number LAST. ``long``: steps
+that would take an hour; ends at SIGTERM. ``short``: the same tasks, whose steps take no time; ends when all are done.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ class Steps(Task):
 
     type = "steps"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, last: int | None) -> None:
         self._log = os.open(folder / "steps.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._left = last
 
     async def run(self, ctx: Context) -> Outcome:
         found: int = ctx.state.get("done", 0)
         os.write(self._log, f"{ctx.task_id} {found}\n".encode())
+        if self._left is not None:
+            self._left -= 1
+            if not self._left:
+                # While others are at work and the writer writes; nobody outside could say when it has got so far.
+                os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(0.003)
         ctx.state["done"] = found + 1
         return Completed(found + 1) if found + 1 == STEPS else ResumeAfter(0.001)
@@ -61,10 +67,12 @@ class LongBlocking(Task):
         return Completed("slept")
 
 
-async def main(folder: Path, mode: str) -> None:
+async def main(folder: Path, mode: str, last: int | None = None) -> None:
     seconds = 3600 if mode == "long" else 0
     queue = Queue(
-        tasks=[Steps(folder), Long(seconds), LongBlocking(seconds)], store=f"sqlite:///{folder}/queue.db", workers=8
+        tasks=[Steps(folder, last), Long(seconds), LongBlocking(seconds)],
+        store=f"sqlite:///{folder}/queue.db",
+        workers=8,
     )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -85,4 +93,4 @@ async def main(folder: Path, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])))

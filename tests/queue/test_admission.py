@@ -92,6 +92,7 @@ class Hall:
         async with asyncio.timeout(DEADLINE):
             while (await self.queue.get(record.id)).hold != "resources":
                 await asyncio.sleep(0.001)
+        await self.rig.told()  # from here on it is looked at again and again
         waiting = await self.queue.get(record.id)
         assert waiting.run_at is None
         lack = self.queue.lack(waiting)

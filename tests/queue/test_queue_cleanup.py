@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, TaskNotFound
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Gate, Rig, S, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ class Cleaning:
 async def cleaned(rig: Rig, task_id: int) -> None:
     """Wait until its clean-up is no longer due."""
     assert rig.queue is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while task_id in await rig.queue._store.cleanups(100):
             await asyncio.sleep(0.001)
             rig.clock.advance(0.1)
@@ -149,7 +150,7 @@ async def test_a_removal_during_the_clean_up_has_one_of_its_own(rig: Rig) -> Non
     removing = asyncio.ensure_future(queue.remove(record.id, {"delete_data": True}))
     await settled()
     gate.open()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await removing
     assert [intent for *_, intent in cleaning.cleaned] == [None, {"delete_data": True}]
 
@@ -160,7 +161,7 @@ async def test_a_removal_in_the_moment_that_the_clean_up_ends(rig: Rig) -> None:
     for _ in range(20):
         record = await rig.failed((await queue.submit("test", "fail")).id)
         removing = asyncio.ensure_future(queue.remove(record.id, {"delete_data": True}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await removing
         assert cleaning.cleaned[-1] == (record.id, "error", cleaning.cleaned[-1][2], {"delete_data": True})
 

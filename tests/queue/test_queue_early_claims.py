@@ -36,7 +36,10 @@ class Hall:
             return Completed()
 
         self.queue = await self.rig.start(task(run), **settings)
-        await settled()  # it has looked into its store
+        pool, now = self.queue._pool, self.rig.clock.time()
+        async with asyncio.timeout(PATIENCE):  # it has looked into its store, and its workers are there
+            while pool._free() < self.queue.workers or not self.queue._agenda.nothing_ready(now):
+                await settled(1)
         transact = self.queue._store.transact
 
         async def noting(decisions: Sequence[Decision]) -> Any:
@@ -123,16 +126,18 @@ async def test_what_comes_later_or_not_at_all_is_not_taken(hall: Hall) -> None:
 async def test_a_submit_that_is_given_up_keeps_its_promise(hall: Hall) -> None:
     """Its transaction goes on; until it is through, the worker is not given to somebody else."""
     queue = await hall.start(workers=1)
-    submit, go_on = queue._store.submit, asyncio.Event()
+    submit, begun, go_on = queue._store.submit, asyncio.Event(), asyncio.Event()
 
     async def slow(*given: Any, **named: Any) -> Any:
         writing = asyncio.ensure_future(submit(*given, **named))
+        begun.set()
         await go_on.wait()
         return await writing
 
     queue._store.submit = slow  # type: ignore[method-assign]
     given_up = asyncio.ensure_future(queue.submit("test", "given up"))
-    await settled()
+    await begun.wait()
+    await settled(1)  # it is handed over
     given_up.cancel()
     await asyncio.wait({given_up})
     queue._store.submit = submit  # type: ignore[method-assign]

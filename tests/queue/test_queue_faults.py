@@ -116,7 +116,7 @@ async def test_blocking_steps_do_not_block_the_loop(memory_rig: Rig) -> None:
     both = threading.Barrier(2)
 
     def run(ctx: Context) -> Outcome:
-        both.wait(10)  # only if both run at once
+        both.wait(PATIENCE)  # only if both run at once
         return Completed(threading.current_thread() is threading.main_thread())
 
     queue = await memory_rig.start(task(run), workers=2)
@@ -151,14 +151,16 @@ async def test_a_stale_worker_is_refused(rig: Rig) -> None:
     await queue._store.transact([(record.id, lambda r: transitions.rescue(r, rig.clock.time()))])
     await gate.entered()
     stale_gate.open()
-    await settled()
+    async with asyncio.timeout(PATIENCE):
+        while queue.meters.stale < 2:  # the checkpoint, and the end
+            await settled(1)
     running = await queue.get(record.id)
     assert (lost, running.status, running.state, running.result) == (["checkpoint"], S.PROCESSING, None, None)
     gate.open()
     last = await rig.done(record.id)
     assert (last.result, last.state) == ("the second", b'{"by":"the second"}')
     assert (await rig.kinds(record.id)).count("completed") == 1
-    assert (queue.meters.crashes, queue.meters.stale) == (1, 2)  # the checkpoint, and the end
+    assert (queue.meters.crashes, queue.meters.stale) == (1, 2)
 
 
 # -- the database -----------------------------------------------------------------------------------------------------
@@ -313,7 +315,7 @@ async def test_a_wake_while_the_outcome_cannot_be_written_is_not_lost(rig: Rig) 
     queue = await rig.start(task(run))
     faults = Faults(queue)
     record = await queue.submit("test")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not faults.refused:
             await settled(1)
     await settled()

@@ -8,6 +8,7 @@ import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, ResumeAfter
 from dlqueue.queue.retention import FIRST_ROUND
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Gate, Rig, S, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -204,7 +205,7 @@ async def test_time_paused_or_held_does_not_count(rig: Rig) -> None:
     assert await queue.wake("h") == 1
     # The wake is a revision of its own, and no event.
     steps = [*await rig.kinds(record.id)].count("suspended")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while steps < 3:
             await settled(1)
             steps = (await rig.kinds(record.id)).count("suspended")

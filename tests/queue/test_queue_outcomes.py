@@ -11,6 +11,7 @@ import pytest
 
 from dlqueue.queue import Canceled, Completed, Context, CriticalError, InvalidTask, Outcome, ResumeAfter
 from dlqueue.queue.record import Change
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Gate, Rig, S, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -311,7 +312,7 @@ async def test_progress_is_told_at_once_and_saved_now_and_then(rig: Rig) -> None
     assert (await queue.get(record.id)).progress is None
     await settled()
     rig.clock.advance(5)
-    async with asyncio.timeout(10):  # a long step is saved on the way
+    async with asyncio.timeout(PATIENCE):  # a long step is saved on the way
         while (await queue.get(record.id)).progress != progress:
             await settled(1)
     gate.open()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, QueueSettings, ResumeAfter, Status
 from dlqueue.queue.pool import STORE_RETRY
 from dlqueue.queue.rate import Rates
-from dlqueue.queue.testing import FakeClock
+from dlqueue.queue.testing import PATIENCE, FakeClock
 from tests.queue.rig import Faults, Rig, S, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -20,10 +22,9 @@ def rated(rate: str) -> dict[str, QueueSettings]:
 async def ended(rig: Rig, count: int) -> None:
     """Exactly so many have completed, and no more do now."""
     assert rig.queue is not None
-    for _ in range(2000):
-        if await rig.queue.count(status="completed") >= count:
-            break
-        await settled(1)
+    async with asyncio.timeout(PATIENCE):
+        while await rig.queue.count(status="completed") < count:
+            await settled(1)
     await settled()
     assert await rig.queue.count(status="completed") == count
 

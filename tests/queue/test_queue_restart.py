@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, Queue, QueueClosed, ResumeAfter, transitions
-from dlqueue.queue.testing import FakeClock, drain
+from dlqueue.queue.testing import PATIENCE, FakeClock, drain
 from tests.queue.rig import Gate, Rig, S, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ async def test_a_stop_puts_back_what_does_not_end(rig: Rig, blocking: bool) -> N
     assert [event.kind for event in events][:3] == ["submitted", "claimed", "released"]
     again = await rig.done(record.id)
     assert (again.retries, again.crashes, again.error, again.result) == (0, 0, None, None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not seen:
             await asyncio.sleep(0.001)
     assert seen == ["cancelled True" if blocking else "cancelled"]

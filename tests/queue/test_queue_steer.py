@@ -7,8 +7,20 @@ from collections import Counter
 
 import pytest
 
-from dlqueue.queue import Completed, Conflict, Context, CriticalError, Outcome, ResumeAfter, TaskNotFound, Want
+from dlqueue.queue import (
+    Completed,
+    Conflict,
+    Context,
+    CriticalError,
+    Outcome,
+    ResumeAfter,
+    TaskNotFound,
+    TaskRecord,
+    Want,
+)
 from dlqueue.queue.record import Change
+from dlqueue.queue.runner import Interrupt
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Gate, Rig, S, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +87,7 @@ async def test_cancel_a_blocking_step_that_listens(rig: Rig) -> None:
     queue = await rig.start(task(run), max_retry=5)
     record = await queue.submit("test")
     await gate.entered()
-    async with asyncio.timeout(10):  # and not by being fenced
+    async with asyncio.timeout(PATIENCE):  # and not by being fenced
         assert (await queue.cancel(record.id)).status is S.CANCELED
 
 
@@ -127,11 +139,12 @@ async def test_cancel_a_step_that_has_not_begun_yet(rig: Rig) -> None:
     pool = queue._pool
     started = pool._run
 
-    async def slow(*args: object) -> None:
-        await settled()
-        await started(*args)  # type: ignore[arg-type]
+    async def slow(record: TaskRecord, interrupt: Interrupt) -> None:
+        while interrupt.reason is None:
+            await settled(1)
+        await started(record, interrupt)
 
-    pool._run = slow  # type: ignore[method-assign,assignment]
+    pool._run = slow  # type: ignore[method-assign]
     record = await queue.submit("test")
     await claimed.wait()
     assert (await queue.cancel(record.id)).status is S.CANCELED

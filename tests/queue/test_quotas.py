@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from dlqueue.queue import Conflict, Context, Outcome, Queue, Quota, QuotaExceeded, Status, Task
+from dlqueue.queue import Conflict, Context, Outcome, Queue, Quota, QuotaExceeded, Run, Status, Task
 from dlqueue.queue.schedule import REFUSED
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Rig, S, settled
 
 pytestmark = pytest.mark.anyio
@@ -197,11 +198,14 @@ async def test_limits_that_come_later_count_what_is_there(rig: Rig) -> None:
 async def test_a_run_of_a_schedule_is_refused_and_says_why(rig: Rig) -> None:
     queue = await shut(rig, {"ann": Quota(tasks=2)})
     await queue.schedules.create("often", "heavy", 0, every=60, owner="ann")
-    for _ in range(4):
+    runs: Sequence[Run] = []
+    for number in range(4):
         await rig.timer(60)
         rig.clock.advance(60)
-        await settled()
-    runs = await queue.schedules.log("often")
+        async with asyncio.timeout(PATIENCE):
+            while len(runs := await queue.schedules.log("often")) <= number:
+                await settled(1)
+    await rig.told()
     assert [run.status for run in runs][:2] == [REFUSED, REFUSED]
     assert "ann has 2 unfinished tasks" in (runs[0].message or "")
     assert await queue.count(status=Status.QUEUED) == 2

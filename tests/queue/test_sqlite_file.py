@@ -7,14 +7,16 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from dlqueue.queue import Filter, StorageError
+from dlqueue.queue import Filter, QueueClosed, StorageError
 from dlqueue.queue.record import NewTask
 from dlqueue.queue.sql import SqlStore
 from dlqueue.queue.sql.tables import SCHEMA
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.queue.testing.bench import NOW, Bench
 
 pytestmark = pytest.mark.anyio
@@ -100,7 +102,7 @@ async def test_another_process_is_refused(tmp_path: Path) -> None:
         "try: asyncio.run(Queue(tasks=[], store=sys.argv[1]).open())\n"
         "except StorageError as error: sys.exit(str(error))"
     )
-    run = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, timeout=30)
+    run = subprocess.run([sys.executable, "-c", program, url], capture_output=True, text=True, timeout=60)
     assert f"in use by process {os.getpid()}" in run.stderr
     assert run.returncode == 1
     await store.close()
@@ -180,3 +182,17 @@ async def test_close_writes_what_was_handed_over(tmp_path: Path) -> None:
     store = await opened(url)
     assert await store.count(Filter()) == 50
     await store.close()
+
+
+async def test_who_comes_while_it_closes_is_told_so(tmp_path: Path) -> None:
+    store = await opened(f"sqlite:///{tmp_path}/queue.db")
+    go_on = threading.Event()
+    reading = asyncio.ensure_future(store._read(lambda connection: go_on.wait(PATIENCE)))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(store.close())  # waits for who is reading
+    with pytest.raises(QueueClosed):
+        while True:
+            await store.count(Filter())
+    go_on.set()
+    assert await reading
+    await closing

@@ -18,6 +18,7 @@ from dlqueue.queue.record import Change, NewTask
 from dlqueue.queue.sql import SqlStore, engine
 from dlqueue.queue.sql.rows import Driver
 from dlqueue.queue.sql.writer import Writer
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.queue.testing.bench import NOW, Bench
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +68,7 @@ class Gate:
         self._job = asyncio.ensure_future(writer.do(self._wait, None))
 
     def _wait(self, driver: Driver, payloads: Sequence[Any], changes: list[Change]) -> list[None]:
-        self._open.wait(10)
+        self._open.wait(PATIENCE)
         return [None] * len(payloads)
 
     async def open(self) -> None:
@@ -190,12 +191,18 @@ async def test_a_database_locked_by_another(bench: Bench, tmp_path: Path, monkey
     first = await bench.submit()
     other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    began = asyncio.get_running_loop().time()
+    waits: list[int] = []
+    attempt = Writer._attempt
+
+    def counted(self: Writer, driver: Driver, group: Any) -> Any:
+        waits.append(len(group))
+        return attempt(self, driver, group)
+
+    monkeypatch.setattr(Writer, "_attempt", counted)
     refused = await gathered_submits(bench, 30)
-    took = asyncio.get_running_loop().time() - began
     assert {type(answer) for answer in refused} == {StorageError}
     assert "locked" in str(refused[0])
-    assert took < 30 * 0.2, "they wait for the lock together, not one after the other"
+    assert waits == [30], "they wait for the lock together, not one after the other"
     assert await bench.store.get(first.id) == first, "reading goes on"
     other.execute("ROLLBACK")
     other.close()
@@ -210,10 +217,26 @@ async def test_who_comes_while_another_waits_for_a_lock_waits_no_longer(
     await bench.reopen()
     other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
+    attempt, came = Writer._attempt, threading.Event()
+
+    def slowly(self: Writer, driver: Driver, group: Any) -> Any:
+        try:
+            return attempt(self, driver, group)
+        except sqlite3.OperationalError:
+            came.wait(PATIENCE)
+            raise
+
+    monkeypatch.setattr(Writer, "_attempt", slowly)
     first = asyncio.ensure_future(bench.submit())
-    done, _ = await asyncio.wait({first}, timeout=0.1)
-    assert not done
+    async with asyncio.timeout(PATIENCE):
+        while not writer_of(bench)._jobs:  # handed over
+            await asyncio.sleep(0)
+        while writer_of(bench)._jobs:  # and taken: it waits for the lock
+            await asyncio.sleep(0.001)
     second = asyncio.ensure_future(bench.submit())
+    while not writer_of(bench)._jobs:
+        await asyncio.sleep(0)
+    came.set()
     done, waiting = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
     assert (done, waiting) == ({first, second}, set()), "one verdict for all who wait"
     assert all("locked" in str(refused.exception()) for refused in done)
@@ -226,7 +249,9 @@ async def gathered_submits(bench: Bench, count: int) -> list[Any]:
     return await asyncio.gather(*(bench.submit() for _ in range(count)), return_exceptions=True)
 
 
-async def test_a_short_lock_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+async def test_a_short_lock_is_waited_for(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LOCK_WAIT", PATIENCE)
+    await bench.reopen()
     other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     pending = asyncio.ensure_future(bench.submit())

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from dlqueue.queue import Completed, Context, Outcome, QueueSettings, ResumeAfter, Want, transitions
+from dlqueue.queue.testing import PATIENCE
 from tests.queue.rig import Faults, Gate, Rig, S, done, settled, task
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,7 @@ async def test_one_failed_database_write_that_lost_a_task(rig: Rig) -> None:
     faults = Faults(queue)
     faults.fail(1)
     record = await queue.submit("test")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not faults.refused:  # the claim
             await settled(1)
     await settled()
@@ -117,7 +118,7 @@ async def test_one_failed_database_write_that_lost_a_task(rig: Rig) -> None:
     await gate.entered()
     faults.fail(1)
     gate.open()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while faults.refused < 2:  # the outcome
             await settled(1)
     await settled()

@@ -120,11 +120,12 @@ class SqlStore(SqlSchedules):
     async def close(self) -> None:
         if self._writer is not None:
             await self._writer.close()
-        if self._readers is not None:
-            await asyncio.to_thread(self._readers.shutdown)
+        readers, self._readers = self._readers, None  # who comes now is told that it is closed
+        if readers is not None:
+            await asyncio.to_thread(readers.shutdown)
             for connection in self._reading:
                 connection.close()
-        self._writer = self._readers = None
+        self._writer = None
         self._lock.release()
 
     # -- writes -------------------------------------------------------------------------------------------------------
