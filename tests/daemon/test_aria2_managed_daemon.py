@@ -74,6 +74,7 @@ def test_it_comes_when_it_is_needed_and_goes_with_the_daemon(tmp_path: Path) -> 
     body = pattern(300_000)
     with WebServer() as server, Instance(tmp_path, MANAGED) as daemon:
         daemon.start()
+        until(lambda: daemon.call("downloaders.get", name="aria2")["version"], "its version is known")
         listed = daemon.cli("downloader", "ls").stdout
         assert listed.startswith("aria2\taria2\tup\taria2 1.3"), listed
         assert aria2c_of(tmp_path) == [], "nobody has needed it yet"
