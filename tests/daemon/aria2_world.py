@@ -16,7 +16,7 @@ from typing import Any
 import bencode2
 import pytest
 
-from tests.daemon.instance import Instance, until
+from tests.daemon.instance import Instance, everything, until
 from tests.plugins.aria2.conftest import named
 from tests.plugins.aria2.live import Aria2
 from tests.plugins.aria2.swarm import Torrent, make_torrent
@@ -53,20 +53,11 @@ class World:
 
     def remembered(self, gid: str, pieces: int) -> None:
         """Until an aria2 that is killed now would go on with this transfer: its session knows it, and its control file
-        so many pieces of 1 MiB. (The format is in aria2's technical notes.)"""
+        so many pieces of 1 MiB."""
         session = self.aria2.home / "session"
         until(lambda: gid in session.read_text(), f"{gid} is in aria2's session")
         folder = Path(self.aria2.call("getOption", gid)["dir"])
-
-        def known() -> int:
-            with contextlib.suppress(OSError):
-                for control in folder.glob("*.aria2"):
-                    content = control.read_bytes()
-                    length = int.from_bytes(content[30:34], "big")
-                    return int.from_bytes(content[34 : 34 + length], "big").bit_count()
-            return 0
-
-        until(lambda: known() == pieces, f"aria2's control file knows {pieces} pieces")
+        until(lambda: pieces_known(folder) == pieces, f"aria2's control file knows {pieces} pieces")
 
     def why(self, number: int) -> dict[str, Any]:
         found: dict[str, Any] = self.daemon.call("tasks.why", id=number)
@@ -74,6 +65,18 @@ class World:
 
     def transfers(self) -> set[str]:
         return self.aria2.gids()
+
+
+def pieces_known(folder: Path) -> int:
+    """How many of its one transfer an aria2 that is killed now would not fetch again, as its control file says. (The
+    format is in aria2's technical notes.)"""
+    for control in everything(folder):
+        if control.suffix == ".aria2":
+            with contextlib.suppress(OSError):
+                content = control.read_bytes()
+                length = int.from_bytes(content[30:34], "big")
+                return int.from_bytes(content[34 : 34 + length], "big").bit_count()
+    return 0
 
 
 @contextlib.contextmanager

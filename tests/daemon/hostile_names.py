@@ -11,7 +11,7 @@ from typing import Any
 import bencode2
 
 from dlqueue.client import RpcError
-from tests.daemon.instance import Instance
+from tests.daemon.instance import Instance, everything
 from tests.daemon.test_aria2_hostile import BODY, serve_everything
 from tests.webserver import WebServer
 
@@ -63,7 +63,7 @@ def is_tame(task: dict[str, Any], folder: Path) -> None:
     location = Path(task["download"]["location"])
     assert location.parent == folder and list(folder.iterdir()) == [location]
     assert location.name.isprintable(), location
-    assert not any(path.is_symlink() for path in folder.rglob("*"))
+    assert not any(path.is_symlink() for path in everything(folder))
 
 
 def outside(daemon: Instance, program: str) -> set[str]:
@@ -72,5 +72,5 @@ def outside(daemon: Instance, program: str) -> set[str]:
     :param program: the folder of the downloader.
     """
     own = ("state/", "run/", "daemon.log", f"{program}/", "home/downloads/")
-    found = {str(path.relative_to(daemon.folder)) for path in daemon.folder.rglob("*") if not path.is_dir()}
+    found = {str(path.relative_to(daemon.folder)) for path in everything(daemon.folder) if not path.is_dir()}
     return {name for name in found if not name.startswith(own)}

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from dlqueue.client import Client, DaemonUnreachable
 
-DEADLINE = 30.0
-"""Seconds that a test waits for something that ought to happen soon."""
+DEADLINE = 60.0
+"""Seconds that a test waits for something that ought to happen soon, on a machine that has much else to do."""
 PLUGIN = Path(__file__).parent / "plugin"
 """Where the fake downloader is found by entry point."""
 
@@ -154,10 +154,11 @@ class Instance:
 
     def delivered(self) -> dict[str, bytes]:
         """Everything under the destination, staging included: name → content."""
-        return {
-            str(path.relative_to(self.destination)): path.read_bytes() if path.is_file() else b""
-            for path in sorted(self.destination.rglob("*"))
-        }
+        found: dict[str, bytes] = {}
+        for path in everything(self.destination):
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(self.destination))] = path.read_bytes() if path.is_file() else b""
+        return found
 
     def created(self) -> list[str]:
         """The fake's log of accepted creates: a key each."""
@@ -177,6 +178,18 @@ class Instance:
 def fake_section(folder: Path, more: str = "") -> str:
     """The config of a fake downloader."""
     return f'[downloaders.fake]\nkind = "fake"\nfolder = "{folder}/fake"\npoll = "100ms"\n{more}'
+
+
+def everything(folder: Path) -> list[Path]:
+    """All files and folders below it. Others may be at work there: `Path.rglob` fails at a folder that goes while it
+    looks."""
+    return sorted(Path(where, name) for where, folders, files in os.walk(folder) for name in (*folders, *files))
+
+
+def counted(daemon: Instance, number: int) -> int:
+    """Bytes that have come of a download, as far as its task knows."""
+    progress = daemon.task(number)["progress"] or {}
+    return int(progress.get("counters", {}).get("downloaded", 0))
 
 
 def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:

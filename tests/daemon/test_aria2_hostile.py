@@ -12,7 +12,7 @@ import pytest
 
 from dlqueue.client import RpcError
 from tests.daemon.aria2_world import World, delivered_files, is_empty, web_seeded, world
-from tests.daemon.instance import until
+from tests.daemon.instance import everything, until
 from tests.webserver import WebServer, pattern
 
 BODY = pattern(5000)
@@ -21,7 +21,7 @@ BODY = pattern(5000)
 def outside(w: World) -> set[str]:
     """Everything but the destination and what the two programs keep for themselves."""
     own = ("state/", "run/", "daemon.log", "aria2/session", "home/downloads/")
-    found = {str(path.relative_to(w.daemon.folder)) for path in w.daemon.folder.rglob("*") if not path.is_dir()}
+    found = {str(path.relative_to(w.daemon.folder)) for path in everything(w.daemon.folder) if not path.is_dir()}
     return {name for name in found if not name.startswith(own)}
 
 

@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.daemon.aria2_world import Valve, aria2c_of, delivered_files, staging_left, web_seeded
-from tests.daemon.instance import Instance, until
+from tests.daemon.aria2_world import Valve, aria2c_of, delivered_files, pieces_known, staging_left, web_seeded
+from tests.daemon.instance import DEADLINE, Instance, until
 from tests.webserver import WebServer, pattern
 
 MANAGED = '[downloaders.aria2]\nkind = "aria2"\ndht = false\npoll = "200ms"\n'
@@ -50,7 +50,7 @@ def ask(daemon: Instance, method: str, *params: Any) -> Any:
     body = {"jsonrpc": "2.0", "id": 1, "method": f"aria2.{method}", "params": [f"token:{own['rpc-secret']}", *params]}
     url = f"http://127.0.0.1:{own['rpc-listen-port']}/jsonrpc"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=10) as answer:
+    with opener.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=DEADLINE) as answer:
         return json.load(answer)["result"]
 
 
@@ -67,6 +67,7 @@ def half_done(daemon: Instance, page: Valve) -> int:
 
     until(has_half, "half of it is there")
     until(lambda: gid in (private(daemon) / "session").read_text(), "its session knows it")
+    until(lambda: pieces_known(daemon.destination) == 2, "its control file knows it")
     return number
 
 
@@ -74,6 +75,7 @@ def test_it_comes_when_it_is_needed_and_goes_with_the_daemon(tmp_path: Path) -> 
     body = pattern(300_000)
     with WebServer() as server, Instance(tmp_path, MANAGED) as daemon:
         daemon.start()
+        until(lambda: daemon.call("downloaders.get", name="aria2")["version"], "its version is known")
         listed = daemon.cli("downloader", "ls").stdout
         assert listed.startswith("aria2\taria2\tup\taria2 1.3"), listed
         assert aria2c_of(tmp_path) == [], "nobody has needed it yet"

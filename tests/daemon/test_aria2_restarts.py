@@ -86,6 +86,8 @@ def test_aria2_killed_for_a_while(tmp_path: Path, version: str, session: str) ->
         w.remembered(gid, 2)
         w.aria2.stop()
         until(lambda: w.why(number)["reason"] == "downloader_unavailable", "the task waits for box")
+        # A question that was on its way is not refused but cut off; the next one tells.
+        until(lambda: "Connection refused" in w.why(number)["message"], "box has been asked again")
         why = w.why(number)
         assert (why["status"], why["blocking"]) == ("suspending", "box")
         said = w.daemon.cli("why", str(number)).stdout

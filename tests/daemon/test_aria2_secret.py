@@ -77,8 +77,6 @@ def test_a_wrong_secret(tmp_path: Path, secret: str) -> None:
         w.daemon.start()
         ids = [w.daemon.add(w.server.put("first.bin", pattern(1000)))]
         until(lambda: w.why(ids[0])["reason"] == "downloader_unavailable", "it waits")
-        before = ear.requests
-        assert before <= 2, "one by the look-out, one for the task"
         for number in range(20):
             ids.append(w.daemon.add(w.server.put(f"{number}.bin", pattern(1000 + number))))
         for number in ids:
@@ -88,7 +86,8 @@ def test_a_wrong_secret(tmp_path: Path, secret: str) -> None:
         assert shown.stdout.count(clear) == 1 and "\tdown\t" in shown.stdout
         why = w.daemon.cli("why", str(ids[-1]))
         assert clear in why.stdout and "box" in why.stdout
-        assert ear.requests == before, "no hammering: many tasks and some poll intervals later, it was not asked again"
+        # Many tasks and some poll intervals later.
+        assert ear.requests <= 2, "no hammering: one by the look-out, one for the first task if both were at once"
         assert w.daemon.call("downloaders.get", name="box")["breaker"] == {"state": "open", "until": None}
         told = [line for line in w.daemon.log_lines() if "box" in line and clear in line]
         assert len(told) == 1

@@ -12,7 +12,8 @@ import pytest
 
 from dlqueue.client import Client, DaemonUnreachable
 from dlqueue.sdk.testing import fake_content
-from tests.daemon.instance import DEADLINE, Instance, fake_section, until
+from tests.daemon.aria2_world import Valve
+from tests.daemon.instance import DEADLINE, Instance, everything, fake_section, until
 from tests.webserver import WebServer, pattern
 
 POINTS = ["keyed", "created", "handled", "whole", "manifest", "renamed", "removed", "cleaned"]
@@ -71,19 +72,21 @@ def test_three_kills_in_one_slow_transfer(tmp_path: Path) -> None:
         url = server.put("slow.bin", body, rate=400_000)
         daemon.start()
         number = daemon.add(url)
+        had = []
         for wanted in (400_000, 900_000, 1_400_000):
             until(partial(_has_served, server, "slow.bin", wanted), f"{wanted} bytes came")
             daemon.kill()
+            (part,) = (path for path in everything(daemon.destination) if path.is_file())
+            had.append(part.stat().st_size)
             daemon.start()
         done = daemon.finished(number)
         assert done["status"] == "completed", done["error"]
         assert done["retries"] == 0
         assert daemon.delivered() == {"slow.bin": body}
-        # What the server had sent into sockets that died is counted too, and it is more than the engine ever saw.
-        fetched_again = server.served("slow.bin") - len(body)
-        assert fetched_again <= 0.05 * len(body)
-        starts = [_first_byte(asked.headers.get("Range", "")) for asked in server.asked("slow.bin")]
-        assert sum(start > 0 for start in starts) >= 3, "it went on from where it was"
+        # What the server had sent into sockets that died does not count: the engine may never have seen it.
+        _, *starts = [_first_byte(asked.headers.get("Range", "")) for asked in server.asked("slow.bin")]
+        again = [size - start for size, start in zip(had, starts, strict=True)]
+        assert sum(again) <= 0.05 * len(body), "it went on from where it was"
 
 
 def _has_served(server: WebServer, name: str, size: int) -> bool:
@@ -206,13 +209,15 @@ def test_get_survives_the_death_of_its_daemon(tmp_path: Path) -> None:
     """`get` starts a daemon; that one is killed; the file arrives all the same."""
     body = pattern(600_000)
     with WebServer() as server, Instance(tmp_path) as daemon:
-        url = server.put("a.bin", body, rate=300_000)
-        command = daemon.begin_cli("get", url)
-        until(lambda: server.served("a.bin") > 100_000, "it is on its way")
+        page = Valve(server, "a.bin", body)
+        page.let(100_000)
+        command = daemon.begin_cli("get", page.url)
+        until(lambda: server.served("a.bin") >= 100_000, "it is on its way")
         lock = next((tmp_path / "state" / "dlqueue").glob("*.lock"))
         subprocess.run(["kill", "-9", lock.read_text()], check=True)
-        out, err = command.communicate(timeout=60)
+        page.open()
+        out, err = command.communicate(timeout=DEADLINE)
         assert command.returncode == 0, err
         assert out.strip() == str(daemon.destination / "a.bin")
         assert daemon.delivered() == {"a.bin": body}
-        subprocess.run(["kill", lock.read_text()], check=True)
+        subprocess.run(["kill", lock.read_text()], check=False)  # some seconds later it has ended by itself

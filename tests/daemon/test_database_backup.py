@@ -16,7 +16,7 @@ import pytest
 
 from dlqueue.cli import exits
 from dlqueue.queue.sql import engine, migrate, tables
-from tests.daemon.instance import Instance, as_json, fake_section
+from tests.daemon.instance import DEADLINE, Instance, as_json, fake_section
 
 _NUMBERS = itertools.count()
 
@@ -87,7 +87,7 @@ def test_a_backup_under_load_holds_all_that_was_accepted_before(daemon: Instance
     load = threading.Thread(target=submit)
     load.start()
     try:
-        assert enough.wait(30)
+        assert enough.wait(DEADLINE)
         for target in targets:
             before = list(accepted)
             made = daemon.cli("db", "backup", str(target))

@@ -14,10 +14,8 @@ from textwrap import dedent
 import pytest
 
 from dlqueue.protocol.errors import Code, RpcError
-from tests.daemon.instance import Instance, fake_section, until
+from tests.daemon.instance import DEADLINE, Instance, fake_section, until
 
-SOON = 10.0
-"""Seconds in which the work has to go on."""
 SIZES = (1000, 2500, 3500)
 """Characters of a row. What is left of the disk when no more fits is enough for the wake of a task, the claim of its
 step, or neither: another write is the first that is refused."""
@@ -82,7 +80,7 @@ def test_a_full_disk(daemon: Instance, size: int) -> None:
             "the end of the transfer, or a step's begin or end, could not be written",
         )
         filler.unlink()
-        until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
+        until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself")
         assert daemon.task(running)["retries"] == 0
         for number in acknowledged:
             assert daemon.task(number)["status"] == "paused"
@@ -101,7 +99,8 @@ def test_a_database_that_somebody_else_has_locked(daemon: Instance) -> None:
     daemon.start()
     running = begun(daemon)
     first = submit(daemon, 1)
-    other = sqlite3.connect(next((daemon.folder / "state").rglob("dlqueue.db")), isolation_level=None)
+    database = daemon.folder / "state" / "dlqueue" / "dlqueue.db"
+    other = sqlite3.connect(database, isolation_level=None, timeout=DEADLINE)
     other.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(RpcError) as refused:
@@ -115,7 +114,7 @@ def test_a_database_that_somebody_else_has_locked(daemon: Instance) -> None:
     finally:
         other.execute("ROLLBACK")
         other.close()
-    until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself", SOON)
+    until(lambda: daemon.task(running)["status"] == "completed", "it goes on by itself")
     assert daemon.task(running)["retries"] == 0
     assert submit(daemon, 3) > first
     assert daemon.call("tasks.count") == 3

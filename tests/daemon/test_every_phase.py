@@ -18,7 +18,7 @@ import pytest
 
 from tests.daemon import qbittorrent_world, transmission_world
 from tests.daemon.aria2_world import command, delivered_files, staging_left
-from tests.daemon.instance import Instance, until
+from tests.daemon.instance import Instance, everything, until
 from tests.daemon.test_selection_everywhere import WORLDS, AnyWorld
 from tests.plugins.aria2.live import Aria2
 from tests.plugins.aria2.swarm import Swarm
@@ -120,7 +120,7 @@ class Case:
 
 
 def _files(folder: Path) -> set[str]:
-    return {str(path) for path in folder.rglob("*")} if folder.exists() else set()
+    return {str(path) for path in everything(folder)}
 
 
 @pytest.fixture(params=WORLDS)

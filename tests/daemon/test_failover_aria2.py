@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.aria2_world import Valve, command, delivered_files, staging_left
-from tests.daemon.instance import Instance, as_json, until
+from tests.daemon.instance import Instance, as_json, counted, until
 from tests.plugins.aria2.live import Aria2
 from tests.webserver import WebServer, pattern
 
@@ -165,14 +165,18 @@ def test_the_daemon_dies_between_giving_up_and_choosing_the_next(tmp_path: Path,
 def test_no_byte_comes(tmp_path: Path) -> None:
     """The server is silent to the first only: its first answer stops half-way, the next one does not."""
     body = pattern(2 * MIB)
-    with pair(tmp_path, 'stall = "1s"\n') as p:
+    with pair(tmp_path) as p:
         p.one.start()
         p.two.start()
         page = Valve(p.server, "slow.bin", body)
         p.daemon.start()
         number = p.daemon.add(page.url)
-        p.handle(number)
         page.let(1 * MIB)
+        until(lambda: counted(p.daemon, number) > 0, "bytes came")
+        # Not before: on a slow machine the first byte may take longer than that.
+        text = p.daemon.config.read_text()
+        p.daemon.config.write_text(text.replace('"100ms"\n', '"100ms"\nstall = "1s"\n', 1))
+        p.daemon.call("daemon.reload")
         until(lambda: len(p.attempts(number)) == 2, "it goes on in the second")
         page.open()
         p.delivered_once(number, body)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.instance import DEADLINE, Instance, as_json, fake_section, until
+from tests.daemon.aria2_world import Valve
+from tests.daemon.instance import DEADLINE, Instance, as_json, counted, everything, fake_section, until
 from tests.webserver import WebServer, pattern
 
 
@@ -18,13 +19,14 @@ from tests.webserver import WebServer, pattern
 def test_a_signal_stops_it_and_nothing_fails(tmp_path: Path, number: signal.Signals) -> None:
     body = pattern(1_000_000)
     with WebServer() as server, Instance(tmp_path) as daemon:
-        url = server.put("slow.bin", body, rate=300_000)
+        page = Valve(server, "slow.bin", body)
+        page.let(100_000)
         daemon.start()
-        task = daemon.add(url)
-        until(lambda: server.served("slow.bin") > 100_000, "it is on its way")
+        task = daemon.add(page.url)
+        until(lambda: counted(daemon, task) > 0, "it is on its way")
         assert daemon.stop(number) == 0
         assert not daemon.socket.exists()
-        server.pages["slow.bin"].rate = None
+        page.open()
         daemon.start()
         done = daemon.finished(task)
         assert (done["status"], done["retries"], done["crashes"]) == ("completed", 0, 0)
@@ -99,15 +101,18 @@ def test_get_from_nothing(tmp_path: Path) -> None:
 def test_interrupted_get_goes_on(tmp_path: Path) -> None:
     body = pattern(300_000)
     with WebServer() as server, Instance(tmp_path) as daemon:
-        url = server.put("a.bin", body, rate=150_000)
+        page = Valve(server, "a.bin", body)
+        page.let(10_000)
         daemon.start()
-        command = daemon.begin_cli("get", url)
-        until(lambda: server.served("a.bin") > 10_000, "it is on its way")
+        command = daemon.begin_cli("get", page.url)
+        assert command.stderr is not None
+        assert command.stderr.readline(), "it knows its task, and tells how far it is"
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=DEADLINE)
         assert command.returncode == 130
         assert "dlqueue watch 1" in err
         assert "dlqueue cancel 1" in err
+        page.open()
         assert daemon.finished(1)["status"] == "completed"
         assert daemon.delivered() == {"a.bin": body}
 
@@ -143,11 +148,14 @@ def test_cancel_and_its_data(tmp_path: Path) -> None:
     with Instance(tmp_path, fake_section(tmp_path)) as daemon:
         daemon.start()
         kept, dropped = (daemon.add(f"http://host.invalid/{name}.bin?manual=1&size=50") for name in "ab")
-        until(lambda: len(list(daemon.destination.rglob("*.bin"))) == 2, "both have bytes in staging")
+        until(
+            lambda: sum(path.suffix == ".bin" for path in everything(daemon.destination)) == 2,
+            "both have bytes in staging",
+        )
         assert daemon.cli("cancel", str(kept)).returncode == 0
         assert daemon.cli("cancel", "--delete-data", str(dropped)).returncode == 0
         until(lambda: daemon.fake_transfers() == [], "both transfers are gone")
-        left = [path.name for path in daemon.destination.rglob("*") if path.is_file()]
+        left = [path.name for path in everything(daemon.destination) if path.is_file()]
         assert left == ["a.bin"]
         assert daemon.task(kept)["status"] == daemon.task(dropped)["status"] == "canceled"
         assert daemon.cli("cancel", str(kept)).returncode == 0  # once more is no error

