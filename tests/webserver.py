@@ -296,9 +296,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             else:
                 self.wfile.write(piece)
-            if page.rate:
+            if rate := page.rate:
                 self.wfile.flush()
-                if web.closing.wait(len(piece) / page.rate):
+                if web.closing.wait(len(piece) / rate):
                     self.close_connection = True
                     return
             web.count(name, len(piece))
