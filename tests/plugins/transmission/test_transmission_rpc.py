@@ -17,7 +17,7 @@ from dlqueue_transmission import TransmissionConfig
 from dlqueue_transmission.entries import Entry
 from dlqueue_transmission.ledger import Ledger, Note
 from dlqueue_transmission.status import explain, scrubbed, state_of, tell
-from tests.plugins.transmission.live import Transmission, free_port, opened
+from tests.plugins.transmission.live import Transmission, opened
 
 KEY = "00c0ffee00c0ffee"
 HASH = "1" * 40
@@ -184,10 +184,11 @@ def test_what_is_no_transmission_is_unavailable(
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
-    downloader = opened(TransmissionConfig(url), tmp_path / "control")
-    with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
-        downloader.test()
+    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
+        taken.bind(("127.0.0.1", 0))
+        downloader = opened(TransmissionConfig(f"http://127.0.0.1:{taken.getsockname()[1]}"), tmp_path / "control")
+        with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
+            downloader.test()
     downloader.close()
 
 
