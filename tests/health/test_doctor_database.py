@@ -198,9 +198,9 @@ async def test_said_to_run_and_nobody_runs_it(queue: Queue, file: Path) -> None:
 
 
 async def test_blocked_by_nothing(queue: Queue, file: Path) -> None:
-    parent = await held(queue, "x")  # and its step is over, which would write over what is written here
-    child = await queue.submit("waits", None, depends_on=[parent])
-    change(file, f"UPDATE task SET finished_at = 1.0, status = 'completed' WHERE id = {parent}")
+    parent = await queue.submit("waits", {"hold": "x"})
+    child = await queue.submit("waits", None, depends_on=[parent.id])
+    change(file, f"UPDATE task SET finished_at = 1.0, status = 'completed' WHERE id = {parent.id}")
     error = one(tasks(file, queue), "tasks", "error")
     assert f"everything they depend on has ended: task {child.id}" in error.explanation
     assert error.cure == f"let them go on: dlqueue pause {child.id} && dlqueue resume {child.id}"
