@@ -17,7 +17,7 @@ import hashlib
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,6 +103,12 @@ class WebServer:
         """Serve it as ``/name``; returns the URL."""
         self.pages[name] = Page(body, **how)
         return self.url(name)
+
+    def slow(self, name: str, body: bytes) -> tuple[str, Callable[[], None]]:
+        """Serve it so that it takes 15 s; returns the URL, and what ends that."""
+        url = self.put(name, body, rate=max(len(body) // 15, 1))
+        page = self.pages[name]
+        return url, lambda: setattr(page, "rate", None)
 
     def url(self, name: str) -> str:
         return f"{self._scheme}://127.0.0.1:{self.port}/{name}"
@@ -296,9 +302,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             else:
                 self.wfile.write(piece)
-            if page.rate:
+            if rate := page.rate:
                 self.wfile.flush()
-                if web.closing.wait(len(piece) / page.rate):
+                if web.closing.wait(len(piece) / rate):
                     self.close_connection = True
                     return
             web.count(name, len(piece))

@@ -57,11 +57,14 @@ class Runs:
             return self._run
 
     def _look(self, rpc: Rpc) -> _Run:
+        asked = time.monotonic()
         seen = rpc.statistics()
+        # An answer that was long on its way is a late estimate by as much, not another start.
+        apart = _SAME + time.monotonic() - asked
         began, former = time.time() - seen.seconds_active, self._run
         rotated = not self._session or rpc.session == self._session or seen.seconds_active > _SESSION_LASTS
         self._session = rpc.session
-        if former and rotated and former.count == seen.session_count and abs(former.began - began) <= _SAME:
+        if former and rotated and former.count == seen.session_count and abs(former.began - began) <= apart:
             return former
         run = _Run(f"{time.time_ns():x}", began, seen.session_count)
         with contextlib.suppress(OSError):  # then it is another run after our next start: no harm

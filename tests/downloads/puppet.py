@@ -59,6 +59,8 @@ class Puppet(Downloader):
         self.context: Context | None = None
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._gates: list[Gate] = []
+        self._restarting = threading.Lock()
+        self._asked = threading.local()
 
     # -- the strings --------------------------------------------------------------------------------------------------
 
@@ -69,6 +71,14 @@ class Puppet(Downloader):
     def show(self, key: str, **fields: Any) -> None:
         """The transfer is like this from now on."""
         self.transfers[key] = dataclasses.replace(self.transfers[key], **fields)
+        self.news()
+
+    def restart(self, program: str, *forgotten: str) -> None:
+        """It is another program from now on, which does not know these. No look falls in between."""
+        with self._restarting:
+            self.program = program
+            for key in forgotten:
+                del self.transfers[key]
         self.news()
 
     def finish(self, key: str, content: bytes = CONTENT, name: str = "file.bin") -> Path:
@@ -157,13 +167,18 @@ class Puppet(Downloader):
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         # What was so when it was asked, even if the answer is late.
-        found = {handle: self.transfers[handle.id] for handle in handles if handle.id in self.transfers}
+        with self._restarting:
+            found = {handle: self.transfers[handle.id] for handle in handles if handle.id in self.transfers}
+            program = self.program
         self.polls.append([handle.id for handle in handles])
         self._called("poll")
+        self._asked.program = program
         return found
 
     def instance(self) -> str | None:
-        return self.program
+        # The one that was polled just before in this thread, and not one that a test has started since.
+        asked: str | None = self._asked.__dict__.pop("program", self.program)
+        return asked
 
     def whole_content(self, request: Request, key: str, *, total: int | None, restarted: bool) -> Sequence[str]:
         self.looked_for.append((key, total, restarted))

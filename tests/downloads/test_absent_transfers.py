@@ -49,8 +49,7 @@ async def test_removed_by_somebody_is_an_error_and_can_be_retried(build: Builder
 
 async def test_absent_after_a_restart_is_lost_and_created_anew(build: Builder) -> None:
     house, task_id, key = await running(build)
-    house.puppet().program = "second"
-    house.puppet().forget(key)
+    house.puppet().restart("second", key)
     await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "created anew")
     assert house.puppet().looked_for == [(key, 11, True)]
     await house.runs(task_id)
@@ -63,8 +62,7 @@ async def test_absent_after_a_restart_is_lost_and_created_anew(build: Builder) -
 async def test_lost_more_than_three_times_is_an_error(build: Builder) -> None:
     house, task_id, key = await running(build)
     for number in range(LOST_MAX + 1):
-        house.puppet().program = f"run {number}"
-        house.puppet().forget(key)
+        house.puppet().restart(f"run {number}", key)
         if number < LOST_MAX:
             await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
             await house.runs(task_id)
@@ -86,8 +84,7 @@ async def test_new_bytes_let_the_losses_begin_anew(build: Builder) -> None:
         await house.eventually(seen, "it got further")
         await house.queue.wake(f"transfer:{key}")
         await house.eventually(lambda n=number: has_lost(house, task_id, 0), "the task knows")  # type: ignore[misc]
-        house.puppet().program = f"run {number}"
-        house.puppet().forget(key)
+        house.puppet().restart(f"run {number}", key)
         await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
         await house.runs(task_id)
     house.puppet().finish(key)
@@ -103,8 +100,7 @@ async def test_the_same_bytes_once_more_are_not_new(build: Builder) -> None:
     for number in range(LOST_MAX + 1):
         house.puppet().show(key, downloaded=3, total=11 + number)  # which wakes it
         await house.eventually(lambda n=number: knows_total(house, task_id, 11 + n), "the task knows")  # type: ignore[misc]
-        house.puppet().program = f"run {number}"
-        house.puppet().forget(key)
+        house.puppet().restart(f"run {number}", key)
         if number < LOST_MAX:
             await house.eventually(lambda n=number: house.puppet().log.count(f"create {key}") == n + 2, "anew")  # type: ignore[misc]
             await house.runs(task_id)
@@ -127,7 +123,7 @@ async def test_a_downloader_that_cannot_tell_has_lost_it(build: Builder) -> None
 
 async def test_it_survives_a_restart_that_kept_it_and_is_removed_then(build: Builder) -> None:
     house, task_id, key = await running(build)
-    house.puppet().program = "second"
+    house.puppet().restart("second")
     house.puppet().show(key, downloaded=5)
     coordinator = house.endpoints["box"]
     await house.eventually(lambda: (seen := coordinator.latest(key)) is not None and seen.downloaded == 5, "seen")

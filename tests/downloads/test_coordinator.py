@@ -20,8 +20,9 @@ from dlqueue.downloads.endpoints import EndpointConfig, Endpoints, NoRoute
 from dlqueue.downloads.policy import Policy
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.slots import Slots
+from dlqueue.downloads.watch import Watch
 from dlqueue.queue import InvalidTask, Status
-from dlqueue.queue.testing import FakeClock
+from dlqueue.queue.testing import PATIENCE, FakeClock
 from dlqueue.sdk import (
     AuthFailed,
     Context,
@@ -49,9 +50,20 @@ class Bench:
         self.woken: list[str] = []
         self.seen: list[int] = []
         self.live = False
+        self.begun = self.through = 0
+        """Polls; the number of the last one that is over, with all that it told."""
         self.coordinator = Coordinator(
             "box", self.puppet, 2.0, self.clock, self._wake, lambda i, o, s: self.seen.append(i), lambda: self.live
         )
+        self._plain_poll = self.coordinator._poll
+        self.coordinator._poll = self._poll  # type: ignore[method-assign]
+
+    async def _poll(self, keys: list[str], asker: Watch | None = None) -> None:
+        self.begun = number = self.begun + 1
+        try:
+            await self._plain_poll(keys, asker)
+        finally:
+            self.through = number
 
     async def _wake(self, hold: str) -> None:
         self.woken.append(hold)
@@ -77,18 +89,16 @@ class Bench:
 
     async def until(self, look: object, what: str) -> None:
         assert callable(look)
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while not look():
             assert time.monotonic() < end, f"not in time: {what}"
             await asyncio.sleep(0.005)
 
     async def polled(self) -> None:
-        """One whole poll more, that begins now."""
-        count = len(self.puppet.polls)
-        self.puppet.news()
-        await self.until(lambda: len(self.puppet.polls) > count, "a poll")
-        await self.coordinator.call(lambda: None)
-        await asyncio.sleep(0.01)
+        """One whole poll more, that begins now; nobody has asked for another when it is over."""
+        begun = self.begun
+        self.coordinator._poke.set()
+        await self.until(lambda: self.through > begun, "a poll")
 
 
 @pytest.fixture
@@ -221,7 +231,10 @@ async def test_one_line_when_it_goes_and_one_when_it_is_back(bench: Bench, caplo
         for _ in range(4):
             asked = bench.puppet.tests
             bench.clock.advance(60)
-            await bench.until(lambda n=asked: bench.puppet.tests > n, "it is asked again")
+            await bench.until(
+                lambda n=asked: bench.puppet.tests > n and (bench.coordinator.down_until or 0) > bench.clock.time(),
+                "it is asked again",
+            )
         polls = len(bench.puppet.polls)
         bench.puppet.before.clear()
         bench.clock.advance(60)
@@ -377,6 +390,9 @@ async def test_events_that_fail_or_end_are_asked_for_again(tmp_path: Path, monke
         await bench.until(lambda n=count: len(asked) == n, "asked again")
     await bench.create("k")
     await bench.polled()
+    bench.puppet.news()
+    begun = bench.begun
+    await bench.until(lambda: bench.begun > begun, "a poll")
     await bench.coordinator.close()
 
 
@@ -386,10 +402,13 @@ async def test_events_that_fail_or_end_are_asked_for_again(tmp_path: Path, monke
 async def test_a_call_that_hangs_has_its_deadline_and_hurts_no_other_downloader(
     build: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "CALL_TIMEOUT", 0.2)
     house = await build.house({"fake": build.fake_config("fake"), "box": puppet_config("box")})
     hang = tmp_path / "fake" / "hang"
     hang.touch()
+    calls = house.endpoints["fake"]._calls
+    run = calls.run
+    # Of this one only: the other must not be called down because this machine is slow, nor this one when it is back.
+    monkeypatch.setattr(calls, "run", lambda function, timeout: run(function, 0.2))
     stuck = await house.add("http://host.invalid/a", downloader="fake")
     free = await house.add("http://host.invalid/b", downloader="box")
     house.puppet().finish(await house.runs(free))
@@ -398,6 +417,7 @@ async def test_a_call_that_hangs_has_its_deadline_and_hurts_no_other_downloader(
     assert (record.retries, record.error) == (0, None)
     assert house.endpoints["fake"].health == "down"
     assert house.endpoints["box"].health == "up"
+    monkeypatch.setattr(calls, "run", run)
     hang.unlink()
     house.clock.advance(61)
     await house.reaches(stuck, Status.COMPLETED)
@@ -440,7 +460,7 @@ async def test_a_look_and_an_end_do_not_wait_behind_all_that_would_begin(bench: 
     gate = bench.puppet.gate("create")
     creating = [asyncio.create_task(bench.create(f"k{number}")) for number in range(3)]
     await bench.until(gate.reached.is_set, "create")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert (await bench.coordinator.look(1, "me", "other", Handle("other"))).status is None
         await bench.coordinator.remove("z", Handle("z"), False, lambda: None)
     assert bench.puppet.log == ["remove z"]
@@ -474,7 +494,7 @@ async def test_what_waits_to_be_created_is_given_up_with_its_caller(bench: Bench
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    async with asyncio.timeout(5):  # it waits for none of the others
+    async with asyncio.timeout(PATIENCE):  # it waits for none of the others
         await bench.coordinator.remove("second", Handle("second"), False, lambda: None)
     gate.open.set()
     await asyncio.gather(first, third)
@@ -487,7 +507,7 @@ async def test_close_does_not_wait_for_a_plug_in_that_hangs(tmp_path: Path, monk
     gate = bench.puppet.gate("all")
     waiting = [asyncio.create_task(bench.create(f"k{n}")) for n in range(2)]
     await bench.until(gate.reached.is_set, "they hang")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await bench.coordinator.close()
     for task in waiting:
         task.cancel()
@@ -516,7 +536,7 @@ async def test_create_goes_on_when_its_caller_is_cancelled_and_remove_waits(benc
     await other
     assert not removing.done()
     gate.open.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await removing
     assert bench.puppet.log == ["remove z", "create k", "remove k"]
     assert bench.puppet.transfers == {}

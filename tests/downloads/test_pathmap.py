@@ -289,8 +289,7 @@ async def test_it_is_seeded_on_after_a_restart_that_forgot_it(build: Builder, tm
     await house.when(task_id, lambda r: r.delivered_at is not None and r.hold)
     house.clock.advance(LOOK_AGAIN)
     await house.settled()
-    house.puppet().program = "second"
-    house.puppet().forget(key)
+    house.puppet().restart("second", key)
     await house.eventually(lambda: house.puppet().log.count(f"create {key}") == 2, "begun anew")
     assert house.puppet().requests[key].directory == tmp_path / "named" / "dl" / there.parent.name
     assert there.read_bytes() == CONTENT

@@ -143,8 +143,7 @@ async def test_a_restart_that_forgot_it_is_seeded_on_and_counts_go_on(build: Bui
     house.puppet().show(key, uploaded=7)
     await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 7, "seen")
     await pass_time(house, LOOK_AGAIN)
-    house.puppet().program = "second"
-    house.puppet().forget(key)
+    house.puppet().restart("second", key)
     await begun_anew(house, task_id, key, 1)
     content = (str(house.puppet().requests[key].directory / "T"),)
     house.puppet().seed(key, downloaded=6, total=6, uploaded=4, content=content)
@@ -164,8 +163,7 @@ async def test_losses_in_a_row_end_the_seeding_and_others_do_not(build: Builder,
     house, task_id, key = await seeding(build, seed={"ratio": None, "time": None})
     await in_phase(house, task_id)
     for number in range(2 * LOST_MAX):
-        house.puppet().program = f"run {number}"
-        house.puppet().forget(key)
+        house.puppet().restart(f"run {number}", key)
         if between == "nothing" and number == LOST_MAX:
             break
         await begun_anew(house, task_id, key, number + 1)
@@ -206,14 +204,13 @@ async def test_a_counter_that_goes_on_is_not_counted_twice(build: Builder, count
     house.puppet().show(key, uploaded=7)
     await house.eventually(lambda: (s := house.endpoints["box"].latest(key)) is not None and s.uploaded == 7, "seen")
     await pass_time(house, LOOK_AGAIN)
-    house.puppet().program = "second"
     there = house.puppet().transfers[key]
 
     def back() -> None:
         house.puppet().transfers[key] = dataclasses.replace(there, uploaded=counter)
 
     house.puppet().before["create"] = back
-    house.puppet().forget(key)
+    house.puppet().restart("second", key)
     await house.eventually(lambda: house.puppet().log.count(f"create {key} again") == 1, "adopted")
     await house.settled()
     await pass_time(house, LOOK_AGAIN)

@@ -188,7 +188,6 @@ async def test_a_disk_is_told_once_with_what_is_promised(build: Builder) -> None
 async def test_a_file_system_that_hangs_does_not_hold_up_the_rest(
     build: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dlqueue.daemon.metrics.DISKS_TIMEOUT", 0.05)
     release = threading.Event()
     asked: list[Path] = []
 
@@ -199,11 +198,14 @@ async def test_a_file_system_that_hangs_does_not_hold_up_the_rest(
         return measure(folder)
 
     house = await build.puppets("box", measure=look)
+    await told(metrics_of(house, folders=[house.folder]))  # how it was when it last answered is known from here on
+    monkeypatch.setattr("dlqueue.daemon.metrics.DISKS_TIMEOUT", 0.05)
     metrics = metrics_of(house, folders=[house.folder, Path("/hangs")])
     try:
         for _ in range(3):
             families = await told(metrics)
             assert len(families["dlqueue_disk_size_bytes"].samples) == 1
+        await house.eventually(lambda: asked, "it is asked")
         assert len(asked) == 1
     finally:
         release.set()

@@ -24,7 +24,7 @@ TASK = {
 
 def test_a_message_arrives() -> None:
     with Receiver() as receiver:
-        messengers.send(f"json://127.0.0.1:{receiver.port}/x", *messengers.text("delivered", TASK))
+        messengers.send(f"json://127.0.0.1:{receiver.port}/x?cto=30&rto=30", *messengers.text("delivered", TASK))
         (got,) = receiver.got
     said = json.loads(got.body)
     assert said["title"] == "Downloaded: big.iso"

@@ -43,12 +43,15 @@ class Source:
     urls: tuple[str, ...]
     content: bytes
     slow_urls: tuple[str, ...] = ()
-    """The same content, so slowly that it is still on its way when the test has looked a few times."""
+    """The same content, so slowly that it is still on its way when the test has looked a few times: for ten seconds or
+    more, or for as long as `let` is not called."""
     broken_urls: tuple[str, ...] = ()
     """Cannot be fetched."""
     broken_for: tuple[Final | None, ...] = (None, "downloader", "request")
     """For whom that error is final, of what it may be."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    let: Callable[[], None] = lambda: None
+    """From now on the slow one may come as fast as it can: called when the test has looked."""
 
 
 class DownloaderConformance:
@@ -160,6 +163,7 @@ class DownloaderConformance:
         with self.another(downloader) as second:
             # The core asks again if a crash has cut off the answer.
             assert second.create(request, self.key) == handle
+            source.let()
             status = self.whole(second, handle)
             assert Path(status.content[0]).read_bytes() == source.content
             assert [path.read_bytes() for path in request.directory.iterdir()] == [source.content]
@@ -169,6 +173,7 @@ class DownloaderConformance:
     ) -> None:
         handle = self.started(downloader, source, tmp_path)
         with self.another(downloader) as second:
+            source.let()
             assert Path(self.whole(second, handle).content[0]).read_bytes() == source.content
 
     def test_another_object_finds_what_is_paused_and_what_is_whole(
@@ -179,6 +184,7 @@ class DownloaderConformance:
         self.wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "paused")
         with self.another(downloader) as second:
             self.wait(second, handle, lambda status: status.state is TransferState.PAUSED, "still paused")
+            source.let()
             second.resume(handle)
             whole = self.whole(second, handle)
             request = self.request(source, tmp_path, source.slow_urls)
@@ -257,6 +263,7 @@ class DownloaderConformance:
         assert paused.downloaded > 0
         downloader.create(self.request(source, tmp_path, source.slow_urls), self.key)
         assert downloader.poll([handle])[handle].state is TransferState.PAUSED
+        source.let()
         for _ in range(2):
             downloader.resume(handle)
         self.wait(downloader, handle, lambda status: status.state is not TransferState.PAUSED, "going on")

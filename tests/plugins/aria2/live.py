@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import logging
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +22,7 @@ from dlqueue.sdk import Context, Handle, TransferStatus
 from dlqueue_aria2 import Aria2Config, Aria2Downloader
 
 PATIENCE = 30.0
+_PORTS = itertools.count(random.SystemRandom().randrange(12_000))
 
 T = TypeVar("T")
 
@@ -153,7 +157,11 @@ def opened(config: Aria2Config, folder: Path, deadline: Callable[[], float] = la
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """For another program. One that the kernel gives away could be somebody's by the time that it is used, at the
+    other end of a connection even. These it gives to nobody, and each process of ours begins elsewhere."""
+    for number in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", 20_000 + number % 12_000))
+            port: int = probe.getsockname()[1]
+            return port
+    raise AssertionError("there is no end of numbers")

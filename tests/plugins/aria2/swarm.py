@@ -113,6 +113,11 @@ class Swarm:
         until(lambda: self.seeder.call("tellStatus", gid).get("seeder") == "true", "seeder")
         return torrent
 
+    def limit(self, torrent: Torrent, rate: str) -> None:
+        """Let the seeder send so much of it in a second; ``0`` = as much as it can."""
+        (gid,) = (one["gid"] for one in self.seeder.call("tellActive") if one.get("infoHash") == torrent.hash)
+        self.seeder.call("changeOption", gid, {"max-upload-limit": rate})
+
     def __enter__(self) -> Self:
         self.tracker.__enter__()
         self.seeder.start()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dlqueue.sdk import Handle, Request, TransferState, Unavailable
-from dlqueue_aria2 import Aria2Config, Aria2Downloader, config
+from dlqueue_aria2 import Aria2Config, Aria2Downloader, config, managed
 from dlqueue_aria2.managed import Managed
 from tests.plugins.aria2.live import opened, until, wait, whole
 from tests.webserver import WebServer, pattern
@@ -196,7 +196,10 @@ def test_a_child_that_dies_is_started_again(
         assert heard.acquire(timeout=20)  # the notices follow it to its new port
 
 
-def test_one_that_cannot_run_is_not_tried_all_the_time(control: Path, tmp_path: Path) -> None:
+def test_one_that_cannot_run_is_not_tried_all_the_time(
+    control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managed, "BACKOFF_FIRST", 60.0)  # longer than this test takes anywhere
     count = tmp_path / "count"
     command = tmp_path / "aria2c"
     command.write_text(f"#!/bin/sh\necho once >>{count}\necho 'there is something wrong' >&2\nexit 3\n")
@@ -205,7 +208,7 @@ def test_one_that_cannot_run_is_not_tried_all_the_time(control: Path, tmp_path: 
     for _ in range(20):
         with pytest.raises(Unavailable, match="something wrong"):
             downloader.poll([Handle(KEY)])
-    assert 1 <= len(count.read_text().split()) <= 10
+    assert len(count.read_text().split()) == managed.ATTEMPTS
     downloader.close()
 
 
@@ -239,13 +242,13 @@ def test_what_it_says_does_not_grow_for_ever(one_command: Path, control: Path) -
     import logging
 
     control.mkdir(mode=0o700)
-    managed = Managed(one_command, control, logging.getLogger("test"), lambda: 20.0, dht=False)
-    managed.rpc()
+    own = Managed(one_command, control, logging.getLogger("test"), lambda: 20.0, dht=False)
+    own.rpc()
     with open(control / "aria2.out", "ab") as output:
         output.write(b"x" * 300_000)
-    managed.rpc()
+    own.rpc()
     assert (control / "aria2.out").stat().st_size == 0
-    managed.close()
+    own.close()
 
 
 def test_two_threads_start_one(open_one: Callable[[], Aria2Downloader], control: Path) -> None:
@@ -275,6 +278,6 @@ def test_close_does_not_wait_for_trackers(
         until(lambda: server.asked("announce"), "announce")
         began = time.monotonic()
         downloader.close()
-        # The core gives it three seconds.
-        assert time.monotonic() - began < 3
+        # The core gives it three seconds, the tracker a minute.
+        assert time.monotonic() - began < 20
     assert processes(control) == {}

@@ -173,10 +173,12 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{free_port()}/jsonrpc"
-    downloader = opened(Aria2Config(url=url), tmp_path / "control")
-    with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
-        downloader.poll([Handle(KEY)])
+    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/jsonrpc"
+        downloader = opened(Aria2Config(url=url), tmp_path / "control")
+        with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
+            downloader.poll([Handle(KEY)])
     downloader.close()
     with pytest.raises(Unavailable):
         downloader.test()

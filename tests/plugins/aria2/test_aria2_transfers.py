@@ -56,7 +56,7 @@ def test_a_gid_that_somebody_else_uses(
     folder: Path,
     open_again: Callable[[], Aria2Downloader],
 ) -> None:
-    slow = server.put("theirs.bin", CONTENT, rate=100_000)
+    slow = server.put("theirs.bin", CONTENT, gate=threading.Event(), gate_at=100_000)
     aria2.call("addUri", [slow], {"gid": KEY})
     with pytest.raises(Rejected, match="somebody else uses the GID") as caught:
         downloader.create(Request(urls=(slow,), directory=folder), KEY)
@@ -91,12 +91,13 @@ def test_an_aria2_that_is_killed_goes_on_from_its_session(
 def test_an_aria2_that_has_lost_its_session_begins_again(
     downloader: Aria2Downloader, aria2: Aria2, server: WebServer, folder: Path
 ) -> None:
-    url = server.put("file.bin", CONTENT, rate=300_000)
+    url = server.put("file.bin", CONTENT, gate=threading.Event(), gate_at=150_000)
     request = Request(urls=(url,), directory=folder)
     handle = downloader.create(request, KEY)
     moving(downloader, handle)
     aria2.stop()
     (aria2.home / "session").write_text("")
+    server.put("file.bin", CONTENT)
     aria2.start()
     assert downloader.poll([handle]) == {}
     assert downloader.whole_content(request, KEY, total=len(CONTENT), restarted=True) == ()
@@ -109,7 +110,8 @@ def test_a_control_file_saves_what_was_fetched(
     downloader: Aria2Downloader, aria2: Aria2, server: WebServer, folder: Path
 ) -> None:
     content = pattern(4 << 20)
-    request = Request(urls=(server.put("file.bin", content, rate=1 << 20),), directory=folder, options={"split": "1"})
+    url = server.put("file.bin", content, gate=threading.Event(), gate_at=3 << 20)
+    request = Request(urls=(url,), directory=folder, options={"split": "1"})
     handle = downloader.create(request, KEY)
     wait(downloader, handle, lambda status: status.downloaded > 1 << 21, "half-way")
     downloader.pause(handle)
@@ -118,7 +120,7 @@ def test_a_control_file_saves_what_was_fetched(
     (aria2.home / "session").write_text("")
     aria2.start()
     (folder / "stray").write_bytes(b"of an earlier attempt")
-    server.pages["file.bin"].rate = None
+    server.put("file.bin", content)
     before = len(server.requests)
     downloader.create(request, KEY)
     whole(downloader, handle)
@@ -143,7 +145,8 @@ def test_what_an_earlier_attempt_left_is_not_believed(
 
 
 def test_removed_by_hand_is_gone(downloader: Aria2Downloader, aria2: Aria2, server: WebServer, folder: Path) -> None:
-    request = Request(urls=(server.put("file.bin", CONTENT, rate=100_000),), directory=folder)
+    url = server.put("file.bin", CONTENT, gate=threading.Event(), gate_at=100_000)
+    request = Request(urls=(url,), directory=folder)
     handle = downloader.create(request, KEY)
     moving(downloader, handle)
     instance = downloader.instance()
@@ -152,7 +155,7 @@ def test_removed_by_hand_is_gone(downloader: Aria2Downloader, aria2: Aria2, serv
     assert downloader.instance() == instance
     assert downloader.whole_content(request, KEY, total=len(CONTENT), restarted=False) == ()
     # A person who tries again means it.
-    server.pages["file.bin"].rate = None
+    server.put("file.bin", CONTENT)
     assert downloader.create(request, KEY) == handle
     whole(downloader, handle)
 

@@ -34,9 +34,11 @@ class TestHttpDownloader(DownloaderConformance):
     def source(self) -> Iterator[Source]:
         content = pattern(300_000)
         with WebServer() as server:
+            slow, let = server.slow("slow/file.bin", content)
             yield Source(
                 urls=(server.put("file.bin", content),),
                 content=content,
-                slow_urls=(server.put("slow/file.bin", content, rate=400_000),),
+                slow_urls=(slow,),
+                let=let,
                 broken_urls=(server.url("nothing/file.bin"),),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import errno
 import os
@@ -65,9 +66,9 @@ def test_a_name_that_nobody_knows(bench: Bench, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_refused_connection(bench: Bench) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    error = bench.error(f"http://127.0.0.1:{port}/f")
+    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
+        taken.bind(("127.0.0.1", 0))
+        error = bench.error(f"http://127.0.0.1:{taken.getsockname()[1]}/f")
     assert (error.kind, error.final) == ("connection", None)
     assert "refused" in error.message
 
@@ -81,7 +82,7 @@ def raw_server(answer: bytes) -> Iterator[str]:
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                with connection:
+                with connection, contextlib.suppress(ConnectionError):  # who has had enough hangs up
                     connection.recv(65536)
                     connection.sendall(answer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -30,9 +31,10 @@ def serve() -> Iterator[Serve]:
             with connection:
                 connection.settimeout(20)
                 asked = b""
-                while b"\r\n\r\n" not in asked:
-                    asked += connection.recv(65536)
-                connection.sendall(answer)
+                while b"\r\n\r\n" not in asked and (piece := connection.recv(65536)):
+                    asked += piece
+                with contextlib.suppress(ConnectionError):  # who has had enough hangs up
+                    connection.sendall(answer)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -16,7 +16,7 @@ from dlqueue.sdk import Handle, TransferState
 from dlqueue_http import fetch
 from dlqueue_http.control import SLACK, Journal
 from dlqueue_http.web import Stopped, Wire
-from tests.plugins.http.conftest import KEY, Bench
+from tests.plugins.http.conftest import KEY, PATIENCE, Bench
 from tests.webserver import WebServer, pattern
 
 SIZE = 2_000_000
@@ -62,9 +62,11 @@ def kill_after(bench: Bench, url: str, until: int, **config: object) -> None:
 
 
 def test_goes_on_after_kill_9_with_the_bytes_it_had(bench: Bench, server: WebServer) -> None:
-    url = server.put("f.bin", CONTENT, rate=1_500_000)
     for until in (600_000, 1_200_000):
+        # It comes no further than that, however long the kill takes.
+        url = server.put("f.bin", CONTENT, rate=1_500_000, gate=threading.Event(), gate_at=600_000)
         kill_after(bench, url, until)
+    server.put("f.bin", CONTENT)
     engine = bench.open()
     assert engine.poll([Handle(KEY)])[Handle(KEY)].downloaded >= 1_100_000
     assert bench.content(bench.end()) == CONTENT
@@ -78,8 +80,8 @@ def test_another_url_in_the_middle_keeps_the_bytes_of_the_same_content(
     bench: Bench, server: WebServer, body: bytes, kept: bool
 ) -> None:
     engine = bench.open()
-    request = bench.request(server.put("f.bin", CONTENT, rate=1_500_000), name="f.bin")
-    handle = engine.create(request, KEY)
+    url = server.put("f.bin", CONTENT, rate=1_500_000, gate=threading.Event(), gate_at=600_000)
+    handle = engine.create(bench.request(url, name="f.bin"), KEY)
     had = bench.until(lambda status: status.downloaded >= 300_000).downloaded
     request = bench.request(server.put("moved.bin", body), name="f.bin")
     assert engine.create(request, KEY) == handle
@@ -93,10 +95,11 @@ def test_another_url_in_the_middle_keeps_the_bytes_of_the_same_content(
 def test_several_segments_go_on_after_kill_9(bench: Bench, server: WebServer) -> None:
     size = 8 * 1024 * 1024
     content = pattern(size)
-    url = server.put("f.bin", content, rate=1_500_000)
+    # A million on each of four connections, and no more: none is on its way when it is killed.
+    url = server.put("f.bin", content, rate=1_500_000, gate=threading.Event(), gate_at=1_000_000)
     kill_after(bench, url, 4_000_000, split_after=0.0, min_segment=1024 * 1024)
     assert len(server.asked("f.bin")) >= 4
-    server.pages["f.bin"].rate = None
+    server.put("f.bin", content)
     bench.open()
     assert bench.content(bench.end()) == content
     assert server.served("f.bin") <= size * 1.1
@@ -104,11 +107,11 @@ def test_several_segments_go_on_after_kill_9(bench: Bench, server: WebServer) ->
 
 def half(bench: Bench, server: WebServer, **how: object) -> str:
     """A transfer that has gone some way, and whose process has ended."""
-    url = server.put("f.bin", CONTENT, rate=2_000_000, **how)
+    url = server.put("f.bin", CONTENT, gate=threading.Event(), gate_at=600_000, **how)
     bench.open().create(bench.request(url), KEY)
     bench.until(lambda status: status.downloaded > 500_000)
     bench.close()
-    server.pages["f.bin"].rate = None
+    server.put("f.bin", CONTENT, **how)
     server.requests.clear()
     return url
 
@@ -193,7 +196,12 @@ def test_a_power_cut_leaves_only_what_was_synced(
 
 def test_what_was_synced_outlives_a_power_cut(bench: Bench, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "SYNC_EVERY", 0.1)
-    half(bench, server)
+    engine = bench.open()
+    engine.create(bench.request(server.put("f.bin", CONTENT, rate=200_000)), KEY)  # which takes ten seconds
+    bench.until(lambda _: sum(segment.synced for segment in engine.transfers[KEY].segments) > 100_000)
+    bench.close()
+    server.put("f.bin", CONTENT)
+    server.requests.clear()
     monkeypatch.setattr("dlqueue_http.transfer.boot_id", lambda: "another boot")
     bench.open()
     assert bench.content(bench.end()) == CONTENT
@@ -231,7 +239,7 @@ def test_what_was_linked_elsewhere_stays_as_it_is(
 
 
 def test_a_pause_outlives_a_restart(bench: Bench, server: WebServer) -> None:
-    url = server.put("f.bin", CONTENT, rate=2_000_000)
+    url = server.put("f.bin", CONTENT, gate=threading.Event(), gate_at=400_000)
     engine = bench.open()
     handle = engine.create(bench.request(url), KEY)
     bench.until(lambda status: status.downloaded > 300_000)
@@ -240,7 +248,7 @@ def test_a_pause_outlives_a_restart(bench: Bench, server: WebServer) -> None:
     paused = engine.poll([handle])[handle]
     assert paused.state is TransferState.PAUSED
     assert paused.downloaded > 300_000
-    server.pages["f.bin"].rate = None
+    server.put("f.bin", CONTENT)
     engine.resume(handle)
     assert bench.content(bench.end()) == CONTENT
     assert server.served("f.bin") <= SIZE * 1.2
@@ -334,8 +342,9 @@ def test_remove_waits_for_the_piece_that_is_being_written(
 
 
 def test_a_run_that_was_stopped_writes_nothing(bench: Bench, server: WebServer) -> None:
-    engine = bench.open()
-    handle = engine.create(bench.request(server.put("f.bin", CONTENT, rate=1_000_000)), KEY)
+    engine = bench.open(connections=1)
+    url = server.put("f.bin", CONTENT, gate=threading.Event(), gate_at=100_000)
+    handle = engine.create(bench.request(url), KEY)
     bench.until(lambda status: status.downloaded > 0)
     transfer = engine.transfers[KEY]
     run = transfer._run
@@ -350,7 +359,7 @@ def test_close_is_quick_while_a_server_says_nothing(bench: Bench, server: WebSer
     gate = threading.Event()
     url = server.put("f.bin", CONTENT, gate=gate, gate_at=100_000)
     silent = server.put("silent.bin", CONTENT, hang=True)
-    engine = bench.open(read_timeout=60.0)
+    engine = bench.open(read_timeout=60.0, connections=1)
     engine.create(bench.request(url), KEY)
     engine.create(bench.request(silent), "00000000000000bb")
     bench.until(lambda status: status.downloaded == 100_000)
@@ -360,7 +369,7 @@ def test_close_is_quick_while_a_server_says_nothing(bench: Bench, server: WebSer
     assert len(threads) == 2
     bench.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dlqueue.sdk import Handle, TransferState
+from dlqueue_http import fetch
 from tests.plugins.http.conftest import KEY, Bench
 from tests.webserver import WebServer, pattern
 
@@ -207,19 +209,40 @@ def test_a_server_that_promises_parts_and_does_not_send_them(bench: Bench, serve
     assert [each.headers["Range"] for each in server.asked("f")].count(None) == 1
 
 
-def test_a_server_that_allows_one_connection(bench: Bench, server: WebServer) -> None:
+@pytest.fixture
+def helped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], fetch.Run]:
+    """A transfer has one connection, however long that takes, until this is called: then its next piece calls help."""
+    monkeypatch.setattr(fetch, "SAVE_AFTER", 3600.0)
+
+    def begin() -> fetch.Run:
+        assert bench.engine is not None
+        run = bench.engine.transfers[KEY]._run
+        assert run is not None
+        run._next_save = 0.0
+        return run
+
+    return begin
+
+
+def test_a_server_that_allows_one_connection(bench: Bench, server: WebServer, helped: Callable[[], fetch.Run]) -> None:
     content = pattern(4 * 1024 * 1024)
     gate = threading.Event()
-    url = server.put("f", content, gate=gate, gate_at=500_000)
+    url = server.put("f", content, gate=gate, gate_at=500_000, rate=4_000_000)
     engine = bench.open(split_after=0.0, min_segment=1024 * 1024)
     engine.create(bench.request(url), KEY)
     bench.until(lambda status: status.downloaded == 500_000)
-    server.pages["f"].status = 403
+    page = server.pages["f"]
+    page.status, page.rate = 403, 200_000  # the first is still on its way when the second is refused
+    run = helped()
     gate.set()
+    bench.until(lambda _: len(server.asked("f")) > 1 and run._active == 1)
+    page.rate = None
     assert bench.content(bench.end()) == content
 
 
-def test_a_failure_among_several_connections_is_tried_again_with_one(bench: Bench, server: WebServer) -> None:
+def test_a_failure_among_several_connections_is_tried_again_with_one(
+    bench: Bench, server: WebServer, helped: Callable[[], fetch.Run]
+) -> None:
     content = pattern(4 * 1024 * 1024)
     gate = threading.Event()
     url = server.put("f", content, gate=gate, gate_at=500_000)
@@ -228,6 +251,7 @@ def test_a_failure_among_several_connections_is_tried_again_with_one(bench: Benc
     bench.until(lambda status: status.downloaded == 500_000)
     page = server.pages["f"]
     page.status, page.failures, page.cut, page.cuts, page.rate = 403, 1, 2_000_000, 1, 4_000_000
+    helped()
     gate.set()
     assert bench.content(bench.end()) == content
     assert page.failures == page.cuts == 0
@@ -243,9 +267,11 @@ def test_the_number_of_connections_can_be_chosen(bench: Bench, server: WebServer
 
 def test_speed_and_progress_are_shown(bench: Bench, server: WebServer) -> None:
     engine = bench.open()
-    handle = engine.create(bench.request(server.put("f", pattern(1_000_000), rate=1_000_000)), KEY)
+    gate = threading.Event()
+    handle = engine.create(bench.request(server.put("f", pattern(1_000_000), gate=gate, gate_at=500_000)), KEY)
     status = bench.until(lambda status: status.download_speed > 0)
     assert (status.total, status.name) == (1_000_000, "f")
     (file,) = engine.files(handle)
     assert 0 <= file.progress < 100
+    gate.set()
     assert bench.end().download_speed == 0

@@ -17,7 +17,6 @@ from dlqueue.sdk import AuthFailed, Handle, Request, TransferState, Unavailable
 from dlqueue_qbittorrent import QbittorrentConfig, QbittorrentDownloader
 from dlqueue_qbittorrent.status import STATES, tell
 from dlqueue_qbittorrent.sync import Entry
-from tests.plugins.aria2.live import free_port
 from tests.plugins.aria2.swarm import make_torrent
 from tests.plugins.qbittorrent.live import Qbittorrent, config_of, opened
 
@@ -268,9 +267,12 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    downloader = opened(QbittorrentConfig(url=f"http://127.0.0.1:{free_port()}"), tmp_path / "control")
-    with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
-        downloader.poll([Handle(KEY)])
+    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        downloader = opened(QbittorrentConfig(url=url), tmp_path / "control")
+        with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
+            downloader.poll([Handle(KEY)])
     downloader.close()
     with pytest.raises(Unavailable):
         downloader.test()

@@ -11,7 +11,7 @@ from dlqueue.sdk import Downloader, TransferState
 from dlqueue.sdk.testing import Album, DownloaderConformance, HostileConformance, SelectionConformance, Source
 from dlqueue_qbittorrent import QbittorrentConfig, QbittorrentDownloader
 from tests.plugins.albums import album
-from tests.plugins.aria2.swarm import Swarm
+from tests.plugins.aria2.swarm import Swarm, Torrent
 from tests.plugins.qbittorrent.live import Qbittorrent, opened, wait
 from tests.webserver import WebServer, pattern
 
@@ -19,15 +19,17 @@ CONTENT = pattern(300_000)
 
 
 @pytest.fixture(scope="session")
-def torrents(swarm: Swarm) -> Source:
-    slow = swarm.seed("slow.bin", CONTENT, ("max-upload-limit", "100K"))
-    return Source(urls=(swarm.seed("file.bin", CONTENT).magnet,), content=CONTENT, slow_urls=(slow.magnet,))
+def torrents(swarm: Swarm) -> tuple[Torrent, Torrent]:
+    """One that comes at once, and one that is slow until a test lets it."""
+    return swarm.seed("file.bin", CONTENT), swarm.seed("slow.bin", CONTENT)
 
 
 class TestQbittorrent(DownloaderConformance):
     @pytest.fixture
-    def source(self, torrents: Source) -> Source:
-        return torrents
+    def source(self, swarm: Swarm, torrents: tuple[Torrent, Torrent]) -> Source:
+        fast, slow = torrents
+        swarm.limit(slow, "40K")
+        return Source((fast.magnet,), CONTENT, (slow.magnet,), let=lambda: swarm.limit(slow, "0"))
 
     def test_an_error_says_why_and_can_be_tried_again(
         self, downloader: Downloader, source: Source, tmp_path: Path

@@ -296,9 +296,11 @@ def stopped_names(qbittorrent: Qbittorrent) -> set[str]:
 
 def foreign(qbittorrent: Qbittorrent) -> dict[str, Any]:
     """What must not change of a transfer that is not ours."""
-    keys = ("state", "save_path", "tags", "category", "ratio_limit", "up_limit", "size", "auto_tmm")
+    names = stopped_names(qbittorrent)
+    keys = ("save_path", "tags", "category", "ratio_limit", "up_limit", "size", "auto_tmm")
     return {
-        digest: {key: torrent[key] for key in keys} | {"files": qbittorrent.call("torrents/files", hash=digest)}
+        digest: {key: torrent[key] for key in keys}
+        | {"stopped": torrent["state"] in names, "files": qbittorrent.call("torrents/files", hash=digest)}
         for digest, torrent in qbittorrent.torrents().items()
     }
 

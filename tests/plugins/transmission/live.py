@@ -21,6 +21,7 @@ import transmission_rpc
 
 from dlqueue.sdk import Context, Downloader, Handle, TransferStatus
 from dlqueue_transmission import TransmissionConfig, TransmissionDownloader
+from tests.plugins.aria2.live import free_port
 from tests.plugins.aria2.swarm import Torrent, make_torrent
 from tests.webserver import WebServer
 
@@ -171,10 +172,3 @@ def opened(
     )
     made.open(config, context)
     return made
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

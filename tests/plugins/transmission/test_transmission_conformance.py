@@ -26,9 +26,10 @@ class TestTransmission(DownloaderConformance):
         with WebServer() as server:
             self.torrents = {
                 "fast": web_seeded(server, "file.bin", content),
-                "slow": web_seeded(server, "slow.bin", content, rate=150_000),
+                "slow": web_seeded(server, "slow.bin", content, rate=20_000),
             }
-            yield Source(urls=("fast",), content=content, slow_urls=("slow",))
+            slow = server.pages[f"{self.torrents['slow'].hash}/slow.bin"]
+            yield Source(urls=("fast",), content=content, slow_urls=("slow",), let=lambda: setattr(slow, "rate", None))
 
     def request(self, source: Source, folder: Path, urls: tuple[str, ...] | None = None) -> Request:
         (name,) = urls or source.urls

@@ -12,9 +12,11 @@ class TestYtdlp(DownloaderConformance):
     @pytest.fixture
     def source(self, server: WebServer) -> Source:
         content = pattern(300_000)
+        slow, let = server.slow("slow/file.mp4", content)
         return Source(
             urls=(server.put("file.mp4", content),),
             content=content,
-            slow_urls=(server.put("slow/file.mp4", content, rate=150_000),),
+            slow_urls=(slow,),
+            let=let,
             broken_urls=(server.url("nothing/file.mp4"),),
         )
