@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import pty
@@ -94,6 +95,33 @@ async def test_its_keys_steer_tasks(daemon: Instance) -> None:
         await pilot.press("t")
         await until_shown(pilot, lambda text: "finished: nothing" in text, "retry")
         assert daemon.task(number)["status"] in ("queued", "processing", "suspending")
+
+
+async def test_keys_that_are_quicker_than_the_daemon(daemon: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked meanwhile does not know yet what the first key has done: the second one counts on from that."""
+    number = daemon.add("http://host.invalid/one.iso", paused=True)
+    let, call = asyncio.Event(), AsyncClient.call
+    asked: list[str] = []
+
+    async def slowly(self: AsyncClient, method: str, params: dict[str, Any] | None = None) -> Any:
+        if method == "tasks.update":
+            await let.wait()
+        answer = await call(self, method, params)
+        asked.append(method)
+        return answer
+
+    top = Top(daemon.socket)
+    async with top.run_test(size=SIZE, notifications=True) as pilot:
+        await until_shown(pilot, lambda text: "priority 0," in text, "the task")
+        monkeypatch.setattr(AsyncClient, "call", slowly)
+        await pilot.press("plus")
+        before = top.feed.rows[number]
+        await asyncio.to_thread(daemon.call, "tasks.update", id=number, labels={"tag": ["x"]})
+        await until_shown(pilot, lambda _: top.feed.rows[number] is not before, "it was looked at meanwhile")
+        await pilot.press("plus")
+        let.set()
+        await until_shown(pilot, lambda _: asked.count("tasks.update") == 2, "both have been done")
+    assert daemon.task(number)["priority"] == 2
 
 
 async def test_cancel_with_the_data(daemon: Instance) -> None:

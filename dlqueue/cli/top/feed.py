@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +40,8 @@ class Feed:
         self._listed = 0.0
         self._listing = False
         self._news = True
+        self._acting: Counter[int] = Counter()
+        """Tasks with which something is being done: what is asked of them may not know of it yet."""
         self.rows: dict[int, Row] = {}
         self.view = "unfinished"
         self.more = False
@@ -75,11 +77,14 @@ class Feed:
         for number in ids:
             if self._client is None:
                 return [*refused, "there is no daemon just now"]
+            self._acting[number] += 1
             try:
                 await self._client.call(f"tasks.{verb}", {"id": number, **params})
             except (RpcError, DaemonUnreachable) as error:
                 refused.append(str(getattr(error, "message", error)))
-            self._stale[number] = None
+            finally:
+                self._acting[number] -= 1
+                self._stale[number] = None
         return refused
 
     def show(self, view: str) -> None:
@@ -160,11 +165,14 @@ class Feed:
             del self._stale[number]
 
         async def ask(number: int) -> None:
+            acting = self._acting[number]
             try:
                 row = row_of(await client.tasks.get(id=number))
             except NotFound:
                 self.rows.pop(number, None)
                 return
+            if (acting or self._acting[number]) and (former := self.rows.get(number)) is not None:
+                row["priority"] = former["priority"]  # as it will be
             if row["status"] in VIEWS[self.view]:
                 self.rows[number] = row
             else:
