@@ -19,6 +19,7 @@ from dlqueue.downloads.pathmap import make_folder
 from dlqueue.downloads.probe import Offer, offered
 from dlqueue.downloads.search import Found, search
 from dlqueue.downloads.state import Obligation
+from dlqueue.runtime.failpoint import reach
 from dlqueue.sdk import DownloaderError, Handle, Rejected, Request, TransferState, TransferStatus
 
 PROOF_TIMEOUT = 35.0
@@ -73,6 +74,7 @@ async def _prove(coordinator: Coordinator, offer: Offer, own: Path, key: str) ->
     status: TransferStatus | None = None
     try:
         handle, _ = await coordinator.create(request, key, partial(make_folder, paths, own))
+        reach("proving")
         until = time.monotonic() + PROOF_TIMEOUT
         while time.monotonic() < until:
             status = await coordinator.glance(handle)

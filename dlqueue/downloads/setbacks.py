@@ -180,11 +180,16 @@ class Setbacks:
             raise await self._from_the_top(ctx, "unavailable", Rejected(self.why_not(state, error), kind="unavailable"))
         if not keep_slot:
             await self._endpoints.release(ctx.task_id)
-        ctx.progress(message=f"waiting for {name}: {error or coordinator.last_error or 'it does not answer'}")
+        self.show_wait(ctx, name, error)
         # One that is given up is left as soon as another can take over, of which nobody would tell.
         after = LOOK_AGAIN if coordinator.given_up and others else seldom(ctx)
         waits = Choice(None, "downloader", (name,) if begun else (name, *others))
         return ResumeAfter(after, hold=self._endpoints.hold(waits), renew=False)
+
+    def show_wait(self, ctx: Context, name: str, error: Exception | None = None) -> None:
+        """To whoever watches: it waits for this one, which is down."""
+        said = error or self._endpoints[name].last_error or "it does not answer"
+        ctx.progress(message=f"waiting for {name}: {said}")
 
     def _may_go_back(self, ctx: Context, name: str) -> bool:
         """To one that has been tried already: rather once more from the top than waiting for ever."""

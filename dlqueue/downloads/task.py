@@ -147,6 +147,8 @@ class RemoteDownload(Task):
         name = choice.name
         if name is None or not self._endpoints.slots.acquire(name, ctx.task_id):
             await self._endpoints.shares.pass_on(ctx.owner)
+            if choice.waits == "downloader":
+                self._setbacks.show_wait(ctx, choice.names[0])
             after = {"downloader": seldom(ctx), "route": LOOK_AGAIN}.get(choice.waits or "")
             return ResumeAfter(after, hold=self._endpoints.hold(choice), renew=False)
         self._endpoints.shares.adopt(ctx.owner, ctx.task_id)

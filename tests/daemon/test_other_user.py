@@ -122,6 +122,7 @@ def test_limits_of_a_stranger_follow_a_reload(daemon: Instance, stranger: OtherU
     folder = daemon.destination / "his"
     limit(f'[owners."*"]\nmax_tasks = 2\nmax_active = 1\nlevel = 2\nallow_destinations = ["{folder}"]\n')
     first = stranger.call("downloads.add", url=URL, name="a")
+    until(daemon.created, "the first has his only turn")
     second = stranger.call("downloads.add", url=URL, name="b")
     assert first["download"]["destination"] == str(folder)
     assert stranger.refused("downloads.add", url=URL, name="c") == Code.LIMIT

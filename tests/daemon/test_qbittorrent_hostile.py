@@ -14,7 +14,8 @@ def test_torrents(tmp_path: Path) -> None:
         before = outside(w.daemon, "qbittorrent")
         completed = 0
         for number, folder in add_all(w.daemon, w.server).items():
-            done = w.daemon.finished(number)
+            # One wait is for all that the downloader does before this one.
+            done = w.daemon.call("tasks.wait", id=number, timeout=300)
             if done["status"] == "completed":
                 completed += 1
                 is_tame(done, folder)

@@ -94,6 +94,7 @@ def test_qbittorrent_has_forgotten_it_after_a_restart(w: World) -> None:
     w.daemon.start()
     number = w.add(running.torrent, seed=0)
     w.moving(running.torrent)
+    until(lambda: w.daemon.task(number)["download"]["state"] == "downloading", "the daemon has seen it")
     w.qbittorrent.stop()
     for path in (w.qbittorrent.home / "qBittorrent" / "data" / "BT_backup").iterdir():
         path.unlink()

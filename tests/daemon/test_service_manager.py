@@ -47,9 +47,13 @@ def test_not_ready_before_the_store_is_open(tmp_path: Path) -> None:
             manager.start()
             manager.heard(lambda state: "EXTEND_TIMEOUT_USEC" in state, "it begins")
             with pytest.raises(TimeoutError):
-                manager.receive(1.0)
+                while True:
+                    assert "READY" not in manager.receive(1.0)
             assert not manager.daemon.answers()
             other.rollback()
+        if "database is locked" in manager.log():  # it waits some seconds for that, and this machine is slow
+            assert manager.daemon.process is not None and manager.daemon.process.wait(DEADLINE) == 1
+            manager.start()
         manager.ready()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,9 @@ def waits_for_space(daemon: Instance, number: int) -> str:
 
 def test_what_does_not_fit_goes_on_by_itself_when_it_does(tmp_path: Path, server: WebServer) -> None:
     body = pattern(6_000_000)
-    url = server.put("big.bin", body, rate=2_000_000)
+    # No more than its beginning comes: it would fill the disk before somebody who is slow could pause it.
+    gate = threading.Event()
+    url = server.put("big.bin", body, gate=gate, gate_at=100_000)
     small = server.put("small.bin", b"small")
     with Instance(tmp_path) as daemon, mounted(daemon.destination, "4m"):
         daemon.start()
@@ -56,6 +59,7 @@ def test_what_does_not_fit_goes_on_by_itself_when_it_does(tmp_path: Path, server
         assert f"the file system of {daemon.destination} has" in message
         assert daemon.task(number)["download"]["attempts"][-1]["error_class"] == "space"
         assert daemon.finished(daemon.add(small))["status"] == "completed", "others fit all the same"
+        gate.set()
         subprocess.run(["mount", "-o", "remount,size=32m", daemon.destination], check=True)
         done = daemon.finished(number)
         assert (done["status"], done["retries"]) == ("completed", 0)

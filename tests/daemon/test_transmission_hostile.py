@@ -15,7 +15,8 @@ def test_torrents(tmp_path: Path) -> None:
         before = outside(w.daemon, "transmission")
         ended: Counter[str] = Counter()
         for number, folder in add_all(w.daemon, w.server).items():
-            done = w.daemon.finished(number)
+            # One wait is for all that the downloader does before this one.
+            done = w.daemon.call("tasks.wait", id=number, timeout=300)
             ended[(done["error"] or {}).get("kind", "completed")] += 1
             if done["status"] == "completed":
                 is_tame(done, folder)

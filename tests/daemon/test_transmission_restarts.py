@@ -151,8 +151,6 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         album = web_seeded(w.server, "album", FILES)
         ids = [w.add(album)]
         until(lambda: w.why(ids[0])["reason"] == "downloader_unavailable", "it waits")
-        before = ear.heard.count(b"POST /transmission/rpc")
-        assert before <= 2, "one by the look-out, one for the task"
         ids += [w.add(web_seeded(w.server, f"{number}.bin", FILES["a.bin"])) for number in range(10)]
         for number in ids:
             until(lambda n=number: w.why(n)["reason"] == "downloader_unavailable", "it waits")  # type: ignore[misc]
@@ -161,7 +159,8 @@ def test_a_wrong_password(tmp_path: Path) -> None:
         assert shown.stdout.count(clear) == 1 and "\tdown\t" in shown.stdout
         why = w.daemon.cli("why", str(ids[-1]))
         assert clear in why.stdout and "box" in why.stdout
-        assert ear.heard.count(b"POST /transmission/rpc") == before, "no hammering"
+        asked = ear.heard.count(b"POST /transmission/rpc")
+        assert asked <= 2, "no hammering: one by the look-out, and one for the first task if that was at the same time"
         assert len([line for line in w.daemon.log_lines() if clear in line]) == 1
         w.daemon.config.write_text(right)
         assert w.daemon.cli("config", "reload").returncode == 0

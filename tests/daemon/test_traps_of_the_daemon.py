@@ -65,5 +65,6 @@ def test_a_settings_key_that_was_read_under_another_name(tmp_path: Path) -> None
         failing = daemon.finished(daemon.add("http://host.invalid/a.bin?fail=passing"))
         assert (failing["max_retry"], failing["retries"], failing["status"]) == (3, 3, "error")
         daemon.add("http://host.invalid/b.bin?manual=1")
+        until(lambda: len(daemon.created()) == 2, "it has the slot")
         waiting = daemon.add("http://host.invalid/c.bin")
         until(lambda: daemon.task(waiting)["hold"] == "slot:fake", "one transfer at once")

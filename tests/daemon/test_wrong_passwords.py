@@ -43,12 +43,15 @@ def test_it_is_told(kind: str, tmp_path: Path) -> None:
             lambda: daemon.call("tasks.why", id=number)["reason"] == "downloader_unavailable", "it waits for its login"
         )
         until(lambda: daemon.call("downloaders.get", name="box")["health"] == "down", "it was asked")
+        later = daemon.add(make_torrent("later", b"content").magnet)  # which begins when that is known
+        until(lambda: daemon.call("tasks.why", id=later)["reason"] == "downloader_unavailable", "so does another")
         for said in (
             daemon.cli("why", str(number)).stdout,
             daemon.cli("downloader", "ls").stdout,
             daemon.cli("add", "--dry-run", MAGNET).stdout,
             daemon.cli("show", str(number)).stdout,
             json.dumps(daemon.task(number)["progress"]),
+            json.dumps(daemon.task(later)["progress"]),
         ):
             assert "refuses our" in said and "does not answer" not in said, said
         tested = daemon.cli("downloader", "test", "box")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ from tests.install.standins import (
     ran,
     stub_programs,
 )
-from tests.plugins.aria2.live import Aria2, free_port
+from tests.plugins.aria2.live import Aria2
 
 
 class House:
@@ -44,7 +46,12 @@ class House:
             if name.startswith(("DLQUEUE_", "XDG_", "SUDO_")):
                 monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(self.home))
-        self.ports = {kind: free_port() for kind in ("aria2", "qbittorrent", "transmission")}
+        # Bound, and nobody listens: a port that is merely free may be that of another test's downloader a moment later.
+        self.closed = {kind: socket.socket() for kind in ("aria2", "qbittorrent", "transmission")}
+        for one in self.closed.values():
+            one.bind(("127.0.0.1", 0))
+        self.ports: dict[str, int] = {kind: one.getsockname()[1] for kind, one in self.closed.items()}
+        monkeypatch.setattr("dlqueue.install.find._SECONDS", DEADLINE)  # it may be a slow machine
 
     def stubs(self, **answers: int) -> None:
         programs = stub_programs(self.folder, **answers)
@@ -82,8 +89,11 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    return House(tmp_path, monkeypatch)
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    made = House(tmp_path, monkeypatch)
+    yield made
+    for one in made.closed.values():
+        one.close()
 
 
 def mode(path: Path) -> int:
