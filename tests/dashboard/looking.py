@@ -13,6 +13,9 @@ PATIENCE = 15_000
 """Milliseconds that something may take to show."""
 FAKE = "http://host.invalid"
 expect.set_options(timeout=PATIENCE)
+_REMEMBER = """new MutationObserver(() => {
+    for (const one of document.querySelectorAll(".toasts p")) (window.toasted ??= new Set()).add(one.textContent);
+}).observe(document, { childList: true, subtree: true });"""
 
 
 class Dashboard:
@@ -39,6 +42,7 @@ class Dashboard:
         self._contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
+        page.add_init_script(_REMEMBER)
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.wrong.append(f"thrown: {error}"))
         page.on("request", self._asked)
@@ -72,3 +76,8 @@ class Dashboard:
 def row(page: Page, name: str) -> Locator:
     """The row of the task with this name."""
     return page.locator(".task").filter(has=page.locator(".name", has_text=name))
+
+
+def told(page: Page, text: str) -> None:
+    """A toast says it, or has said it: it goes by itself after some seconds, and may be gone when it is looked for."""
+    page.wait_for_function("text => [...(window.toasted ?? [])].some((one) => one.includes(text))", arg=text)
