@@ -303,6 +303,12 @@ def focused(page: Page) -> str:
     return str(page.evaluate("document.activeElement.querySelector('.name')?.textContent ?? ''"))
 
 
+LAST = """name => {
+    const rows = [...document.querySelectorAll(".task")].sort((one, other) => one.offsetTop - other.offsetTop);
+    return rows.at(-1)?.querySelector(".name").textContent === name;
+}"""
+
+
 def test_everything_by_keyboard(dashboard: Dashboard) -> None:
     for name in ("one", "two", "three"):
         slow(dashboard.instance, name)
@@ -317,7 +323,8 @@ def test_everything_by_keyboard(dashboard: Dashboard) -> None:
     assert page.locator(".task:focus-visible").count() == 1
     page.keyboard.press("p")
     expect(row(page, name).locator(".why")).to_have_text("paused")
-    assert focused(page) == name, "the keyboard stays where it is"
+    page.wait_for_function(LAST, arg=name)  # below those that run
+    assert focused(page) == name, "the keyboard goes with its row"
     page.keyboard.press("p")
     expect(row(page, name).locator(".why")).not_to_have_text("paused")
     page.keyboard.press("Enter")
