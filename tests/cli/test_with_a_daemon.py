@@ -135,6 +135,8 @@ def test_downloader_pause_survives_a_kill(daemon: Instance) -> None:
     until(lambda: daemon.task(task)["hold"] == "paused:fake", "it waits")
     daemon.kill()
     daemon.start()
+    # A daemon that has just started lets everybody look anew.
+    until(lambda: daemon.call("tasks.why", id=task)["reason"] == "paused", "it waits again")
     why = as_json(daemon.cli("why", str(task), "--json"))
     assert (why["reason"], why["blocking"]) == ("paused", "fake")
     assert "dlqueue downloader resume fake" in why["message"]
