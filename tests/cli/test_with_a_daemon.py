@@ -81,7 +81,11 @@ def test_events(daemon: Instance) -> None:
 def test_events_go_on_with_the_next_daemon(daemon: Instance) -> None:
     first = daemon.add("http://host.invalid/1.bin")
     daemon.finished(first)
-    following = daemon.begin_cli("events", "--follow", "--since", "0", "--topic", "task")
+    patient = "from dlqueue.cli import follow, main; follow._RECONNECT_SECONDS = 60.0; main.main()"
+    following = subprocess.Popen(
+        [sys.executable, "-c", patient, "events", "--follow", "--since", "0", "--topic", "task"],
+        env=daemon.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert following.stdout is not None
     seen = [json.loads(following.stdout.readline())]
     daemon.kill()
