@@ -240,7 +240,9 @@ def test_several_and_all_that_match(dashboard: Dashboard) -> None:
 
 def test_downloaders_and_schedules(dashboard: Dashboard) -> None:
     params = {"url": f"{FAKE}/tick?manual=1"}
-    dashboard.instance.call("schedules.create", name="nightly", type="remote_download", params=params, cron="0 3 29 2 *")
+    dashboard.instance.call(
+        "schedules.create", name="nightly", type="remote_download", params=params, cron="0 3 29 2 *"
+    )
     page = dashboard.open()
     downloaders = page.locator(".downloaders")
     expect(downloaders).to_contain_text("fake 1")

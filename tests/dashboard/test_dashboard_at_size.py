@@ -104,7 +104,7 @@ def test_it_finds_a_daemon_again(restarted: Instance, browser: Browser) -> None:
     expect(row(page, "before.iso")).to_be_visible()
     restarted.start()
     restarted.add(f"{FAKE}/after.iso?manual=1")
-    expect(page.locator(".live")).to_have_text("live", timeout=30_000)
+    expect(page.locator(".live")).to_have_text("live", timeout=60_000)
     expect(row(page, "after.iso")).to_be_visible()
     expect(page.locator(".verdict")).to_contain_text("All is well")
     assert all("ERR_" in line for line in dashboard.wrong), "the browser itself tells of it"

@@ -137,9 +137,7 @@ def test_looking_makes_no_folder_that_another_look_would_take_away(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_system_that_hangs_does_not_hang_the_test(
-    build: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_system_that_hangs_does_not_hang_the_test(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     house = await build.puppets()
     let_go = threading.Event()
     monkeypatch.setattr(examine, "FOLDER_TIMEOUT", 0.05)
