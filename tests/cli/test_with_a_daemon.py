@@ -81,7 +81,11 @@ def test_events(daemon: Instance) -> None:
 def test_events_go_on_with_the_next_daemon(daemon: Instance) -> None:
     first = daemon.add("http://host.invalid/1.bin")
     daemon.finished(first)
-    following = daemon.begin_cli("events", "--follow", "--since", "0", "--topic", "task")
+    patient = "from dlqueue.cli import follow, main; follow._RECONNECT_SECONDS = 60.0; main.main()"
+    following = subprocess.Popen(
+        [sys.executable, "-c", patient, "events", "--follow", "--since", "0", "--topic", "task"],
+        env=daemon.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert following.stdout is not None
     seen = [json.loads(following.stdout.readline())]
     daemon.kill()
@@ -135,6 +139,8 @@ def test_downloader_pause_survives_a_kill(daemon: Instance) -> None:
     until(lambda: daemon.task(task)["hold"] == "paused:fake", "it waits")
     daemon.kill()
     daemon.start()
+    # A daemon that has just started lets everybody look anew.
+    until(lambda: daemon.call("tasks.why", id=task)["reason"] == "paused", "it waits again")
     why = as_json(daemon.cli("why", str(task), "--json"))
     assert (why["reason"], why["blocking"]) == ("paused", "fake")
     assert "dlqueue downloader resume fake" in why["message"]

@@ -78,7 +78,7 @@ def test_threads_share_a_client(client: Client) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert names == ["stub"] * 200
 
 
@@ -91,7 +91,7 @@ def test_events(client: Client, daemon: StubDaemon) -> None:
             stream.put("missed", None, None, {"count": 2})
 
         daemon.run(put())
-        first, second = events.next(10), events.next(10)
+        first, second = events.next(30), events.next(30)
         assert first is not None and (first["sequence"], first["task_id"]) == (1, 7)
         assert second is not None and second["topic"] == "missed"
         assert events.next(0.01) is None
@@ -178,7 +178,7 @@ async def test_async_calls_at_once(daemon: StubDaemon) -> None:
 
         async with anyio.create_task_group() as group:
             group.start_soon(wait)
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 while not daemon.service.waiting:
                     await client.daemon.info()
             await anyio.to_thread.run_sync(daemon.run, daemon.service.update(task["id"], status="completed"))
@@ -210,9 +210,9 @@ async def test_async_events(daemon: StubDaemon) -> None:
                     stream.put("task", number, 7, {})
 
             await anyio.to_thread.run_sync(daemon.run, put())
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 assert [(await anext(events))["sequence"] for _ in range(3)] == [0, 1, 2]
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not stream.closed:
                 await client.daemon.info()
 
@@ -227,7 +227,7 @@ async def test_async_slow_reader_is_told_what_it_missed(daemon: StubDaemon) -> N
                     daemon.service.streams[0].put("task", number, 7, {})
 
             await anyio.to_thread.run_sync(daemon.run, put())
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 while client._inbox("s1").missed < 500:
                     await client.daemon.info()
                 seen = [await anext(events) for _ in range(1001)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,10 +10,15 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 
 from tests.daemon.instance import Instance
 
-PATIENCE = 15_000
+PATIENCE = 30_000
 """Milliseconds that something may take to show."""
 FAKE = "http://host.invalid"
 expect.set_options(timeout=PATIENCE)
+_NUMBERS = itertools.count()
+"""For names of tokens: the `id` of an object may have been that of another one."""
+_REMEMBER = """new MutationObserver(() => {
+    for (const one of document.querySelectorAll(".toasts p")) (window.toasted ??= new Set()).add(one.textContent);
+}).observe(document, { childList: true, subtree: true });"""
 
 
 class Dashboard:
@@ -29,7 +35,7 @@ class Dashboard:
     def token(self, role: str = "admin") -> dict[str, Any]:
         """``token`` and ``url``; one for each role."""
         if role not in self._roles:
-            made: dict[str, Any] = self.instance.call("tokens.create", name=f"{role}-{id(self)}", role=role)
+            made: dict[str, Any] = self.instance.call("tokens.create", name=f"{role}-{next(_NUMBERS)}", role=role)
             self._roles[role] = made
         return self._roles[role]
 
@@ -39,6 +45,7 @@ class Dashboard:
         self._contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
+        page.add_init_script(_REMEMBER)
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.wrong.append(f"thrown: {error}"))
         page.on("request", self._asked)
@@ -72,3 +79,8 @@ class Dashboard:
 def row(page: Page, name: str) -> Locator:
     """The row of the task with this name."""
     return page.locator(".task").filter(has=page.locator(".name", has_text=name))
+
+
+def told(page: Page, text: str) -> None:
+    """A toast says it, or has said it: it goes by itself after some seconds, and may be gone when it is looked for."""
+    page.wait_for_function("text => [...(window.toasted ?? [])].some((one) => one.includes(text))", arg=text)

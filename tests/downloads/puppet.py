@@ -192,9 +192,9 @@ class Puppet(Downloader):
 
     def select(self, handle: Handle, indexes: Sequence[int]) -> None:
         self._called("select")
-        self.log.append(f"select {handle.id} {','.join(map(str, indexes))}")
         files = self.listed.get(handle.id, [])
         self.listed[handle.id] = [dataclasses.replace(file, selected=file.index in indexes) for file in files]
+        self.log.append(f"select {handle.id} {','.join(map(str, indexes))}")
 
     def pause(self, handle: Handle) -> None:
         self._called("pause")

@@ -8,7 +8,9 @@ import pytest
 
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.queue import Status
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.sdk import TransferFile, TransferState, Unavailable
+from dlqueue.service import service
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT, PuppetConfig, TorrentPuppet
 from tests.downloads.test_torrent import METALINK, encoded, torrent
@@ -376,7 +378,8 @@ async def test_bad_seed_rules_are_named(build: Builder, seed: Any, field: str) -
 # -- cancel with the data ---------------------------------------------------------------------------------------------
 
 
-async def test_who_cancels_with_the_data_finds_it_gone(build: Builder) -> None:
+async def test_who_cancels_with_the_data_finds_it_gone(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CLEANING", PATIENCE)
     house = await build.puppets()
     ask = Asking(house)
     task_id = (await ask("downloads.add", url=URL))["id"]

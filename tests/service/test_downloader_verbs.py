@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.pauses import Pause, Pauses
 from dlqueue.queue import Status
 from dlqueue.queue.sql import SqlStore
+from dlqueue.queue.testing import PATIENCE
 from dlqueue.sdk import AuthFailed, TransferState, Unavailable
 from tests.downloads.house import Builder, puppet_config
 from tests.service.asking import ROOT, YOU, Asking
@@ -136,17 +137,14 @@ def test_looking_makes_no_folder_that_another_look_would_take_away(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_file_system_that_hangs_does_not_hang_the_test(
-    build: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_file_system_that_hangs_does_not_hang_the_test(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     house = await build.puppets()
-    fifo = tmp_path / "never"
-    os.mkfifo(fifo)
+    let_go = threading.Event()
     monkeypatch.setattr(examine, "FOLDER_TIMEOUT", 0.05)
-    monkeypatch.setattr(examine, "_prove", lambda folder: fifo.read_text())
+    monkeypatch.setattr(examine, "_prove", lambda folder: let_go.wait(PATIENCE))
     answer = await Asking(house, ROOT)("downloaders.test", name="box")
     assert "did not answer" in check(answer, "path map")["message"]
-    os.close(os.open(fifo, os.O_WRONLY))  # let the thread end
+    let_go.set()
 
 
 # -- pausing ----------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ async def test_what_runs_and_what_waits_for_a_slot(build: Builder) -> None:
 async def test_a_downloader_that_is_down_or_paused(build: Builder) -> None:
     house = await build.puppets()
     root, me = Asking(house, ROOT), Asking(house)
+    await house.eventually(lambda: house.endpoints["box"].version, "the version")  # else it would be back with it
     await root("downloaders.pause", name="box")
     (need,) = (await root("daemon.overview"))["needs"]
     assert (need["kind"], need["name"]) == ("downloader_paused", "box")
@@ -166,6 +167,8 @@ async def test_a_disk_that_hangs_holds_up_nobody(build: Builder, monkeypatch: py
         house.clock.advance(100.0)
         for _ in range(5):
             assert (await ask("daemon.overview"))["disks"] == before
+            # The first of them may have been answered before a thread had begun to look.
+            await house.eventually(lambda: looks > 1, "the disk is looked at")
         assert looks == 2, "it is not asked again before it has answered"
     finally:
         let_go.set()

@@ -181,7 +181,7 @@ async def test_who_gives_up_asking_leaves_nothing(build: Builder) -> None:
 
 async def test_what_is_offered_is_there_for_a_moment() -> None:
     def get(url: str, **headers: str) -> tuple[int, bytes]:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
             return answer.status, answer.read()
 
     async with offered(None, "5" * 16, torrent=False) as offer:

@@ -9,6 +9,7 @@ import pytest
 
 from dlqueue.protocol.caller import Caller
 from dlqueue.queue import Completed, QueueSettings
+from dlqueue.queue.testing import PATIENCE
 from tests.downloads.house import Builder, House
 from tests.queue.rig import task
 from tests.service.asking import ROOT, Asking
@@ -107,14 +108,14 @@ async def test_why_in_a_paused_queue_and_in_one_with_a_rate(build: Builder) -> N
     assert (why["reason"], why["blocking"], why["next_check_at"]) == ("queue_paused", "slow", None)
     assert "dlqueue queue resume slow" in why["message"]
     await root("queues.resume", name="slow")
-    assert (await root("tasks.wait", id=ids[0], timeout=5))["status"] == "completed"
+    assert (await root("tasks.wait", id=ids[0], timeout=PATIENCE))["status"] == "completed"
     started = (await root("tasks.get", id=ids[0]))["started_at"]
     why = await root("tasks.why", id=ids[1])
     assert (why["reason"], why["blocking"]) == ("rate", "slow")
     assert "starts at most 1/m" in why["message"]
     assert why["next_check_at"] > started
     house.clock.advance(60)
-    assert (await root("tasks.wait", id=ids[1], timeout=5))["status"] == "completed"
+    assert (await root("tasks.wait", id=ids[1], timeout=PATIENCE))["status"] == "completed"
 
 
 async def test_a_submit_waits_for_room_and_leaves_nothing_when_its_caller_leaves(build: Builder) -> None:
@@ -131,7 +132,7 @@ async def test_a_submit_waits_for_room_and_leaves_nothing_when_its_caller_leaves
     assert not leaves.done() and not waits.done()
     leaves.cancel()
     await root("tasks.cancel", id=first["id"])
-    (second,) = await asyncio.wait_for(waits, 10)
+    (second,) = await asyncio.wait_for(waits, PATIENCE)
     assert second["status"] == "paused"
     assert (await root("tasks.count", queue="small")) == 2
 

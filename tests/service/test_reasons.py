@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dlqueue.downloads.recovery import read_state
 from dlqueue.queue import Context, Outcome, QueueSettings, ResumeAfter, Status, Task
 from dlqueue.queue.sql import SqlStore
 from dlqueue.sdk import AuthFailed, Rejected, TransferState, Unavailable
@@ -68,7 +69,7 @@ async def test_while_the_transfer_runs(build: Builder) -> None:
     assert (answer["reason"], answer["blocking"]) == ("between_steps", "box")
     assert answer["next_check_at"] is not None
     house.puppet().show(key, state=TransferState.METADATA)
-    await house.when(task_id, lambda r: (r.hold or "").startswith("transfer:") and r.revision > 5)
+    await house.when(task_id, lambda r: (r.hold or "").startswith("transfer:") and read_state(r).state == "metadata")
     answer = await why(house, task_id)
     assert (answer["reason"], answer["blocking"]) == ("metadata", "box")
     house.puppet().show(
@@ -83,6 +84,7 @@ async def test_while_the_transfer_runs(build: Builder) -> None:
 
 async def test_the_downloader_does_not_answer(build: Builder) -> None:
     house = await build.puppets()
+    await house.eventually(lambda: house.endpoints["box"].version, "the version")  # else it would be back with it
     house.puppet().goes("all", Unavailable("connection refused"))
     task_id = await house.add()
     await house.holds(task_id, "downloader:")
@@ -101,6 +103,7 @@ async def test_the_downloader_does_not_answer(build: Builder) -> None:
 
 async def test_the_downloader_refuses_our_credentials(build: Builder) -> None:
     house = await build.puppets()
+    await house.eventually(lambda: house.endpoints["box"].version, "the version")
     house.puppet().goes("all", AuthFailed("wrong password"))
     task_id = await house.add()
     record = await house.holds(task_id, "downloader:")

@@ -318,7 +318,7 @@ async def test_wait_progress_result_history(build: Builder) -> None:
     assert (await ask("downloaders.list"))["items"][0]["download_speed"] == 4
     assert await ask("tasks.result", id=task_id) is None
     house.puppet().finish(key)
-    done = await ask("tasks.wait", id=task_id, timeout=10)
+    done = await ask("tasks.wait", id=task_id, timeout=PATIENCE)
     assert done["status"] == "completed"
     assert (await ask("tasks.wait", id=task_id, until="delivered"))["id"] == task_id
     assert await ask("tasks.result", id=task_id) == done["result"]

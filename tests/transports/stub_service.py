@@ -495,7 +495,7 @@ class StubDaemon:
 
     def run(self, work: Any) -> Any:
         """Run a coroutine in the daemon's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def fail(self, method: str, error: RpcError) -> None:
         self.service.fail[method] = error
@@ -504,11 +504,11 @@ class StubDaemon:
         """Run it; ``prepare`` fills the service before anybody can ask it."""
         self._prepare = prepare
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(30)
         self._loop.close()
 
 

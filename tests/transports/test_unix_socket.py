@@ -28,6 +28,7 @@ from tests.transports.stub_service import StubService
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE = 30.0
 INFO = b'{"jsonrpc":"2.0","id":1,"method":"daemon.info"}\n'
 
 
@@ -60,7 +61,7 @@ class Peer:
         await self.writer.drain()
 
     async def line(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.reader.readline()
 
     async def answer(self) -> Any:
@@ -71,7 +72,7 @@ class Peer:
         return await self.answer()
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ def pair(second: bytes) -> bytes:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -164,7 +165,7 @@ async def test_socat(server: UnixServer) -> None:
         )
     except FileNotFoundError:
         pytest.skip("needs socat")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         out, _ = await process.communicate(INFO)
     assert json.loads(out)["result"]["node"] == "stub"
 
@@ -382,7 +383,7 @@ async def test_slow_reader_is_kept_while_it_takes_something(
     made: Any = connection_module.Connection
     caller = Caller(uid=1, gid=1, name="tester")
     slow = made(Dispatcher(service), caller, None, FakeWriter(transport), stall=0.001)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await slow._until_taken()
     assert transport.aborted is dropped
 
@@ -408,7 +409,7 @@ async def test_write_is_done_though_its_client_left(server: UnixServer, service:
     service.tasks_submit = slow  # type: ignore[method-assign]
     peer = await Peer.connect(UnixServerOf(server, service))
     await peer.send(call("tasks.submit", type="a", params={}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await entered.wait()
     peer.writer.transport.abort()
     await asyncio.sleep(0.05)
@@ -509,18 +510,22 @@ async def test_out_of_files_is_told_and_passes(server: UnixServer, service: Stub
     await peer.ask("daemon.info")
     late, later = (socket.socket(socket.AF_UNIX) for _ in range(2))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    # No gap may be left below the file that the server spares: it would be above the limit, and not to be had again.
+    filled = [os.open(os.devnull, os.O_RDONLY)]
+    while filled[-1] < server._spare:
+        filled.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (filled[-1] + 1, hard))
     try:
         late.setblocking(False)
         late.connect(str(server._path))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             line = await asyncio.get_running_loop().sock_recv(late, 65536)
         assert json.loads(line)["error"]["code"] == Code.LIMIT
         assert (await peer.ask("daemon.info"))["id"] == 1, "who is in is served on"
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in filled:
+            os.close(number)
     later.setblocking(False)
     later.connect(str(server._path))
     await until(lambda: server.connections == 2)
@@ -637,10 +642,10 @@ async def test_stop_answers_what_is_in_flight(service: StubService, tmp_path: Pa
     task = service.make()
     peer = await Peer.connect(server)
     await peer.send(call("tasks.submit", 1, type="slow", params={}) + call("tasks.wait", 2, id=task["id"]))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await entered.wait()
     await until(lambda: service.waiting == 1)
-    stopping = asyncio.create_task(server.stop(grace=5))
+    stopping = asyncio.create_task(server.stop(grace=PATIENCE))
     answer = await peer.answer()
     assert (answer["id"], answer["error"]["code"]) == (2, Code.STOPPING), "a wait ends at once"
     assert (await peer.ask("daemon.info", 3))["error"]["code"] == Code.STOPPING
@@ -679,7 +684,7 @@ async def test_stop_has_a_deadline(service: StubService, tmp_path: Path) -> None
     peer = await Peer.connect(server)
     await peer.send(call("tasks.submit", type="a", params={}))
     assert (await peer.ask("daemon.info", 2))["id"] == 2
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await server.stop(grace=0.05)
     assert (await peer.answer())["error"]["code"] == Code.STOPPING
     peer.close()

@@ -27,6 +27,8 @@ export function conditions({ key, text }) {
   return found;
 }
 
+const blank = (cursor) => ({ cursor, all: null, rows: null, count: 0, loading: false });
+
 const keepsRunning = (filter) => ["active", "going", "all"].includes(filter.key) && !filter.text.trim();
 
 export class TaskList {
@@ -41,7 +43,7 @@ export class TaskList {
   reset(filter) {
     this.filter = filter;
     this.turn = (this.turn ?? 0) + 1;
-    this.pages = [{ cursor: null, rows: null, count: 0, loading: false }];
+    this.pages = [blank(null)];
     this.ended = false;
     this.total = null;
     this.loaded = false;
@@ -97,7 +99,7 @@ export class TaskList {
     this.sight = [first, last];
     const [low, high] = this.pagesInSight();
     this.pages.forEach((page, number) => {
-      if (number < low - NEAR || number > high + NEAR) page.rows = null;
+      if (number < low - NEAR || number > high + NEAR) page.all = page.rows = null;
       else if (page.rows === null && number >= low && number <= high) this.load(number);
     });
   }
@@ -142,9 +144,8 @@ export class TaskList {
   }
 
   place(number, page, answer) {
-    const above = new Set(this.pinned.map((task) => task.id));
-    page.rows = answer.items.filter((task) => !above.has(task.id));
-    page.count = page.rows.length;
+    page.all = answer.items;
+    this.sift([page]);
     this.loaded = true;
     const following = this.pages[number + 1];
     if (answer.next_cursor === null) {
@@ -153,7 +154,7 @@ export class TaskList {
     } else if (following?.cursor !== answer.next_cursor) {
       // What follows begins elsewhere now.
       this.pages.length = number + 1;
-      this.pages.push({ cursor: answer.next_cursor, rows: null, count: 0, loading: false });
+      this.pages.push(blank(answer.next_cursor));
       this.ended = false;
     }
     this.changed();
@@ -177,13 +178,19 @@ export class TaskList {
     const found = wanted.length ? await batch(wanted.map((id) => ["tasks.get", { id }])) : [];
     if (turn !== this.turn) return;
     this.pinned = found.filter((task) => !(task instanceof Error) && !isFinal(task));
+    this.sift(this.pages);
+    this.changed();
+  }
+
+  // A page shows those of its tasks that do not stand on top. It keeps them all: who leaves the top is in its place at
+  // once, whichever of the two answers comes first.
+  sift(pages) {
     const above = new Set(this.pinned.map((task) => task.id));
-    for (const page of this.pages) {
-      if (page.rows === null) continue;
-      page.rows = page.rows.filter((task) => !above.has(task.id));
+    for (const page of pages) {
+      if (page.all === null) continue;
+      page.rows = page.all.filter((task) => !above.has(task.id));
       page.count = page.rows.length;
     }
-    this.changed();
   }
 
   // An event of topic progress.
@@ -196,7 +203,7 @@ export class TaskList {
 
   // A task as a call has just answered it.
   replace(task) {
-    for (const rows of [this.pinned, ...this.pages.map((page) => page.rows ?? [])]) {
+    for (const rows of [this.pinned, ...this.pages.flatMap((page) => [page.all ?? [], page.rows ?? []])]) {
       const place = rows.findIndex((one) => one.id === task.id);
       if (place >= 0) rows[place] = task;
     }

@@ -39,6 +39,11 @@ export function Rows() {
   useEffect(() => {
     if (box.current) box.current.scrollTop = 0;
   }, [filter]);
+  // A row whose place among the others changes is moved in the document, and what is moved there loses the keyboard.
+  const held = document.activeElement;
+  useLayoutEffect(() => {
+    if (document.activeElement === document.body && held !== document.body && box.current.contains(held)) held.focus({ preventScroll: true });
+  });
   const length = list.length;
   const first = Math.max(Math.floor(top / height) - OVERSCAN, 0);
   const last = Math.min(Math.ceil((top + tall) / height) + OVERSCAN, Math.max(length, 0));
