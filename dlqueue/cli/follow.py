@@ -17,7 +17,8 @@ Task = dict[str, Any]
 TICK = 1.0
 """Seconds after which a look is taken without an event: events are hints."""
 _GATHER = 0.02
-_RECONNECT_SECONDS = 10.0
+_RECONNECT_SECONDS = 30.0
+"""A NAS may take so long to start it again, with a migration of the database before it answers."""
 
 FINAL = frozenset({"completed", "error", "canceled"})
 _LISTED = 25

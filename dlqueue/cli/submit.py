@@ -42,6 +42,7 @@ def add(session: Session, requests: Sequence[Request], show: Callable[[Task], No
     added: list[Task] = []
     refusals: list[int] = []
     known = 0
+    session.on_interrupt = ["dlqueue: what was asked for may have been added all the same: see dlqueue ls"]
     for answer in _answers(session, requests, added):
         if isinstance(answer, RpcError):
             refusals.append(exits.code_of(answer))
@@ -54,6 +55,7 @@ def add(session: Session, requests: Sequence[Request], show: Callable[[Task], No
             if known <= MOST_REFUSALS:
                 exits.say(joined(answer))
         show(answer)
+    session.on_interrupt = []
     if known > MOST_REFUSALS:
         exits.say(f"and {known - MOST_REFUSALS} more that were there already")
     if len(refusals) > MOST_REFUSALS:

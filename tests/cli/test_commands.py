@@ -12,7 +12,7 @@ from typing import Any
 import click
 import pytest
 
-from dlqueue.cli import add, exits, follow
+from dlqueue.cli import add, exits, follow, submit
 from dlqueue.cli.main import program, run
 from dlqueue.protocol.errors import Code, RpcError
 from tests.test_docs import commands
@@ -235,6 +235,19 @@ def test_ctrl_c_in_get_says_how_to_go_on(daemon: StubDaemon, dlqueue: Program, m
     assert answer.code == exits.INTERRUPTED
     for words in ("goes on as task 1", "dlqueue watch 1", "dlqueue pause 1", "dlqueue cancel 1"):
         assert words in answer.err
+
+
+@pytest.mark.parametrize("command", ["get", "add"])
+def test_ctrl_c_before_the_answer_says_where_to_look(
+    daemon: StubDaemon, dlqueue: Program, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "_together", interrupted)
+    answer = dlqueue(command, "http://127.0.0.1/a")
+    assert (answer.code, answer.out) == (exits.INTERRUPTED, "")
+    assert "may have been added" in answer.err and "dlqueue ls" in answer.err
 
 
 # ------------------------------------------------------------------------------------------------------------ looking
