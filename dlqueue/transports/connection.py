@@ -295,11 +295,12 @@ class Connection:
                 elif size > MAX_BATCH_ANSWER:
                     answers[index] = too_long(item)
                 else:
-                    if not alone:  # before it is known to be long: many first answers, each long, would lie about
+                    # A list is expected to be long: many first answers, each long, would lie about.
+                    if not alone and (size > HIGH_WATER or item.method.endswith(".list")):
                         alone = await self._backlog.turn.acquire()
                     answer = answers[index] = await self._answer(item, started)
                     size += len(answer or b"")
-                    if size <= HIGH_WATER:
+                    if alone and size <= HIGH_WATER:
                         self._backlog.turn.release()
                         alone = False
         finally:

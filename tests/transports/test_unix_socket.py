@@ -84,8 +84,8 @@ def call(method: str, identity: int = 1, **params: Any) -> bytes:
 
 
 def pair(second: bytes) -> bytes:
-    """A batch that begins with `daemon.info`."""
-    return b"[" + INFO.strip() + b"," + second.strip() + b"]\n"
+    """A batch that begins with a list."""
+    return b"[" + call("queues.list").strip() + b"," + second.strip() + b"]\n"
 
 
 async def until(condition: Any) -> None:
@@ -232,14 +232,14 @@ async def test_batch_answer_is_bounded(
 
 
 class Long(StubService):
-    """Counts the batches of `daemon.info` and `tasks.count` that are half done."""
+    """Counts the batches of `queues.list` and `tasks.count` that are half done."""
 
     half = most = 0
 
-    async def daemon_info(self, caller: Caller, params: Any) -> Any:
+    async def queues_list(self, caller: Caller, params: Any) -> Any:
         self.half += 1
         self.most = max(self.most, self.half)
-        return await super().daemon_info(caller, params)
+        return await super().queues_list(caller, params)
 
     async def tasks_count(self, caller: Caller, params: Any) -> Any:
         for _ in range(10):
