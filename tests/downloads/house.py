@@ -30,6 +30,7 @@ from dlqueue.queue import Progress, Queue, QueueSettings, Quota, Status, Store, 
 from dlqueue.queue.notices import Notice
 from dlqueue.queue.record import Change
 from dlqueue.queue.testing import PATIENCE, FakeClock
+from dlqueue.runtime.threads import Threads
 from dlqueue.sdk import TransferStatus
 from dlqueue.sdk.testing import FakeConfig, FakeDownloader
 from dlqueue.service import Service
@@ -41,6 +42,40 @@ from tests.downloads.puppet import Puppet, PuppetConfig
 ME = Caller(uid=4001, gid=4001, name="me", trusted_cwd=True)
 """Nobody special, standing beside the daemon."""
 QUEUE = QueueSettings(concurrency=16, max_retry=3, retry_delay=5.0, backoff_factor=2.0, backoff_max=600.0)
+
+
+class Traffic:
+    """Counts what is under way outside of the event loop: calls in threads and of stores."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        run, to_thread = Threads.run, asyncio.to_thread
+
+        def counted_run(threads: Threads, function: Callable[[], Any]) -> asyncio.Future[Any]:
+            future = run(threads, function)
+            self.count += 1
+            future.add_done_callback(lambda _: self._over())
+            return future
+
+        monkeypatch.setattr(Threads, "run", counted_run)
+        monkeypatch.setattr(asyncio, "to_thread", self._counted(to_thread))
+
+    def watch(self, store: Store) -> None:
+        for name in ("transact", "wake", "submit", "get"):
+            setattr(store, name, self._counted(getattr(store, name)))
+
+    def _counted(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def counted(*arguments: Any, **named: Any) -> Any:
+            self.count += 1
+            try:
+                return await function(*arguments, **named)
+            finally:
+                self._over()
+
+        return counted
+
+    def _over(self) -> None:
+        self.count -= 1
 
 
 class House:
@@ -62,8 +97,10 @@ class House:
         measure: Measure = measure,
         quotas: Mapping[str, Quota] | None = None,
         shares: Mapping[str, int] | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.folder = folder
+        self._traffic = traffic
         self.destination = folder / "out"
         self.destination.mkdir(exist_ok=True)
         self.clock = clock or FakeClock()
@@ -76,6 +113,8 @@ class House:
             clock=self.clock,
             quotas=None if quotas is None and shares is None else (quotas or {}).get,
         )
+        if traffic is not None:
+            traffic.watch(self.queue._store)
         self.endpoints = Endpoints(
             downloaders,
             folder / "downloaders",
@@ -198,13 +237,26 @@ class House:
     async def waits_for_retry(self, task_id: int) -> TaskRecord:
         """The task when it has failed and is to be tried again."""
         return await self.when(
-            task_id, lambda r: r.status is Status.SUSPENDING and r.hold is None and r.attempt > 0, "a wait for a retry"
+            task_id,
+            lambda r: r.status is Status.SUSPENDING and r.hold is None and r.run_at is not None and r.attempt > 0,
+            "a wait for a retry",
         )
 
     def pass_time_until(self, record: TaskRecord) -> None:
         """Let it become due."""
         assert record.run_at is not None
         self.clock.advance(record.run_at - self.clock.time())
+
+    async def in_time(self, look: Callable[[], object | Awaitable[object]], what: str) -> None:
+        """Until it is so, while minutes pass: for what is tried again now and then."""
+
+        async def later() -> object:
+            self.clock.advance(60)
+            await self.settled()
+            answer = look()
+            return await answer if isinstance(answer, Awaitable) else answer
+
+        await self.eventually(later, what)
 
     async def eventually(self, look: Callable[[], object | Awaitable[object]], what: str) -> None:
         """Until it is so: for what happens behind a task's end, of which no event tells."""
@@ -230,11 +282,22 @@ class House:
 
     async def settled(self) -> None:
         """Until nothing is running and nothing is due: what was to happen at once has happened."""
-        quiet = 0
+        quiet = looks = 0
         async with asyncio.timeout(PATIENCE):
             while quiet < 5:
                 await asyncio.sleep(0.005)
-                quiet = 0 if self.queue.counters.busy_workers else quiet + 1
+                looks += 1
+                quiet = 0 if self.queue.counters.busy_workers or self._hurries(looks) else quiet + 1
+
+    def _hurries(self, looks: int) -> bool:
+        """Is a call under way, or a word of a puppet not heard yet? What the test holds up is not waited for."""
+        if looks > 100:
+            return False
+        downloaders = [coordinator.downloader for coordinator in self.endpoints._coordinators.values()]
+        return bool(
+            (self._traffic is not None and self._traffic.count)
+            or any(isinstance(one, Puppet) and one.untold for one in downloaders)
+        )
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -262,8 +325,9 @@ class House:
 class Builder:
     """Makes houses and closes them after the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, traffic: Traffic | None = None) -> None:
         self._folder = folder
+        self._traffic = traffic
         self._houses: list[House] = []
 
     async def puppets(self, *names: str, max_active: int = 5, **more: Any) -> House:
@@ -278,7 +342,7 @@ class Builder:
         return EndpointConfig(name, FakeDownloader, max_active, 2.0, FakeConfig(str(self._folder / name)))
 
     async def house(self, downloaders: Mapping[str, EndpointConfig], **more: Any) -> House:
-        house = House(self._folder, downloaders, **more)
+        house = House(self._folder, downloaders, traffic=self._traffic, **more)
         self._houses.append(house)
         return await house.start()
 
@@ -293,8 +357,8 @@ def puppet_config(name: str, max_active: int = 5, **more: Any) -> EndpointConfig
 
 
 @asynccontextmanager
-async def builder(folder: Path) -> AsyncIterator[Builder]:
-    made = Builder(folder)
+async def builder(folder: Path, traffic: Traffic | None = None) -> AsyncIterator[Builder]:
+    made = Builder(folder, traffic)
     try:
         yield made
     finally:
@@ -311,5 +375,5 @@ async def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     """For the conftest of every folder that tests in a house."""
     # The clock stands still, so that a step which lingers for a small file would linger for ever.
     monkeypatch.setattr(download_task, "LINGER", 0.0)
-    async with builder(tmp_path) as build:
+    async with builder(tmp_path, Traffic(monkeypatch)) as build:
         yield build

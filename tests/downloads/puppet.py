@@ -58,6 +58,7 @@ class Puppet(Downloader):
         """It brings what `downloader test` has it fetch."""
         self.context: Context | None = None
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._given = self._heard = 0
         self._gates: list[Gate] = []
         self._restarting = threading.Lock()
         self._asked = threading.local()
@@ -66,7 +67,13 @@ class Puppet(Downloader):
 
     def news(self) -> None:
         """Have the core poll now."""
+        self._given += 1
         self._news.put(True)
+
+    @property
+    def untold(self) -> bool:
+        """Has the core not heard all the news yet?"""
+        return self._heard < self._given
 
     def show(self, key: str, **fields: Any) -> None:
         """The transfer is like this from now on."""
@@ -219,6 +226,7 @@ class Puppet(Downloader):
     def events(self) -> Iterator[None]:
         while self._news.get():
             yield
+            self._heard += 1
 
     def close(self) -> None:
         self._called("close")

@@ -504,9 +504,7 @@ async def test_cancel_while_the_downloader_is_down_is_final_and_worked_off_later
     assert key in house.puppet().transfers
     assert (await house.queue.get(task_id)).cleanup == 1
     house.puppet().before.clear()
-    for _ in range(20):
-        house.clock.advance(60)
-        await asyncio.sleep(0)
+    await house.in_time(lambda: not house.endpoints["box"].down, "back")
     await house.cleaned(task_id)
     assert house.puppet().transfers == {}
     assert house.files() == {}
@@ -613,8 +611,7 @@ async def test_pause_while_the_downloader_is_down(build: Builder) -> None:
     assert house.endpoints.slots.active("box") == 0
     # It went on by itself: when the task comes back its transfer takes its slot, whatever the limit says.
     house.puppet().before.clear()
-    house.clock.advance(120)
-    await house.eventually(lambda: not house.endpoints["box"].down, "back")
+    await house.in_time(lambda: not house.endpoints["box"].down, "back")
     await house.queue.resume(task_id)
     assert await house.runs(task_id) == key
     assert house.endpoints.slots.active("box") == 1

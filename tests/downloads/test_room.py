@@ -39,7 +39,8 @@ class Disks:
 
 
 def look(house: House) -> None:
-    """Let the look-out look."""
+    """Let the look-out look, also if it is in the middle of a look."""
+    house.endpoints.room._poke.set()
     house.clock.advance(LOOK_AGAIN + 1)
 
 
