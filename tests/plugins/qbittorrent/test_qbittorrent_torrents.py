@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -123,6 +124,14 @@ def test_a_selection_while_there_is_no_metadata(
     assert (folder / "album" / "sub" / "c.bin").read_bytes() == FILES["sub/c.bin"]
 
 
+def restarted_with(qbittorrent: Qbittorrent, torrent: Torrent) -> None:
+    """Killed when it had written down that there is this torrent, and started: it has read that again."""
+    noted = f"{torrent.hash}.fastresume"
+    until(lambda: any(noted in names for *_, names in os.walk(qbittorrent.home)), "it has written it down")
+    qbittorrent.restart()
+    until(lambda: torrent.hash in qbittorrent.torrents(), "it has read what it had")
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "when it has been made for long"])
 def test_a_selection_that_a_killed_qbittorrent_has_not_written_down(
     closed: None,
@@ -140,11 +149,10 @@ def test_a_selection_that_a_killed_qbittorrent_has_not_written_down(
     if later:
         monkeypatch.setattr(selections, "SURE", 0.0)
         downloader.poll([handle])
-    qbittorrent.restart()
+    restarted_with(qbittorrent, album)
     qbittorrent.call("torrents/filePrio", hash=album.hash, id="0|1|2", priority="1")
     qbittorrent.call("torrents/filePrio", hash=album.hash, id="0", priority="0")
     downloader = open_again()  # the daemon was killed, too
-    until(lambda: album.hash in qbittorrent.torrents(), "it has read what it had")
     downloader.poll([handle])
     assert [file.selected for file in downloader.files(handle)] == [False, True, later]
     qbittorrent.call("torrents/filePrio", hash=album.hash, id="2", priority="1")
@@ -163,7 +171,7 @@ def test_what_is_stopped_does_not_begin_because_of_its_selection(
     downloader.pause(handle)
     wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "paused")
     downloader.select(handle, [1, 2])
-    qbittorrent.restart()
+    restarted_with(qbittorrent, album)
     wait(downloader, handle, lambda status: status.state is TransferState.PAUSED, "still paused")
     downloader.poll([handle])
     assert qbittorrent.torrents()[album.hash]["state"] in STOPPED
