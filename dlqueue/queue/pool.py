@@ -172,7 +172,7 @@ class Pool:
 
     def lease_of(self, task_id: int) -> int | None:
         """The lease of the step of this task that is running here, if one is."""
-        interrupt = self._running.get(task_id)
+        interrupt = self.running(task_id)
         return None if interrupt is None else interrupt.record.lease_token
 
     def left(self, task_id: int) -> None:

@@ -181,7 +181,7 @@ class QbittorrentDownloader(Downloader):
     def pause(self, handle: Handle) -> None:
         _refuse_attached(handle)
         entry = self._find(handle)
-        self._selections.is_settled(handle.id)  # and must not begin again because of it
+        self._selections.outdate(handle.id)  # and must not begin again because of it
         self._connection()[0].call(lambda client: client.torrents_stop(torrent_hashes=entry.hash))
 
     def resume(self, handle: Handle) -> None:

@@ -58,6 +58,8 @@ class Selections:
 
     def look(self, key: str, instance: str | None) -> None:
         """Another program runs than the one that was told: it is to be made again."""
+        if key not in self._made:
+            return  # as with nearly all, at each poll
         with self._lock:
             made = self._made.get(key)
             if made is not None and instance is not None and made.instance != instance:
@@ -65,8 +67,8 @@ class Selections:
         if made is not None and made.instance == instance and not 0 <= time.time() - made.at < SURE:
             self.forget(key)
 
-    def is_settled(self, key: str) -> None:
-        """The program has written down something later."""
+    def outdate(self, key: str) -> None:
+        """What was told is not to be told again: the program has been told something later."""
         if key in self._made:
             self.forget(key)
 
