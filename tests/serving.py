@@ -1,8 +1,11 @@
-"""For small servers of tests: they serve in a thread between ``with`` and its end."""
+"""For small servers of tests: they serve in a thread between ``with`` and its end. And for where there is none."""
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -22,3 +25,11 @@ class Serving:
     ) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """HOST:PORT at which nobody listens. It is taken all the same: one that is merely free may be somebody's later."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"

@@ -4,7 +4,6 @@ is written outside."""
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ import pytest
 
 from dlqueue.protocol.errors import Code, RpcError
 from tests.daemon.instance import Instance, as_json, until
+from tests.serving import nobody
 from tests.webserver import WebServer, pattern
 
 
@@ -132,10 +132,8 @@ def test_too_many_requests(daemon: Instance, server: WebServer) -> None:
 
 
 def test_refused_connection(daemon: Instance) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # and nobody listens; nor does anybody else get the port meanwhile
-        port = closed.getsockname()[1]
-        assert retrying(daemon, f"http://127.0.0.1:{port}/x")["error"]["kind"] == "connection"
+    with nobody() as address:
+        assert retrying(daemon, f"http://{address}/x")["error"]["kind"] == "connection"
 
 
 def test_name_that_does_not_resolve(daemon: Instance) -> None:

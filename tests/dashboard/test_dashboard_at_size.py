@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from playwright.sync_api import Browser, CDPSession, Page, expect
 from tests.daemon.instance import Instance, fake_section
 from tests.dashboard.conftest import GATEWAY
 from tests.dashboard.looking import FAKE, Dashboard, row
+from tests.plugins.aria2.live import free_port
 
 MANY = 10_000
 NODES = 6000
@@ -76,18 +74,10 @@ def test_ten_thousand_tasks(dashboard: Dashboard) -> None:
     assert sum(url.split("?")[0].endswith("/events") for url in dashboard.requests) == 1
 
 
-def lasting_port() -> int:
-    """It has to be free still when the daemon comes back: none of those that whoever asks for any is given."""
-    for port in random.sample(range(20_000, 30_000), 1000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("every port is taken")
-
-
 @pytest.fixture
 def restarted(tmp_path: Path) -> Iterator[Instance]:
     """A daemon that comes back under its address."""
-    port = lasting_port()
+    port = free_port()
     config = GATEWAY.replace(":0", f":{port}") + fake_section(tmp_path)
     with Instance(tmp_path, config) as instance:
         yield instance.start()

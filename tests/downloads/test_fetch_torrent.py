@@ -16,6 +16,7 @@ from dlqueue.downloads.fetch import fetch_torrent
 from dlqueue.downloads.policy import Policy
 from dlqueue.sdk import Rejected
 from tests.plugins.aria2.swarm import make_torrent
+from tests.serving import nobody
 from tests.webserver import WebServer
 
 TORRENT = make_torrent("file.bin", b"content").content
@@ -142,9 +143,8 @@ def test_a_cut_answer_is_passing(server: WebServer) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.torrent"
+    with nobody() as address:
+        url = f"http://{address}/a.torrent"
         assert (refused(url).final, refused(url).kind) == (None, "connection")
 
 

@@ -19,6 +19,7 @@ from dlqueue.notify.plan import WebhookPolicy
 from dlqueue.notify.signing import read_secret
 from dlqueue.queue import InvalidTask
 from tests.notify.receiver import Got, Receiver, Reply
+from tests.serving import nobody
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 ANYWHERE, OUTSIDE = WebhookPolicy(allow_private=True), WebhookPolicy(allow_private=False)
@@ -137,9 +138,8 @@ def test_a_name_that_leads_inside_is_refused_when_connecting(
 
 
 def test_nobody_there() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        assert "connection refused" in refused(f"http://127.0.0.1:{taken.getsockname()[1]}/x").message
+    with nobody() as address:
+        assert "connection refused" in refused(f"http://{address}/x").message
 
 
 def test_a_receiver_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import urllib.request
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from dlqueue.downloads.pathmap import PathMap
 from dlqueue.downloads.probe import offered
 from dlqueue.downloads.search import search
 from dlqueue.sdk import Rejected, TransferState, Unavailable
+from tests.daemon.instance import everything
 from tests.downloads.house import Builder, House, puppet_config
 from tests.downloads.puppet import Puppet
 from tests.service.asking import ROOT, Asking
@@ -38,10 +37,7 @@ async def path_map(house: House) -> dict[str, Any]:
 def left(house: House) -> list[str]:
     """What the test has left behind: here, in the downloader, and written down."""
     debts = [owed.key for owed in Debts(house.folder / "downloaders").of("box")]
-    # Not `rglob`: what goes while it looks is no error.
-    files = [
-        str(Path(where, name)) for where, *there in os.walk(house.folder) for name in chain(*there) if "proof" in name
-    ]
+    files = [str(path) for path in everything(house.folder) if "proof" in path.name]
     return [*house.puppet().transfers, *debts, *files]
 
 

@@ -16,6 +16,7 @@ import pytest
 from dlqueue.sdk import AuthFailed, Handle, Request, Unavailable
 from dlqueue_aria2 import Aria2Config, Aria2Downloader
 from tests.plugins.aria2.live import Aria2, free_port, opened, until, wait, whole
+from tests.serving import nobody
 from tests.webserver import WebServer, pattern
 
 KEY = "00c0ffee00c0ffee"
@@ -173,9 +174,8 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/jsonrpc"
+    with nobody() as address:
+        url = f"http://{address}/jsonrpc"
         downloader = opened(Aria2Config(url=url), tmp_path / "control")
         with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
             downloader.poll([Handle(KEY)])

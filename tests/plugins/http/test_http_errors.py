@@ -20,6 +20,7 @@ import pytest
 
 from dlqueue.sdk import Rejected, Request
 from tests.plugins.http.conftest import KEY, Bench
+from tests.serving import nobody
 from tests.webserver import WebServer, pattern
 
 
@@ -66,9 +67,8 @@ def test_a_name_that_nobody_knows(bench: Bench, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_refused_connection(bench: Bench) -> None:
-    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
-        taken.bind(("127.0.0.1", 0))
-        error = bench.error(f"http://127.0.0.1:{taken.getsockname()[1]}/f")
+    with nobody() as address:
+        error = bench.error(f"http://{address}/f")
     assert (error.kind, error.final) == ("connection", None)
     assert "refused" in error.message
 

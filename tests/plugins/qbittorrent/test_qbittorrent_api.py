@@ -19,6 +19,7 @@ from dlqueue_qbittorrent.status import STATES, tell
 from dlqueue_qbittorrent.sync import Entry
 from tests.plugins.aria2.swarm import make_torrent
 from tests.plugins.qbittorrent.live import Qbittorrent, config_of, opened
+from tests.serving import nobody
 
 KEY = "00c0ffee00c0ffee"
 LOGIN = {"username": "dl", "password": "s3cret"}
@@ -267,9 +268,8 @@ def test_silence_ends_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with nobody() as address:
+        url = f"http://{address}"
         downloader = opened(QbittorrentConfig(url=url), tmp_path / "control")
         with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
             downloader.poll([Handle(KEY)])

@@ -18,6 +18,7 @@ from dlqueue_transmission.entries import Entry
 from dlqueue_transmission.ledger import Ledger, Note
 from dlqueue_transmission.status import explain, scrubbed, state_of, tell
 from tests.plugins.transmission.live import Transmission, opened
+from tests.serving import nobody
 
 KEY = "00c0ffee00c0ffee"
 HASH = "1" * 40
@@ -184,9 +185,8 @@ def test_what_is_no_transmission_is_unavailable(
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # nobody listens, and nobody else can begin to
-        taken.bind(("127.0.0.1", 0))
-        downloader = opened(TransmissionConfig(f"http://127.0.0.1:{taken.getsockname()[1]}"), tmp_path / "control")
+    with nobody() as address:
+        downloader = opened(TransmissionConfig(f"http://{address}"), tmp_path / "control")
         with pytest.raises(Unavailable, match="cannot be reached: Connection refused"):
             downloader.test()
     downloader.close()
