@@ -149,6 +149,8 @@ class RemoteDownload(Task):
             await self._endpoints.shares.pass_on(ctx.owner)
             if choice.waits == "downloader":
                 self._setbacks.show_wait(ctx, choice.names[0])
+            elif ctx.latest_progress is not None and ctx.latest_progress.message:
+                ctx.progress(message="")  # of what it waited for before
             after = {"downloader": seldom(ctx), "route": LOOK_AGAIN}.get(choice.waits or "")
             return ResumeAfter(after, hold=self._endpoints.hold(choice), renew=False)
         self._endpoints.shares.adopt(ctx.owner, ctx.task_id)

@@ -386,6 +386,21 @@ async def test_a_downloader_that_is_down_is_waited_for_without_spending_retries(
     assert (await house.queue.get(task_id)).retries == 0
 
 
+async def test_what_it_waited_for_before_is_not_shown_while_it_waits_for_a_slot(build: Builder) -> None:
+    house = await build.puppets(max_active=1)
+    house.puppet().goes("all", Unavailable("connection refused"))
+    ids = [await house.add(name=name) for name in "ab"]
+    for task_id in ids:
+        record = await house.holds(task_id, "downloader:box")
+        assert record.progress is not None
+        assert record.progress.message == "waiting for box: connection refused"
+    house.puppet().before.clear()
+    house.clock.advance(61)
+    records = [await house.when(task_id, lambda r: r.hold not in (None, "downloader:box")) for task_id in ids]
+    (waits,) = (record for record in records if record.hold == "slot:box")
+    assert waits.progress is not None and waits.progress.message == ""
+
+
 async def test_going_down_in_the_middle_keeps_the_transfer_and_its_slot(build: Builder) -> None:
     house = await build.puppets()
     task_id = await house.add()
