@@ -19,7 +19,8 @@ from dlqueue.daemon.systemd import Notifier
 from dlqueue.daemon.tasktypes import register_task_types
 from dlqueue.downloads.endpoints import Endpoints
 from dlqueue.downloads.policy import Policy
-from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.progress import progress_of
+from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.upload import Uploads
 from dlqueue.notify.postman import Postman
 from dlqueue.queue import Filter, Progress, Queue, Task

@@ -3,6 +3,7 @@ next. The rules are in `dlqueue.downloads.failover`."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -290,3 +291,11 @@ class Setbacks:
     def unwatch(self, state: DownloadState) -> None:
         if state.key is not None and (state.downloader or "") in self._endpoints:
             self._endpoints[state.downloader or ""].unwatch(state.key)
+
+
+def from_os(error: OSError, what: str) -> Rejected:
+    """An error of our own disk, as one of the downloader is told; a full one is waited for."""
+    where = f" ({error.filename})" if error.errno == errno.ENOENT and error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Rejected(f"{what}: {error.strerror}", kind="disk_full")
+    return Rejected(f"{what}: {error.strerror or error}{where}", kind="destination")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,19 +18,20 @@ from typing import Any, ClassVar
 from dlqueue.downloads.coordinator import Coordinator
 from dlqueue.downloads.delivery import STAGING, drop_empty
 from dlqueue.downloads.endpoints import Endpoints, NotConfigured
-from dlqueue.downloads.fetch import fetch_torrent
 from dlqueue.downloads.folders import make_folders
 from dlqueue.downloads.handover import LOOK_AGAIN, Forgotten, Handover, NotYet
+from dlqueue.downloads.orders import Orders
 from dlqueue.downloads.pathmap import PathMap, make_folder
 from dlqueue.downloads.policy import Policy, PolicyRefused
+from dlqueue.downloads.progress import note, show
 from dlqueue.downloads.request import DownloadParams, normalised, source_mark
 from dlqueue.downloads.room import NoRoom, Places
 from dlqueue.downloads.seeding import Seeding, SeedRule
-from dlqueue.downloads.selecting import apply_match, wanted
-from dlqueue.downloads.setbacks import Setbacks, seldom
+from dlqueue.downloads.selecting import apply_match
+from dlqueue.downloads.setbacks import Setbacks, from_os, seldom
 from dlqueue.downloads.space import NotMounted
 from dlqueue.downloads.state import DownloadState, MadeFolder
-from dlqueue.downloads.upload import Uploads, name_of
+from dlqueue.downloads.upload import Uploads
 from dlqueue.queue import (
     Context,
     InvalidTask,
@@ -44,8 +44,7 @@ from dlqueue.queue import (
 )
 from dlqueue.runtime.clock import Clock
 from dlqueue.runtime.failpoint import reach
-from dlqueue.runtime.threads import Threads
-from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, TransferStatus, Unavailable
+from dlqueue.sdk import Handle, NotFound, Rejected, TransferState, TransferStatus, Unavailable
 
 TOO_LARGE = "its owner has no room for so many bytes (max_bytes)"
 LINGER = 0.1
@@ -83,12 +82,12 @@ class RemoteDownload(Task):
         self._clock = clock
         self.uploads = uploads
         self._quotas = quotas
-        self._threads = Threads(4, "dlqueue-torrents")
+        self._orders = Orders(uploads, policy, lambda params: self._seeding.rule(params).wanted)
         self._handover = Handover(endpoints, policy, clock)
         self._setbacks = Setbacks(endpoints, self._handover, clock)
         self.seed_rule = seeding or SeedRule()
         """Where a submit says nothing of it. May be set at any time."""
-        self._seeding = Seeding(lambda: self.seed_rule, self._request, clock)
+        self._seeding = Seeding(lambda: self.seed_rule, self._orders.request, clock)
 
     def validate(self, params: Any, submitter: Submitter) -> Any:
         made, file = self.examined(params, submitter)
@@ -227,8 +226,8 @@ class RemoteDownload(Task):
         coordinator = self._endpoints[name]
         staging, key = Path(state.staging or ""), state.key or ""
         try:
-            await self._fetch_torrent(ctx, coordinator)
-            request = self._request(ctx.params, state)
+            await self._orders.fetch_torrent(ctx, coordinator)
+            request = self._orders.request(ctx.params, state)
             prepare = partial(
                 self._prepare, ctx.params, coordinator.paths, staging, self._places(ctx, coordinator.paths), state.made
             )
@@ -241,7 +240,7 @@ class RemoteDownload(Task):
             lack = self._endpoints.room.missing(Path(error.filename), error.mount)
             return await self._setbacks.no_room(ctx, lack)
         except OSError as error:
-            return await self._setbacks.failed(ctx, _from_os(error, "the staging folder cannot be made"))
+            return await self._setbacks.failed(ctx, from_os(error, "the staging folder cannot be made"))
         reach("created")
         state.handle, state.instance, state.source = handle, instance, source_mark(ctx.params)
         state.phase = "monitor"
@@ -249,7 +248,7 @@ class RemoteDownload(Task):
         coordinator.watch(ctx.task_id, ctx.owner, key, handle, instance)
         if await coordinator.settled(key, LINGER):
             return await self._monitor(ctx)
-        _show(ctx, None)
+        show(ctx, None)
         return ResumeAfter(seldom(ctx), hold=f"transfer:{key}", renew=False)
 
     def _prepare(
@@ -265,52 +264,6 @@ class RemoteDownload(Task):
         except PolicyRefused as error:
             raise Rejected(error.message, "request", kind=error.kind) from error
         make_folder(paths, staging)
-
-    async def _fetch_torrent(self, ctx: Context, coordinator: Coordinator) -> None:
-        """For a downloader that takes .torrent files and no URLs of them. What was fetched is kept: a key never stands
-        for two torrents. :raises Rejected: it cannot be fetched, or is none."""
-        state: DownloadState = ctx.state
-        params: DownloadParams = ctx.params
-        source = source_mark(params)
-        wanted = params.names_torrent and not params.schemes <= coordinator.downloader.schemes
-        if state.torrent is not None and not (wanted and state.source in (None, source)):
-            state.torrent = None
-        if not wanted or (state.torrent is not None and await asyncio.to_thread(self.uploads.has, state.torrent)):
-            return
-        if "magnet" not in self._policy.schemes:
-            raise Rejected("BitTorrent is not allowed (policy.schemes has no magnet)", "request", kind="policy")
-        ctx.progress(message="fetching the .torrent file")
-        content = await self._threads.run(partial(fetch_torrent, params.urls, params.headers, self._policy))
-        try:
-            await asyncio.to_thread(self.uploads.keep, content)
-        except OSError as error:
-            raise _from_os(error, "the .torrent file cannot be kept") from error
-        state.torrent, state.source = name_of(content), source
-        await ctx.checkpoint()
-
-    def _request(self, params: DownloadParams, state: DownloadState) -> Request:
-        """:raises Rejected: the file that was sent is not kept any more."""
-        files: dict[str, bytes] = {}
-        for field in ("torrent", "metalink"):
-            fetched = state.torrent if field == "torrent" else None
-            if (kept := getattr(params, field) or fetched) is not None:
-                try:
-                    files[field] = self.uploads.read(kept)
-                except FileNotFoundError:
-                    message = f"its .{field} file is not kept any more: add it again"
-                    raise Rejected(message, "request", kind="upload_gone") from None
-        return Request(
-            urls=() if state.torrent is not None else params.urls,
-            torrent=files.get("torrent"),
-            metalink=files.get("metalink"),
-            select=wanted(params, state),
-            seed=self._seeding.rule(params).wanted,
-            directory=Path(state.staging or ""),
-            name=params.name,
-            headers=params.headers,
-            checksum=params.checksum,
-            options=params.options,
-        )
 
     # -- monitor ------------------------------------------------------------------------------------------------------
 
@@ -333,10 +286,10 @@ class RemoteDownload(Task):
         state.instance, status = seen.instance, seen.status
         # What a transfer that began anew fetches once more is not new.
         renew = status.downloaded > max(state.downloaded, state.bytes_at_failure)
-        _note(state, status)
+        note(state, status)
         if status.downloaded > state.lost_bytes:
             state.lost = 0
-        _show(ctx, status)
+        show(ctx, status)
         try:
             if status.state is not TransferState.ERROR and await apply_match(ctx, coordinator, status):
                 coordinator.watch(ctx.task_id, ctx.owner, key, handle, state.instance)  # and look anew
@@ -409,8 +362,8 @@ class RemoteDownload(Task):
                 ctx.logger.warning("the transfer could not be paused in %s: %s", name, error)
             status = coordinator.latest(key)
             if status is not None:
-                _note(state, status)
-                _show(ctx, replace(status, download_speed=0.0))
+                note(state, status)
+                show(ctx, replace(status, download_speed=0.0))
             coordinator.unwatch(key)
         await self._endpoints.release(ctx.task_id)
         return ResumeAfter(0.0, renew=False)
@@ -420,11 +373,11 @@ class RemoteDownload(Task):
         state: DownloadState = ctx.state
         last = coordinator.latest(state.key or "")
         if last is not None:
-            _note(state, last)
+            note(state, last)
         content: Sequence[str] = ()
         if state.staging is not None:
             with contextlib.suppress(Rejected):
-                request = self._request(ctx.params, state)
+                request = self._orders.request(ctx.params, state)
                 content = await self._setbacks.left_behind(ctx, request, restarted)
         if not content:
             return await self._setbacks.gone(ctx, restarted)
@@ -482,7 +435,7 @@ class RemoteDownload(Task):
         except PolicyRefused as error:
             return await self._setbacks.failed(ctx, Rejected(error.message, "request", kind=error.kind))
         except OSError as error:
-            return await self._setbacks.failed(ctx, _from_os(error, f"cannot be put into {params.directory}"))
+            return await self._setbacks.failed(ctx, from_os(error, f"cannot be put into {params.directory}"))
 
     async def _seed(self, ctx: Context) -> Outcome:
         """It is delivered; its transfer may go on seeding before everything is cleared up."""
@@ -528,46 +481,7 @@ def _known_size(wanted: int | None, state: DownloadState | None) -> int | None:
     return (wanted if state.total is None else state.total) or state.downloaded or None
 
 
-def _note(state: DownloadState, status: TransferStatus) -> None:
-    state.state = str(status.state)
-    state.name = status.name or state.name
-    state.total = status.total
-    state.downloaded = status.downloaded
-    state.handle_hash = state.handle_hash or status.hash
-
-
-def _show(ctx: Context, status: TransferStatus | None) -> None:
-    if status is None:
-        ctx.progress(message="", step={"name": "start", "done": 0, "total": 3})
-        return
-    ctx.progress(**progress_of(status))
-
-
-def progress_of(status: TransferStatus) -> dict[str, Any]:
-    """A status in the words of `Context.progress`."""
-    total = status.total
-    seeding = status.state is TransferState.SEEDING
-    return {
-        "percent": 100.0 * status.downloaded / total if total else None,
-        "message": status.message or "",
-        "step": {"name": "seeding", "done": 2, "total": 3} if seeding else {"name": "monitor", "done": 1, "total": 3},
-        "counters": {
-            "downloaded": status.downloaded,
-            **({} if total is None else {"total": total}),
-            "download_speed": round(status.download_speed),
-            **({"uploaded": status.uploaded, "upload_speed": round(status.upload_speed)} if status.uploaded else {}),
-        },
-    }
-
-
 def _is_empty(folder: Path) -> bool:
     """Is nothing in it? Then it is gone."""
     drop_empty(folder)
     return not folder.is_dir()
-
-
-def _from_os(error: OSError, what: str) -> Rejected:
-    where = f" ({error.filename})" if error.errno == errno.ENOENT and error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Rejected(f"{what}: {error.strerror}", kind="disk_full")
-    return Rejected(f"{what}: {error.strerror or error}{where}", kind="destination")

@@ -11,9 +11,10 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from dlqueue.downloads.endpoints import Endpoints
+from dlqueue.downloads.progress import progress_of
 from dlqueue.downloads.recovery import read_state
 from dlqueue.downloads.state import Attempt, DownloadState
-from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.task import RemoteDownload
 from dlqueue.protocol import messages
 from dlqueue.protocol.notify import Notice
 from dlqueue.protocol.times import instant_text

@@ -15,12 +15,13 @@ from dlqueue.downloads import task as download_task
 from dlqueue.downloads.delivery import STAGING
 from dlqueue.downloads.endpoints import EndpointConfig, Endpoints
 from dlqueue.downloads.policy import Policy
+from dlqueue.downloads.progress import progress_of
 from dlqueue.downloads.recovery import adopt_transfers, look_again, read_state
 from dlqueue.downloads.request import DownloadParams
 from dlqueue.downloads.routing import Rule
 from dlqueue.downloads.space import Measure, measure
 from dlqueue.downloads.state import DownloadState
-from dlqueue.downloads.task import RemoteDownload, progress_of
+from dlqueue.downloads.task import RemoteDownload
 from dlqueue.downloads.upload import Uploads
 from dlqueue.notify.plan import Plan
 from dlqueue.notify.postman import Postman
