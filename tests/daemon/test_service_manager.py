@@ -19,6 +19,10 @@ SILENCE = 1.5
 """Seconds in which a watchdog of 0.4 s would have been fed several times."""
 
 
+def hangs(manager: Manager, failpoint: str) -> None:
+    until(lambda: f"failpoint {failpoint} reached" in manager.log(), "it hangs there")
+
+
 def is_stopping(state: dict[str, str]) -> bool:
     return state.get("STOPPING") == "1"
 
@@ -83,6 +87,7 @@ def test_the_watchdog_is_not_fed_when_the_loop_or_the_database_hangs(tmp_path: P
     with Manager(Instance(tmp_path), watchdog=0.4) as manager:
         manager.start(failpoint)
         manager.ready()
+        hangs(manager, failpoint)
         with pytest.raises(TimeoutError):
             manager.receive(SILENCE)
         assert not any("WATCHDOG" in state for state in manager.states)
@@ -98,6 +103,7 @@ def test_it_is_started_again_after_that_and_goes_on(tmp_path: Path) -> None:
     with Manager(Instance(tmp_path), watchdog=0.4, activated=True) as manager:
         manager.start("tick:hang")
         manager.ready()
+        hangs(manager, "tick:hang")
         manager.daemon.stop(signal.SIGABRT)
         manager.start()
         manager.ready()
