@@ -91,7 +91,6 @@ async def run_step(
             end = None
         else:
             end = _failed(task, context, interrupt.record, error, policy, clock.time())
-            end.failed_with = interrupt.record.params
     finally:
         for limit in limits:
             limit.cancel()
@@ -105,6 +104,8 @@ async def run_step(
             end = _failed(task, context, interrupt.record, interrupt.reason, policy, clock.time(), keep_state=False)
     end.started_at = started
     end.executed = clock.time() - started
+    if not isinstance(interrupt.reason, BaseException):
+        end.began_with = interrupt.record.params
     end.cleanup = task.has_cleanup()
     end.unprepared = task.pause_runs_step and context.want is not Want.PAUSE
     if context.progress_dirty and end.progress is UNSET:

@@ -41,8 +41,8 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     crashed: bool = False
     unprepared: bool = False
     """Does its class want a step to prepare a pause, and this was not one?"""
-    failed_with: Json | UnsetType = UNSET
-    """The params of a step that failed by itself."""
+    began_with: Json | UnsetType = UNSET
+    """The params of a step that ended by itself."""
 
 
 @cache
@@ -162,10 +162,10 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
         value = getattr(end, name)
         if value is not UNSET:
             patch[name] = value
-    if target is Status.ERROR and end.failed_with not in (UNSET, record.params):
+    if target in (Status.ERROR, Status.SUSPENDING) and end.began_with not in (UNSET, record.params):
         # Somebody has changed them meanwhile, perhaps to put right what it failed of: those have not been tried.
-        target, kind = Status.SUSPENDING, "retry"
-        patch["run_at"] = now
+        target, kind = Status.SUSPENDING, "retry" if target is Status.ERROR else kind
+        patch |= {"hold": None, "run_at": now}
     if record.want is Want.CANCEL and target is not Status.COMPLETED:
         target, kind = Status.CANCELED, "canceled"
     elif record.want is Want.PAUSE and target in WAITING and end.unprepared:
@@ -175,8 +175,8 @@ def settle(record: TaskRecord, token: int, end: Settlement, now: float) -> Chang
         # What the pause was for has been done; the task itself wants to run when it is resumed.
         target, kind = Status.PAUSED, "paused"
         patch |= {"want": Want.RUN, "hold": None, "run_at": None}
-    if target is Status.SUSPENDING and end.hold is None and record.expires_at is not None and end.run_at is not None:
-        patch["run_at"] = min(end.run_at, record.expires_at)
+    if target is Status.SUSPENDING and patch["hold"] is None and None not in (record.expires_at, patch["run_at"]):
+        patch["run_at"] = min(patch["run_at"], record.expires_at)
     if target is Status.COMPLETED:
         if record.delivered_at is None:
             patch["delivered_at"] = now

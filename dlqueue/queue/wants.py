@@ -86,7 +86,7 @@ def resume(record: TaskRecord, now: float) -> Change | None:
 
 def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:
     """Other params, as its class allows; None if they are the same. A running step goes on with those it began with; if
-    it fails for good, another one tries these.
+    it fails for good or suspends, another one begins with these at once.
 
     :raises Conflict: it has completed.
     """

@@ -52,7 +52,8 @@ async def test_it_shows_what_there_is_and_follows(daemon: Instance) -> None:
         text = await until_shown(pilot, lambda text: all(part in text for part in moving), "the first")
         assert "↓ " in text
         assert [len(line) for line in lines_of(top)] == [80] * 24, "no line is wider than the screen"
-        assert all(key in text.splitlines()[-1] for key in ("Pause", "Cancel", "Sort", "Filter", "Help", "Quit"))
+        keys = ("Pause", "Cancel", "Sort", "Filter", "Help", "Quit")
+        await until_shown(pilot, lambda text: all(key in text.splitlines()[-1] for key in keys), "the keys")
         await until_shown(
             pilot, lambda text: "downloading in fake" in text and str(daemon.destination)[-12:] in text, "details"
         )

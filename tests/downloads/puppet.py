@@ -60,7 +60,7 @@ class Puppet(Downloader):
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._given = self._heard = 0
         self._gates: list[Gate] = []
-        self._restarting = threading.Lock()
+        self._changing = threading.Lock()
         self._asked = threading.local()
 
     # -- the strings --------------------------------------------------------------------------------------------------
@@ -77,12 +77,13 @@ class Puppet(Downloader):
 
     def show(self, key: str, **fields: Any) -> None:
         """The transfer is like this from now on."""
-        self.transfers[key] = dataclasses.replace(self.transfers[key], **fields)
+        with self._changing:
+            self.transfers[key] = dataclasses.replace(self.transfers[key], **fields)
         self.news()
 
     def restart(self, program: str, *forgotten: str) -> None:
         """It is another program from now on, which does not know these. No look falls in between."""
-        with self._restarting:
+        with self._changing:
             self.program = program
             for key in forgotten:
                 del self.transfers[key]
@@ -174,7 +175,7 @@ class Puppet(Downloader):
 
     def poll(self, handles: Sequence[Handle]) -> Mapping[Handle, TransferStatus]:
         # What was so when it was asked, even if the answer is late.
-        with self._restarting:
+        with self._changing:
             found = {handle: self.transfers[handle.id] for handle in handles if handle.id in self.transfers}
             program = self.program
         self.polls.append([handle.id for handle in handles])
@@ -210,13 +211,16 @@ class Puppet(Downloader):
 
     def resume(self, handle: Handle) -> None:
         self._called("resume")
-        self._switch(handle, TransferState.DOWNLOADING)
+        self._switch(handle, TransferState.DOWNLOADING, only=TransferState.PAUSED)
         self.log.append(f"resume {handle.id}")
 
-    def _switch(self, handle: Handle, state: TransferState) -> None:
-        if handle.id not in self.transfers:
-            raise NotFound(handle.id)
-        self.transfers[handle.id] = dataclasses.replace(self.transfers[handle.id], state=state)
+    def _switch(self, handle: Handle, state: TransferState, only: TransferState | None = None) -> None:
+        with self._changing:
+            if handle.id not in self.transfers:
+                raise NotFound(handle.id)
+            # What has become whole since somebody saw it paused stays whole.
+            if only is None or self.transfers[handle.id].state is only:
+                self.transfers[handle.id] = dataclasses.replace(self.transfers[handle.id], state=state)
 
     def remove(self, handle: Handle, delete_data: bool) -> None:
         self._called("remove")

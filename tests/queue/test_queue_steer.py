@@ -396,6 +396,26 @@ async def test_a_step_that_fails_of_what_is_put_right_meanwhile_runs_again(rig: 
     assert record.error is not None and record.error.kind == "word"
 
 
+@pytest.mark.parametrize("wait", [ResumeAfter(1000), ResumeAfter(None, hold="h"), ResumeAfter(1000, hold="h")])
+async def test_a_step_whose_params_are_changed_meanwhile_does_not_sleep_over_it(rig: Rig, wait: ResumeAfter) -> None:
+    """The trap: another URL, given while a step looked, was taken notice of minutes later."""
+    gate = Gate()
+
+    async def run(ctx: Context) -> Outcome:
+        await gate.passing(ctx)
+        return Completed(ctx.params["word"]) if ctx.params["word"] == "new" else wait
+
+    queue = await rig.start(task(run))
+    changed, left = await queue.submit_many([("test", {"word": "old"})] * 2)
+    assert {await gate.entered(), await gate.entered()} == {changed.id, left.id}
+    await queue.reword(changed.id, lambda params: {"word": "new"}, "changed")
+    gate.open()
+    record = await rig.done(changed.id)
+    assert (record.status, record.result, record.attempt) == (S.COMPLETED, "new", 0)
+    record = await rig.reached(left.id, S.SUSPENDING)
+    assert (record.hold, record.run_at is None) == (wait.hold, wait.seconds is None)
+
+
 async def test_remove(rig: Rig) -> None:
     gate = Gate()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -288,6 +289,21 @@ async def test_another_url_begins_the_transfer_again_from_the_start(build: Build
     house.puppet().finish(again)
     record = await house.reaches(task_id, Status.COMPLETED)
     assert (record.retries, house.files()) == (0, {"file.bin": CONTENT})
+
+
+async def test_another_url_in_the_middle_of_a_step_counts_when_it_ends(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    gate = house.puppet().gate("create")
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    await asyncio.to_thread(gate.reached.wait, PATIENCE)
+    await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin")
+    gate.open.set()
+    await house.eventually(lambda: len(house.puppet().requests) == 2, "anew")
+    old, new = house.puppet().requests
+    assert house.puppet().requests[new].urls == ("http://new.invalid/file.bin",)
+    await house.eventually(lambda: list(house.puppet().transfers) == [new], "that alone")
+    assert house.puppet().log[:2] == [f"create {old}", f"remove {old}"]
 
 
 async def test_another_url_for_one_that_has_failed_counts_at_the_retry(build: Builder) -> None:
