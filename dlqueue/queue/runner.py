@@ -87,10 +87,7 @@ async def run_step(
         if interrupt.reason == "stop":
             return None, None
         late = isinstance(interrupt.reason, BaseException)
-        if late:
-            end = None
-        else:
-            end = _failed(task, context, interrupt.record, error, policy, clock.time())
+        end = None if late else _failed(task, context, interrupt.record, error, policy, clock.time())
     finally:
         for limit in limits:
             limit.cancel()

@@ -20,7 +20,8 @@ def reach(point: str) -> None:
     """Die, halt once, or hang here if a test asked for it."""
     how = _ARMED.pop(point, None)
     if how == "hang":
-        print(f"failpoint {point}:hang reached", file=sys.stderr, flush=True)
+        sys.stderr.write(f"failpoint {point}:hang reached\n")
+        sys.stderr.flush()
         threading.Event().wait()
     elif how is not None:
         os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
