@@ -85,8 +85,8 @@ def resume(record: TaskRecord, now: float) -> Change | None:
 
 
 def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], message: str) -> Change | None:
-    """Other params, as its class allows; None if they are the same. A running step goes on with those it began with; if
-    it fails for good or suspends, another one begins with these at once.
+    """Other params, as its class allows; None if they are the same. A wait between two steps is over. A running step
+    goes on with those it began with; if it fails for good or suspends, another one begins with these at once.
 
     :raises Conflict: it has completed.
     """
@@ -96,7 +96,10 @@ def reword(record: TaskRecord, now: float, reworded: Callable[[Json], Json], mes
     params = msgspec.json.decode(msgspec.json.encode(reworded(record.params)))
     if params == record.params:
         return None
-    return amend(record, now, "edited", message, params=params)
+    patch: dict[str, Any] = {"params": params}
+    if record.status is Status.SUSPENDING:
+        patch |= {"hold": None, "run_at": None, "expires_at": unheld(record, now)}
+    return amend(record, now, "edited", message, **patch)
 
 
 def retry(record: TaskRecord, now: float) -> Change | None:

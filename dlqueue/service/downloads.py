@@ -141,19 +141,15 @@ class Downloads:
                 # One that has failed and can not be changed any more is begun anew by a retry.
                 if isinstance(error, Unavailable) or state.phase != "":
                     raise DownloaderFailed(f"{coordinator.name}: {error}", kind="unavailable") from error
-        await self._queue.reword(
-            record.id, partial(_with, select=indexes, match=None), f"{len(indexes)} files selected"
-        )
-        return await self.files(await self._queue.get(record.id))
+        choose = partial(_with, select=indexes, match=None)
+        return await self.files(await self._queue.reword(record.id, choose, f"{len(indexes)} files selected"))
 
     async def _select_later(self, record: TaskRecord, params: DownloadParams, match: str) -> messages.Files:
         if not may_have_files(params):
             raise Conflict(f"task {record.id} is no torrent: there are no files to choose from", task_id=record.id)
         keep = partial(_with, select=None, match=match)
-        changed = await self._queue.reword(record.id, keep, f"files to be selected by {match!r} when they are known")
-        if (key := read_state(changed).key) is not None:
-            await self._queue.wake(f"transfer:{key}")  # they may have become known meanwhile
-        return await self.files(await self._queue.get(record.id))
+        told = f"files to be selected by {match!r} when they are known"
+        return await self.files(await self._queue.reword(record.id, keep, told))
 
     @staticmethod
     def _indexes(files: Sequence[TransferFile], wanted: messages.SelectFiles) -> tuple[int, ...]:
@@ -177,10 +173,7 @@ class Downloads:
         if not params.urls or params.schemes == {"magnet"}:
             raise Conflict(f"task {record.id} is a torrent and has no URL", task_id=record.id)
         self._task.check_url(url)
-        changed = await self._queue.reword(record.id, partial(_with, urls=(url,)), "another URL")
-        if changed.hold is not None and changed.hold.startswith("transfer:"):
-            await self._queue.wake(changed.hold)
-        return await self._queue.get(record.id)
+        return await self._queue.reword(record.id, partial(_with, urls=(url,)), "another URL")
 
 
 def _download(record: TaskRecord) -> tuple[DownloadParams, DownloadState]:

@@ -416,6 +416,22 @@ async def test_a_step_whose_params_are_changed_meanwhile_does_not_sleep_over_it(
     assert (record.hold, record.run_at is None) == (wait.hold, wait.seconds is None)
 
 
+@pytest.mark.parametrize("wait", [ResumeAfter(1000), ResumeAfter(None, hold="h"), ResumeAfter(1000, hold="h")])
+async def test_other_params_end_a_wait_between_two_steps(rig: Rig, wait: ResumeAfter) -> None:
+    async def run(ctx: Context) -> Outcome:
+        return Completed(ctx.params) if ctx.params == "new" else wait
+
+    queue = await rig.start(task(run))
+    waits = await queue.submit("test", "old")
+    await rig.reached(waits.id, S.SUSPENDING)
+    paused, later = await queue.submit("test", "old", paused=True), await queue.submit("test", "old", delay=1000)
+    for record in (waits, paused, later):
+        await queue.reword(record.id, lambda params: "new", "changed")
+    assert (await rig.done(waits.id)).result == "new"
+    assert (await queue.get(paused.id)).status is S.PAUSED
+    assert (await queue.get(later.id)).run_at == later.run_at, "it was not to begin before"
+
+
 async def test_remove(rig: Rig) -> None:
     gate = Gate()
 
