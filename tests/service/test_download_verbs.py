@@ -10,7 +10,7 @@ import pytest
 from dlqueue.downloads.endpoints import EndpointConfig
 from dlqueue.queue import Status
 from dlqueue.queue.testing import PATIENCE
-from dlqueue.sdk import TransferFile, TransferState, Unavailable
+from dlqueue.sdk import Rejected, TransferFile, TransferState, Unavailable
 from dlqueue.service import service
 from tests.downloads.house import Builder, House
 from tests.downloads.puppet import CONTENT, PuppetConfig, TorrentPuppet
@@ -306,9 +306,18 @@ async def test_another_url_in_the_middle_of_a_step_counts_when_it_ends(build: Bu
     assert house.puppet().log[:2] == [f"create {old}", f"remove {old}"]
 
 
-async def test_another_url_for_one_that_has_failed_counts_at_the_retry(build: Builder) -> None:
-    from dlqueue.sdk import Rejected
+async def test_another_url_for_one_that_waits_for_its_next_try_is_tried_at_once(build: Builder) -> None:
+    house = await build.puppets()
+    ask = Asking(house)
+    task_id = (await ask("downloads.add", url=URL))["id"]
+    house.puppet().fail(await house.runs(task_id), Rejected("HTTP 503", kind="http_503"))
+    await house.waits_for_retry(task_id)
+    await ask("downloads.refresh_url", id=task_id, url="http://new.invalid/file.bin")
+    again = await house.runs(task_id)
+    assert house.puppet().requests[again].urls == ("http://new.invalid/file.bin",)
 
+
+async def test_another_url_for_one_that_has_failed_counts_at_the_retry(build: Builder) -> None:
     house = await build.puppets()
     ask = Asking(house)
     task_id = (await ask("downloads.add", url=URL))["id"]
