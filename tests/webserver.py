@@ -283,11 +283,12 @@ class _Handler(BaseHTTPRequestHandler):
             end = min(position + step, len(body))
             if page.cut is not None and page.cuts != 0:
                 end = min(end, page.cut)
-            if page.gate is not None and not page.gate.is_set():
+            gate = page.gate  # before `gate_at`: who changes both sets this one when it is done
+            if gate is not None and not gate.is_set():
                 end = min(end, max(page.gate_at, position))
                 if end == position:
                     self.wfile.flush()
-                    while not page.gate.wait(0.02):
+                    while not gate.wait(0.02):
                         if web.closing.is_set():
                             self.close_connection = True
                             return

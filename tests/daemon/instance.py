@@ -161,10 +161,11 @@ class Instance:
         return found
 
     def created(self) -> list[str]:
-        """The fake's log of accepted creates: a key each."""
+        """The keys of the creates that the fake has accepted. One that was killed in the middle of it, between this log
+        and the transfer, accepts the key anew."""
         with contextlib.suppress(FileNotFoundError):
             lines = (self.fake_folder / "creates.log").read_text().split("\n")
-            return [line.split()[0] for line in lines if line.endswith(" new")]
+            return list(dict.fromkeys(line.split()[0] for line in lines if line.endswith(" new")))
         return []
 
     def fake_transfers(self) -> list[str]:
