@@ -229,7 +229,8 @@ class TransmissionDownloader(Downloader):
     def _set_up(self, rpc: Rpc, entry: Entry, request: Request, key: str) -> None:
         """All that makes it ours. What was cut short half-way is done again."""
         digest, folder = entry.hash_string, str(request.directory)
-        self._ledger.write(key, replace(self._ledger.get(key) or Note(digest), hash=digest))
+        note = self._ledger.get(key) or Note(digest)
+        self._ledger.write(key, replace(note, hash=digest, added=entry.added_date))
         begun = _is_in(entry, key) and entry.seed_ratio_mode == UNLIMITED
         if not _is_in(entry, key):
             rpc.stop(digest)
@@ -330,13 +331,15 @@ class TransmissionDownloader(Downloader):
 
     def _has_lost(self, rpc: Rpc, entry: Entry, key: str) -> bool:
         """Did we add it, and has a crash of Transmission lost where, and all else that we had set? Ours may also have
-        been removed over there, and the same torrent added by somebody: that one was not there from a start on."""
+        been removed over there, and the same torrent added by somebody: that one was added at another time, and was not
+        there from a start on."""
         note = self._ledger.get(key)
         if note is None or note.hash != entry.hash_string:
             return False
         if _is_in(entry, key) or entry.seed_ratio_mode == UNLIMITED:
             return False
-        return note.run != self._runs.name(rpc) and self._runs.began_with(rpc, entry.added_date)
+        same = entry.added_date == note.added or self._runs.began_with(rpc, entry.added_date)
+        return same and note.run != self._runs.name(rpc)
 
     def _is_bare(self, entry: Entry, key: str, run: str) -> bool:
         """Is it ours and in its place, but a crash of Transmission has lost all else that we had set, the selection

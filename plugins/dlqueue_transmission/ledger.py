@@ -22,6 +22,8 @@ class Note(msgspec.Struct, frozen=True):
     """To be applied when its files are known."""
     run: str | None = None
     """The run of Transmission in which it was set up."""
+    added: int | None = None
+    """When it was added, as Transmission says, which it does not forget once it has written anything down."""
     seeds: bool = False
     """It is to be given away when it is whole."""
     sound: str | None = None

@@ -403,7 +403,9 @@ def test_what_cannot_be_noted_down_leaves_no_half_of_a_reload(tmp_path: Path) ->
     with Instance(tmp_path, WEB) as daemon:
         daemon.start()
         in_the_way = tmp_path / "state" / "dlqueue" / "downloaders" / ".groups"
-        in_the_way.mkdir(parents=True)
+        until(in_the_way.exists, "it is noted down at the start, in the background")
+        in_the_way.unlink()
+        in_the_way.mkdir()
         write(daemon, WEB + '[downloaders.more]\nkind = "http"\n[seeding]\nratio = 3.0\n')
         assert set(reload(daemon)) == {"downloaders.more", "seeding.ratio"}
         assert daemon.call("daemon.config")["seeding"]["ratio"] == 3.0

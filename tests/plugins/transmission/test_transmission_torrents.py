@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from dlqueue.sdk import Handle, NotFound, Rejected, Request, TransferState, Unavailable
 from dlqueue_transmission import TransmissionDownloader, rpc
+from dlqueue_transmission.rpc import Rpc
+from dlqueue_transmission.runs import Runs
 from tests.plugins.aria2.conftest import named
 from tests.plugins.aria2.swarm import Swarm, Torrent, make_torrent
 from tests.plugins.transmission.live import Transmission, opened, until, wait, web_seeded, whole
@@ -304,6 +307,42 @@ def test_what_a_crash_of_transmission_has_lost_is_put_right(
     assert transmission.look(album.hash)["seedRatioMode"] == 2
 
 
+def test_a_crash_while_the_losses_of_another_are_put_right(
+    downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It has written down by then when the torrent was added, for it was stopped, but not yet where it belongs. The
+    trap: ours was taken for somebody else's, and waited for for ever."""
+    request = Request(urls=(), directory=folder, torrent=album.content, select=(2,), seed=False)
+    handle = downloader.create(request, KEY)
+    transmission.restart()
+    until(
+        lambda: transmission.look(album.hash).get("downloadDir") == str(transmission.theirs), "it has forgotten where"
+    )
+    added = transmission.look(album.hash, "addedDate")["addedDate"]
+
+    class Killed(Exception):
+        """Both, at that moment."""
+
+    def place(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rpc, "place", place)
+        with pytest.raises(Killed):
+            downloader.create(request, KEY)
+
+    def stopped() -> bool:
+        return any(b"6:pausedi1e" in path.read_bytes() for path in (transmission.home / "resume").iterdir())
+
+    until(stopped, "it has written down that it is stopped")
+    monkeypatch.setattr(Runs, "began_with", lambda runs, rpc, moment: moment != added)  # that start was long ago
+    transmission.restart()
+    until(lambda: transmission.look(album.hash), "it is there again")
+    assert downloader.create(request, KEY) == handle
+    assert whole(downloader, handle).content == (str(folder / "album"),)
+
+
 def test_what_is_whole_and_seeds_is_not_fetched_again_after_a_crash(
     downloader: TransmissionDownloader, transmission: Transmission, album: Torrent, folder: Path, server: WebServer
 ) -> None:
@@ -345,6 +384,8 @@ def test_somebody_has_removed_ours_and_added_it_for_himself(
     """That one is not ours that a crash has thrown into another folder: it is neither taken over nor removed."""
     request = Request(urls=(), directory=folder, torrent=album.content)
     whole(downloader, downloader.create(request, KEY))
+    ours = transmission.look(album.hash, "addedDate")["addedDate"]
+    until(lambda: time.time() > ours + 2, "another second")  # its clock goes by whole ones
     transmission.client.remove_torrent(album.hash, delete_data=True)
     transmission.client.add_torrent(album.content)
     until(lambda: transmission.look(album.hash).get("status") == 6, "it is whole")
